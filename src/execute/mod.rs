@@ -1,0 +1,1 @@
+//! Execution: walks a plan; the dispatcher owns what happens, workers do it.

@@ -1,0 +1,1 @@
+//! Extraction: from an API to durable pages, politely and without losing any.

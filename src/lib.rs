@@ -1,0 +1,35 @@
+//! `haul`: ELT pipelines for warehouse loads, where the rolling window and its ledger come first.
+//!
+//! The modules are floors; imports go downhill only:
+//!
+//! | floor | modules | what they are |
+//! |---|---|---|
+//! | 0 | [`error`], [`time`], [`secret`] | the ground |
+//! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
+//! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
+//! | 3 | [`extract`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
+//! | 4 | [`plan`] | pure: what is due, and why |
+//! | 5 | [`execute`] | walks the plan |
+//! | 6 | [`cli`] | what people see |
+
+pub mod error;
+pub mod secret;
+pub mod time;
+
+pub mod model;
+
+pub mod config;
+pub mod connections;
+pub mod template;
+
+pub mod extract;
+pub mod monitor;
+pub mod stage;
+pub mod state;
+pub mod warehouse;
+
+pub mod plan;
+
+pub mod execute;
+
+pub mod cli;

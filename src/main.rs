@@ -1,0 +1,3 @@
+//! The `haul` binary: parses, wires, and maps the outcome to an exit code.
+
+fn main() {}

@@ -1,0 +1,209 @@
+//! Connections with their secrets resolved: what the gear needs to reach one system.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::SecretString;
+
+/// A named system and how to reach it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The name that pipelines use.
+    pub name: String,
+    /// The system, with its settings.
+    pub kind: ConnectionKind,
+}
+
+/// The systems that a connection can lead to.
+#[derive(Debug, Clone)]
+pub enum ConnectionKind {
+    /// An HTTP API.
+    Http(HttpConnection),
+    /// A DuckDB file, the embedded warehouse.
+    DuckDb(DuckDbConnection),
+    /// A PostgreSQL server.
+    Postgres(ServerConnection),
+    /// A MySQL or MariaDB server.
+    MySql(ServerConnection),
+    /// A MongoDB deployment.
+    MongoDb(MongoDbConnection),
+    /// A BigQuery project.
+    BigQuery(BigQueryConnection),
+}
+
+impl ConnectionKind {
+    /// The word that stands behind `type =`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::DuckDb(_) => "duckdb",
+            Self::Postgres(_) => "postgres",
+            Self::MySql(_) => "mysql",
+            Self::MongoDb(_) => "mongodb",
+            Self::BigQuery(_) => "bigquery",
+        }
+    }
+}
+
+/// An HTTP API: its address, who we are there, and how hard it may be pressed.
+#[derive(Debug, Clone)]
+pub struct HttpConnection {
+    /// The address that request paths are appended to, without a trailing slash.
+    pub url: String,
+    /// Who we are.
+    pub auth: Auth,
+    /// Headers sent with every request; values may be secrets.
+    pub headers: BTreeMap<String, SecretString>,
+    /// At most this many requests in a period, over all pipelines of the process.
+    pub rate: Option<Rate>,
+    /// At most this many requests under way at once, over all pipelines of the process.
+    pub max_concurrent: usize,
+    /// The time for one page, from the first byte sent to the last byte read.
+    pub timeout: Duration,
+    /// The path that `haul connections test` asks for.
+    pub test_path: Option<String>,
+}
+
+/// A number of requests in a period: `"10/s"`, `"600/m"`, `"1000/h"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many requests.
+    pub requests: std::num::NonZeroU32,
+    /// In how long a time.
+    pub per: Duration,
+}
+
+/// How a request says who we are.
+#[derive(Debug, Clone, Default)]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// User and password (RFC 7617).
+    Basic {
+        /// The user's name.
+        user: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// A token in the `Authorization` header (RFC 6750).
+    Bearer {
+        /// The token.
+        token: SecretString,
+    },
+    /// A key in a header or in the query.
+    ApiKey {
+        /// Where the key goes.
+        place: KeyPlace,
+        /// The key.
+        key: SecretString,
+    },
+    /// A token fetched from a token endpoint (RFC 6749) and renewed before it ends.
+    OAuth2(OAuth2),
+}
+
+/// Where an API key goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In this header.
+    Header(String),
+    /// In this parameter of the query.
+    Query(String),
+}
+
+/// A client of an OAuth 2 token endpoint.
+#[derive(Debug, Clone)]
+pub struct OAuth2 {
+    /// How a token is asked for.
+    pub grant: Grant,
+    /// The token endpoint.
+    pub token_url: String,
+    /// The client.
+    pub client_id: String,
+    /// The client's secret; public clients have none.
+    pub client_secret: Option<SecretString>,
+    /// The scopes asked for, separated by spaces.
+    pub scope: Option<String>,
+    /// Further parameters of the token request, such as `audience`.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// How an OAuth 2 token is asked for.
+#[derive(Debug, Clone)]
+pub enum Grant {
+    /// With the client's own credentials (RFC 6749, section 4.4).
+    ClientCredentials,
+    /// With a refresh token, which the endpoint may replace at every use (RFC 6749, section 6).
+    RefreshToken(SecretString),
+}
+
+/// A DuckDB database in a file.
+#[derive(Debug, Clone)]
+pub struct DuckDbConnection {
+    /// The file, already resolved against the project's root; `:memory:` for none.
+    pub path: PathBuf,
+    /// How much memory DuckDB may use, as DuckDB writes it: `256MB`.
+    pub memory_limit: String,
+    /// How many threads DuckDB may use; all cores when not given.
+    pub threads: Option<usize>,
+}
+
+/// A database server reached by host, port, user and database.
+#[derive(Debug, Clone)]
+pub struct ServerConnection {
+    /// The host's name or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The user.
+    pub user: String,
+    /// The password, where one is needed.
+    pub password: Option<SecretString>,
+    /// The database.
+    pub database: String,
+    /// Whether and how TLS is used: `disable`, `prefer`, `require`, `verify-full`.
+    pub tls: Tls,
+}
+
+/// Whether and how a connection to a database server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Disable,
+    /// Where the server offers it.
+    Prefer,
+    /// Always, whoever the server is.
+    Require,
+    /// Always, and the server's name is verified.
+    VerifyFull,
+}
+
+/// A MongoDB deployment.
+#[derive(Debug, Clone)]
+pub struct MongoDbConnection {
+    /// The connection string, credentials and all.
+    pub uri: SecretString,
+    /// The database.
+    pub database: String,
+}
+
+/// A BigQuery project.
+#[derive(Debug, Clone)]
+pub struct BigQueryConnection {
+    /// The project that pays for jobs.
+    pub project: String,
+    /// Where datasets are created and jobs run, such as `EU`.
+    pub location: Option<String>,
+    /// The service account's key as JSON; application default credentials when not given.
+    pub service_account: Option<SecretString>,
+    /// Another address of the REST service, for an emulator.
+    pub endpoint: Option<String>,
+}
+
+impl fmt::Display for ConnectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.type_name())
+    }
+}

@@ -1,0 +1,13 @@
+//! What everything else speaks of: pipelines, hooks, schemas, the ledger, runs and plans, as plain data without I/O.
+
+pub mod connection;
+pub mod drift;
+pub mod hook;
+pub mod ledger;
+pub mod name;
+pub mod page;
+pub mod pipeline;
+pub mod plan;
+pub mod run;
+pub mod schema;
+pub mod shape;

@@ -1,0 +1,99 @@
+//! How the library tells what it is doing, without printing: a terminal, a log and a test listen in the same way.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::model::run::{RunRecord, TaskEvent, TaskId};
+
+/// Listens to a run; called from many threads, and never blocks for long.
+pub trait Monitor: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// What can happen in a run, in the words of its users.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// A run begins with this many tasks.
+    RunStarted {
+        /// The run.
+        run: &'a RunRecord,
+        /// How many tasks it has.
+        tasks: usize,
+    },
+    /// Something happened to a task; the same that the state store keeps.
+    Task {
+        /// The task.
+        task: &'a TaskId,
+        /// What happened.
+        event: &'a TaskEvent,
+    },
+    /// A page is durable.
+    Page {
+        /// The task.
+        task: &'a TaskId,
+        /// The rows of the page.
+        rows: u64,
+        /// The bytes that came over the wire.
+        bytes: u64,
+        /// The rows of all pages, where the source told.
+        total: Option<u64>,
+    },
+    /// Durable pages of an earlier attempt are used again.
+    Resumed {
+        /// The task.
+        task: &'a TaskId,
+        /// How many pages.
+        pages: u64,
+        /// The rows in them.
+        rows: u64,
+    },
+    /// A request is sent again after a pause.
+    Retry {
+        /// The task.
+        task: &'a TaskId,
+        /// Why, redacted.
+        reason: String,
+        /// How long the pause is.
+        pause: Duration,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warning {
+        /// The task, if it is about one.
+        task: Option<&'a TaskId>,
+        /// One sentence.
+        message: String,
+    },
+    /// The run has ended.
+    RunFinished {
+        /// The run, as it is stored.
+        run: &'a RunRecord,
+    },
+}
+
+/// Listens to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Void;
+
+impl Monitor for Void {
+    fn event(&self, _event: &Event<'_>) {}
+}
+
+/// Collects what it hears as text, for tests.
+#[derive(Debug, Clone, Default)]
+pub struct Collect {
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Collect {
+    /// What was heard so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl Monitor for Collect {
+    fn event(&self, event: &Event<'_>) {
+        self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(format!("{event:?}"));
+    }
+}

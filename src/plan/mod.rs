@@ -1,0 +1,1 @@
+//! Planning: from project, ledger and request to a plan; pure functions.

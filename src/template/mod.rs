@@ -1,0 +1,1 @@
+//! The one Jinja environment: windows, units and references in SQL and requests, strictly.

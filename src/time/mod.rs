@@ -1,0 +1,18 @@
+//! Instants, durations, zones, and the calendar units that every window is made of.
+//!
+//! An instant is UTC. A unit is a calendar range in an IANA zone, always half-open: `[start, end)`.
+//! This is the only place that reads the machine's clock.
+
+mod calendar;
+mod clock;
+mod duration;
+mod window;
+
+pub use calendar::{Calendar, Grain, Unit, UnitKey};
+pub use chrono_tz::Tz;
+pub use clock::Clock;
+pub use duration::{display_duration, parse_duration};
+pub use window::{Reach, Window};
+
+/// A point in time, in UTC.
+pub type Instant = chrono::DateTime<chrono::Utc>;

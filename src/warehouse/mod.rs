@@ -1,0 +1,1 @@
+//! Warehouses: one handle for all of them, over one private trait.

@@ -1,0 +1,16 @@
+//! The integration tests, in one binary: each module proves one promise through the public surface.
+
+mod cli;
+mod config;
+mod connections;
+mod demo;
+mod examples;
+mod extract;
+mod faults;
+mod kill;
+mod redaction;
+mod stage;
+mod state;
+mod support;
+mod template;
+mod warehouse;
