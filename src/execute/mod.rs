@@ -1,1 +1,82 @@
 //! Execution: walks a plan; the dispatcher owns what happens, workers do it.
+//!
+//! ```text
+//!  Plan ──▶ dispatcher ──task──▶ worker ──▶ extract: lease ▶ pull ▶ stage ▶ guard ▶ commit ▶ record
+//!              ▲  │                  │      transform: inputs ▶ lease ▶ render ▶ commit ▶ record
+//!              │  └─events─▶ state   │
+//!              └──────TaskEvent──────┘
+//! ```
+//!
+//! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
+//! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
+
+mod decide;
+mod dispatcher;
+mod extract;
+mod gear;
+mod look;
+mod outcome;
+mod scope;
+mod stages;
+mod transform;
+mod worker;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use decide::{Decided, approve, reject};
+pub use gear::Gear;
+pub use look::{Rendered, preview, render};
+
+use crate::error::Result;
+use crate::model::ledger::Snapshot;
+use crate::model::name::TableName;
+use crate::model::pipeline::{Action, Pipeline};
+use crate::model::plan::Plan;
+use crate::model::run::RunRecord;
+use crate::monitor::Monitor;
+use crate::plan::Ask;
+
+/// Mends the state store from the warehouse, then plans: what `haul run` does before it begins.
+///
+/// Returns the plan with one sentence for everything that was mended.
+pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
+    let tables = tables_of(pipeline);
+    let warehouse = gear.warehouse(&pipeline.warehouse).await?;
+    let mended = gear.state.repair(&tables, &warehouse.loads(&tables).await?, gear.clock.now()).await?;
+    let snapshot = ledger_of(gear, pipeline).await?;
+    Ok((crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?, mended))
+}
+
+/// Walks a plan to its end, or until `cancel` is called.
+///
+/// # Errors
+/// Only what keeps the run as a whole from going on: a state store that cannot be written. A task's failure is part
+/// of the returned record.
+pub async fn run(
+    gear: &Gear,
+    plan: &Plan,
+    monitor: Arc<dyn Monitor>,
+    cancel: CancellationToken,
+) -> Result<RunRecord> {
+    dispatcher::run(gear, plan, monitor, cancel).await
+}
+
+/// The tables that a pipeline writes.
+fn tables_of(pipeline: &Pipeline) -> Vec<TableName> {
+    pipeline.steps.iter().map(|step| step.into.clone()).collect()
+}
+
+/// The ledger of all tables that a pipeline writes or reads.
+async fn ledger_of(gear: &Gear, pipeline: &Pipeline) -> Result<Snapshot> {
+    let mut tables = tables_of(pipeline);
+    for step in &pipeline.steps {
+        if let Action::Transform(transform) = &step.action {
+            tables.extend(transform.reads.iter().map(|read| read.table.clone()));
+        }
+    }
+    tables.sort();
+    tables.dedup();
+    gear.state.snapshot(&tables).await
+}

@@ -1,0 +1,219 @@
+//! The dispatcher: begins tasks as what they wait for ends, and is the only writer of task events.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::gear::Gear;
+use super::scope::Occasion;
+use super::worker::{self, Shared};
+use crate::error::Result;
+use crate::model::ledger::PullOutcome;
+use crate::model::pipeline::Action;
+use crate::model::plan::{Due, Plan, PlannedTask};
+use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState, Trigger};
+use crate::monitor::{Event, Monitor};
+
+/// Walks the plan.
+pub(super) async fn run(
+    gear: &Gear,
+    plan: &Plan,
+    monitor: Arc<dyn Monitor>,
+    cancel: CancellationToken,
+) -> Result<RunRecord> {
+    let dead = gear.state.close_dead_runs(&plan.pipeline.name, gear.clock.now()).await?;
+    let date = plan.logical_date.to_string();
+    let record = gear.state.begin_run(&plan.pipeline.name, &date, plan.trigger, gear.clock.now()).await?;
+    monitor.event(&Event::RunStarted { run: &record, tasks: plan.tasks.len() });
+    for run in dead {
+        let message = format!("the run {run} had ended without a word; what it made durable is used");
+        monitor.event(&Event::Warning { task: None, message });
+    }
+    let done = done_before(gear, plan, &record).await?;
+    let shared = Shared {
+        gear,
+        pipeline: &plan.pipeline,
+        occasion: Occasion {
+            run: record.id.clone(),
+            logical_date: plan.logical_date,
+            window: plan.window.clone(),
+        },
+        monitor: Arc::clone(&monitor),
+        cancel,
+        ledger: Mutex::new(super::ledger_of(gear, &plan.pipeline).await?),
+    };
+    let mut dispatcher = Dispatcher::new(plan, &shared, done);
+    dispatcher.walk().await?;
+    let record = dispatcher.finish(record).await?;
+    monitor.event(&Event::RunFinished { run: &record });
+    Ok(record)
+}
+
+/// The extracts that a stopped run for the same date had brought to their end: they are not asked for again.
+async fn done_before(gear: &Gear, plan: &Plan, current: &RunRecord) -> Result<HashSet<usize>> {
+    let mut done = HashSet::new();
+    if plan.trigger == Trigger::Schedule {
+        return Ok(done);
+    }
+    let runs = gear.state.runs(Some(&plan.pipeline.name), 2).await?;
+    let Some(stopped) = runs.iter().find(|run| run.id != current.id) else { return Ok(done) };
+    let recent = gear.clock.now() - stopped.started_at < chrono::Duration::hours(12);
+    if stopped.status != RunStatus::Cancelled || stopped.logical_date != current.logical_date || !recent {
+        return Ok(done);
+    }
+    for (index, task) in plan.tasks.iter().enumerate() {
+        if !matches!(task.step.action, Action::Extract(_)) || task.due == Due::Forced {
+            continue;
+        }
+        let mut all = true;
+        for key in task.keys() {
+            let pulls = gear.state.pulls(&task.step.into, Some(&key)).await?;
+            all &= pulls.last().is_some_and(|pull| pull.run == stopped.id && pull.outcome != PullOutcome::Failed);
+        }
+        if all {
+            done.insert(index);
+        }
+    }
+    Ok(done)
+}
+
+struct Dispatcher<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared<'a>,
+    states: Vec<TaskState>,
+    /// How many tasks each one still waits for.
+    waits: Vec<usize>,
+    /// The tasks that wait for each one.
+    followers: Vec<Vec<usize>>,
+    ready: BTreeMap<usize, ()>,
+    done_before: HashSet<usize>,
+    events: (mpsc::UnboundedSender<(usize, TaskEvent)>, mpsc::UnboundedReceiver<(usize, TaskEvent)>),
+}
+
+impl<'a> Dispatcher<'a> {
+    fn new(plan: &'a Plan, shared: &'a Shared<'a>, done_before: HashSet<usize>) -> Self {
+        let mut followers = vec![Vec::new(); plan.tasks.len()];
+        for (index, task) in plan.tasks.iter().enumerate() {
+            for &before in &task.after {
+                followers[before].push(index);
+            }
+        }
+        let waits: Vec<usize> = plan.tasks.iter().map(|task| task.after.len()).collect();
+        let ready = waits.iter().enumerate().filter(|(_, waits)| **waits == 0).map(|(index, _)| (index, ())).collect();
+        // Unbounded, since a worker says at most a handful of things and must never wait to say them.
+        let events = mpsc::unbounded_channel();
+        Self {
+            plan,
+            shared,
+            states: vec![TaskState::Waiting; plan.tasks.len()],
+            waits,
+            followers,
+            ready,
+            done_before,
+            events,
+        }
+    }
+
+    async fn walk(&mut self) -> Result<()> {
+        let plan = self.plan;
+        let shared = self.shared;
+        let mut workers: FuturesUnordered<BoxFuture<'a, ()>> = FuturesUnordered::new();
+        loop {
+            while workers.len() < plan.pipeline.max_active && !shared.cancel.is_cancelled() {
+                let Some((index, ())) = self.ready.pop_first() else { break };
+                if let Some(reason) = self.reason_to_skip(index) {
+                    self.apply(vec![(index, TaskEvent::Skipped { reason })]).await?;
+                    continue;
+                }
+                let tell = self.events.0.clone();
+                let task: &'a PlannedTask = &plan.tasks[index];
+                workers.push(Box::pin(async move {
+                    // The receiver lives as long as the workers do.
+                    worker::work(shared, task, |event| drop(tell.send((index, event)))).await;
+                }));
+            }
+            tokio::select! {
+                biased;
+                Some(event) = self.events.1.recv() => {
+                    let mut batch = vec![event];
+                    while let Ok(event) = self.events.1.try_recv() {
+                        batch.push(event);
+                    }
+                    self.apply(batch).await?;
+                }
+                Some(()) = workers.next(), if !workers.is_empty() => {}
+                else => {}
+            }
+            if workers.is_empty() && self.events.1.is_empty() && (self.ready.is_empty() || shared.cancel.is_cancelled()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a task is not begun although nothing is left to wait for.
+    fn reason_to_skip(&self, index: usize) -> Option<String> {
+        if self.done_before.contains(&index) {
+            return Some("done by the stopped run that this one goes on with".to_owned());
+        }
+        let task = &self.plan.tasks[index];
+        task.after.iter().find_map(|&before| {
+            let id = &self.plan.tasks[before].id;
+            match &self.states[before] {
+                TaskState::Failed { .. } => Some(format!("{id} failed")),
+                TaskState::Skipped { reason } if reason.ends_with(" failed") => Some(reason.clone()),
+                _ => None,
+            }
+        })
+    }
+
+    /// Folds events into the tasks' states, stores and tells them, and releases what waited for their ends.
+    async fn apply(&mut self, batch: Vec<(usize, TaskEvent)>) -> Result<()> {
+        let mut logs = Vec::with_capacity(batch.len());
+        for (index, event) in batch {
+            let task = &self.plan.tasks[index];
+            self.states[index] = self.states[index].apply(&event)?;
+            if self.states[index].is_final() {
+                for &follower in &self.followers[index] {
+                    self.waits[follower] -= 1;
+                    if self.waits[follower] == 0 {
+                        self.ready.insert(follower, ());
+                    }
+                }
+            }
+            self.shared.monitor.event(&Event::Task { task: &task.id, event: &event });
+            logs.push(TaskLog { task: task.id.clone(), at: self.shared.gear.clock.now(), event });
+        }
+        self.shared.gear.state.append(&self.shared.occasion.run, &logs).await
+    }
+
+    /// Ends the run: what was not begun is cancelled, the counts are summed up.
+    async fn finish(mut self, mut record: RunRecord) -> Result<RunRecord> {
+        let waiting: Vec<_> = (0..self.states.len())
+            .filter(|&index| !self.states[index].is_final())
+            .map(|index| (index, TaskEvent::Cancelled))
+            .collect();
+        let stopped = !waiting.is_empty() || self.states.contains(&TaskState::Cancelled);
+        self.apply(waiting).await?;
+        let mut counts = RunCounts::default();
+        self.states.iter().for_each(|state| counts.count(state));
+        record.counts = counts;
+        record.finished_at = Some(self.shared.gear.clock.now());
+        record.status = if stopped {
+            RunStatus::Cancelled
+        } else if counts.failed > 0 {
+            RunStatus::Failed
+        } else if counts.held > 0 {
+            RunStatus::Held
+        } else {
+            RunStatus::Succeeded
+        };
+        self.shared.gear.state.finish_run(&record).await?;
+        Ok(record)
+    }
+}

@@ -1,0 +1,352 @@
+//! An extract task: lease, pull, stage, compare, guard, commit, record.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gear::Gear;
+use super::outcome::{Cost, UnitOutcome};
+use super::scope::{self, Occasion};
+use super::stages::Stages;
+use super::worker::{Shared, is_forced};
+use crate::error::{Context, Error, Kind, Result};
+use crate::extract::{self, Page, Pull, Pulled, Sink};
+use crate::model::hook::{Request, RequestTemplate};
+use crate::model::ledger::{Lease, PullOutcome};
+use crate::model::name::Text;
+use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
+use crate::model::plan::PlannedTask;
+use crate::model::run::TaskId;
+use crate::monitor::{Event, Monitor};
+use crate::stage::{self, Manifest, Stage};
+use crate::template::Scope;
+use crate::time::{Unit, UnitKey};
+use crate::warehouse::{Commit, CommitOutcome, Dialect, NewRows, UnitCommit, Warehouse};
+
+/// How often a pull is begun anew because the source's total moved while its pages were read.
+const STEADY_ATTEMPTS: u32 = 3;
+
+/// Segments rotate at this size, before compression, so that the warehouse can read several at once.
+const SEGMENT_BYTES: u64 = 4 << 20;
+
+/// Pulls the task's units and brings what changed into the warehouse.
+pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Result<Vec<UnitOutcome>> {
+    let gear = shared.gear;
+    let started_at = gear.clock.now();
+    let keys = task.keys();
+    let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
+    let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
+    let scope = scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
+    let pull = pull_of(gear, step, &scope).await?;
+    let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
+    let dir = stages.current(leases[0].pull, started_at)?;
+
+    let pulled = bring(shared, task, step, &pull, &dir, leases[0].pull).await;
+    let (manifest, pulled) = match pulled {
+        Ok(pulled) => pulled,
+        Err(error) => {
+            if error.kind() == Kind::Source {
+                // What the source answered is not what the hook describes: none of it is worth keeping.
+                stages.done(&dir)?;
+            }
+            return Err(error);
+        }
+    };
+    tell_outside(shared, task, step, &manifest);
+    let mut outcomes = judge(shared, task, &manifest, &leases);
+    commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await?;
+    let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
+    if held {
+        let place = stages.hold(&dir, leases[0].pull)?;
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
+            outcome.held_stage = Some(place.clone());
+        }
+    }
+    let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
+    shared.keep(task, &outcomes, cost).await?;
+    if !held {
+        stages.done(&dir)?;
+    }
+    Ok(outcomes)
+}
+
+/// The unit that the request is rendered for; a request over the whole window has none.
+fn unit_of<'a>(task: &'a PlannedTask, step: &Extract) -> Option<&'a Unit> {
+    match step.per {
+        Per::Unit => task.units.first(),
+        Per::Window => None,
+    }
+}
+
+/// Renders the request.
+pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Pull> {
+    let connection = gear.client(&step.connection).await?;
+    Ok(Pull {
+        request: request(gear, &step.request, connection.url(), scope)?,
+        auth: step.auth.clone(),
+        paginate: step.paginate.clone(),
+        records: step.records.clone(),
+        retry: step.retry,
+    })
+}
+
+fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
+    let render = |text: &Text| gear.templates.render(text, scope);
+    let pairs = |pairs: &[(String, Text)]| {
+        pairs.iter().map(|(name, text)| Ok((name.clone(), render(text)?))).collect::<Result<Vec<_>>>()
+    };
+    let path = render(&template.path)?;
+    let url = if path.starts_with("http://") || path.starts_with("https://") {
+        path
+    } else if path.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
+    };
+    Ok(Request {
+        method: template.method,
+        url,
+        params: pairs(&template.params)?,
+        headers: pairs(&template.headers)?,
+        body: template.body.as_ref().map(render).transpose()?,
+    })
+}
+
+/// Brings all pages into the stage and seals it; begins anew while the source moves under the pull.
+async fn bring(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    step: &Extract,
+    pull: &Pull,
+    dir: &Path,
+    number: u64,
+) -> Result<(Manifest, Pulled)> {
+    let client = shared.gear.client(&step.connection).await?;
+    let mut cost = Pulled::default();
+    for attempt in 1..=STEADY_ATTEMPTS {
+        let stage = open_stage(dir, spec(shared, task, step, pull, number)).await?;
+        if let Some(manifest) = stage.sealed() {
+            tell_resumed(shared, task, manifest.pages, manifest.rows);
+            return Ok((manifest, cost));
+        }
+        let progress = stage.progress();
+        if progress.rows > 0 {
+            tell_resumed(shared, task, progress.done + progress.beyond.len() as u64, progress.rows);
+        }
+        let sink = StageSink {
+            stage: stage.clone(),
+            monitor: Arc::clone(&shared.monitor),
+            task: task.id.clone(),
+            redactor: shared.gear.redactor.clone(),
+        };
+        let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await?;
+        cost.requests += pulled.requests;
+        cost.bytes += pulled.bytes;
+        if !pulled.total_moved {
+            let manifest = blocking(move || stage.seal()).await?;
+            return Ok((manifest, cost));
+        }
+        drop(stage);
+        stage::discard(dir)?;
+        if attempt < STEADY_ATTEMPTS {
+            shared.warn(task, "the source's total moved while its pages were read; the pull begins anew");
+        }
+    }
+    Err(Error::new(Kind::Source, format!("reading {}", pull.request.url))
+        .because(format!("the total moved during each of {STEADY_ATTEMPTS} pulls"))
+        .hint("pull a unit that has ended, or leave `paginate.total` out and let an empty page end the pull"))
+}
+
+fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &Pull, number: u64) -> stage::Spec {
+    stage::Spec {
+        table: task.step.into.clone(),
+        units: task.units.clone(),
+        split: step.per == Per::Window && !task.units.is_empty(),
+        time: step.time.clone(),
+        tz: shared.pipeline.timezone,
+        pull: number,
+        request: format!("{:?} {:?} {:?} {:?}", pull.request, pull.paginate, pull.records, step.nested),
+        target_bytes: SEGMENT_BYTES,
+    }
+}
+
+async fn open_stage(dir: &Path, spec: stage::Spec) -> Result<Stage> {
+    let dir = dir.to_owned();
+    blocking(move || Stage::open(&dir, spec)).await
+}
+
+/// Runs file work away from the async threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context(Kind::Internal, || "working on the stage".to_owned())?
+}
+
+fn tell_resumed(shared: &Shared<'_>, task: &PlannedTask, pages: u64, rows: u64) {
+    shared.monitor.event(&Event::Resumed { task: &task.id, pages, rows });
+}
+
+fn tell_outside(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, manifest: &Manifest) {
+    if manifest.outside > 0 {
+        let fate = match step.time.as_ref().map(|time| time.outside) {
+            Some(crate::model::pipeline::Outside::Drop) => "were left out",
+            _ => "were kept",
+        };
+        shared.warn(task, &format!("{} rows lie outside of the unit and {fate}", manifest.outside));
+    }
+}
+
+/// Puts pages into the stage as they come.
+struct StageSink {
+    stage: Stage,
+    monitor: Arc<dyn Monitor>,
+    task: TaskId,
+    redactor: crate::secret::Redactor,
+}
+
+impl Sink for StageSink {
+    fn put(&self, page: Page) -> Result<()> {
+        self.stage.append(&page.entry, &page.body, &page.rows)?;
+        self.monitor.event(&Event::Page {
+            task: &self.task,
+            rows: page.entry.rows,
+            bytes: page.wire_bytes,
+            total: page.entry.total,
+        });
+        Ok(())
+    }
+
+    fn retrying(&self, reason: &str, pause: Duration) {
+        let reason = self.redactor.redact(reason);
+        self.monitor.event(&Event::Retry { task: &self.task, reason, pause });
+    }
+}
+
+/// Compares every unit's new rows with what the warehouse has: unchanged, held, or to be written.
+fn judge(shared: &Shared<'_>, task: &PlannedTask, manifest: &Manifest, leases: &[Lease]) -> Vec<UnitOutcome> {
+    task.keys()
+        .into_iter()
+        .zip(leases)
+        .enumerate()
+        .map(|(index, (key, lease))| {
+            let (rows, fingerprint) = manifest.units.get(&key).copied().unwrap_or_default();
+            let before = shared.record(&task.step, &key).and_then(|record| record.loaded);
+            let (outcome, reason) = match &before {
+                Some(loaded) if loaded.rows == rows && loaded.fingerprint == fingerprint && !is_forced(task) => {
+                    (PullOutcome::Unchanged, None)
+                }
+                Some(loaded) if task.step.write != Write::Append => {
+                    match task.step.guard.judge(loaded.rows, rows) {
+                        Verdict::Pass => (PullOutcome::Loaded, None),
+                        Verdict::Hold(reason) => (PullOutcome::Held, Some(reason)),
+                    }
+                }
+                _ => (PullOutcome::Loaded, None),
+            };
+            UnitOutcome {
+                key,
+                unit: task.units.get(index).copied(),
+                lease: *lease,
+                outcome,
+                rows,
+                fingerprint: Some(fingerprint),
+                changes: None,
+                inputs: None,
+                reason,
+                held_stage: None,
+            }
+        })
+        .collect()
+}
+
+/// Commits the units that are to be written, in one transaction, and takes over what the warehouse says of them.
+async fn commit(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    step: &Extract,
+    warehouse: &Warehouse,
+    manifest: &Manifest,
+    outcomes: &mut [UnitOutcome],
+) -> Result<()> {
+    let units: Vec<UnitCommit> = outcomes
+        .iter()
+        .filter(|outcome| outcome.outcome == PullOutcome::Loaded)
+        .map(|outcome| unit_commit(shared, task, outcome))
+        .collect();
+    if units.is_empty() {
+        return Ok(());
+    }
+    let occasion = &shared.occasion;
+    let commit = staged_commit(shared.gear, shared.pipeline, &task.step, step, occasion, manifest, units, warehouse.dialect())?;
+    let committed = warehouse.commit(commit).await?;
+    for warning in &committed.warnings {
+        shared.warn(task, warning);
+    }
+    if !committed.left_out.is_empty() {
+        shared.warn(task, &format!("left out by the contract: {}", committed.left_out.join(", ")));
+    }
+    for unit in committed.units {
+        let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.key == unit.key) else { continue };
+        outcome.changes = unit.changes;
+        if let CommitOutcome::Held(reason) = unit.outcome {
+            outcome.outcome = PullOutcome::Held;
+            outcome.reason = Some(reason);
+        }
+    }
+    Ok(())
+}
+
+fn unit_commit(shared: &Shared<'_>, task: &PlannedTask, outcome: &UnitOutcome) -> UnitCommit {
+    UnitCommit {
+        unit: outcome.unit,
+        key: outcome.key.clone(),
+        pull: outcome.lease.pull,
+        generation: outcome.lease.generation,
+        previous: shared.record(&task.step, &outcome.key).and_then(|record| record.loaded),
+        guard: task.step.guard,
+        staged: Some((outcome.rows, outcome.fingerprint.unwrap_or_default())),
+        inputs: None,
+    }
+}
+
+/// The commit of a sealed stage.
+#[expect(clippy::too_many_arguments, reason = "the pieces of one statement; a struct would only rename them")]
+pub(super) fn staged_commit(
+    gear: &Gear,
+    pipeline: &Pipeline,
+    step: &Arc<Step>,
+    extract: &Extract,
+    occasion: &Occasion,
+    manifest: &Manifest,
+    units: Vec<UnitCommit>,
+    dialect: &Dialect,
+) -> Result<Commit> {
+    let columns = manifest
+        .shape
+        .into_schema(&extract.columns, extract.nested, extract.naming)
+        .map_err(|error| error.while_doing(format!("typing the columns of {}", step.into)))?;
+    Ok(Commit {
+        table: step.into.clone(),
+        grain: pipeline.window.as_ref().filter(|_| !units.iter().any(|unit| unit.key.is_whole())).map(|rule| rule.grain),
+        rows: NewRows::Staged {
+            files: manifest.segments.clone(),
+            columns,
+            unit_in_rows: manifest.unit_in_rows,
+            longest_row: manifest.longest_row,
+        },
+        write: step.write.clone(),
+        contract: extract.contract,
+        units,
+        checks: super::transform::checks(gear, pipeline, step, occasion, dialect)?,
+        run: occasion.run.clone(),
+        at: gear.clock.now(),
+    })
+}
+
+/// The folder of a stage that was set aside.
+pub(super) fn held_dir(gear: &Gear, place: &str) -> PathBuf {
+    gear.project.state_dir.join(place)
+}
+
+/// The keys whose rows a held stage has.
+pub(super) fn held_units(manifest: &Manifest) -> Vec<UnitKey> {
+    manifest.units.keys().cloned().collect()
+}

@@ -1,0 +1,177 @@
+//! Looking without touching: what a step would send, and the first rows that it would bring.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use serde::Serialize;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::gear::Gear;
+use super::scope::{self, Occasion};
+use super::{extract, transform};
+use crate::error::{Context, Error, Kind, Result};
+use crate::extract::{Page, Sink};
+use crate::model::page::Progress;
+use crate::model::pipeline::{Action, Extract, Per, Pipeline, Step};
+use crate::template::Scope;
+use crate::time::{Unit, UnitKey, Window};
+use crate::warehouse::{Dialect, Rows};
+
+/// What a step sends for one unit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rendered {
+    /// The unit, or the first one of a window.
+    pub unit: UnitKey,
+    /// The SQL, or the lines of a request; without any secret.
+    pub what: String,
+}
+
+/// What a step sends when it runs for a logical date: one text a unit, or one for the window.
+pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<Vec<Rendered>> {
+    let (step, occasion) = occasion(pipeline, step, date)?;
+    // What is rendered must not need the warehouse: another process may hold it.
+    let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
+    let per = match &step.action {
+        Action::Extract(extract) => extract.per,
+        Action::Transform(transform) => transform.per,
+    };
+    let units: Vec<Option<Unit>> = match &occasion.window {
+        Some(window) if per == Per::Unit => window.units().iter().copied().map(Some).collect(),
+        _ => vec![None],
+    };
+    let mut all = Vec::with_capacity(units.len());
+    for unit in units {
+        let key = unit.or_else(|| occasion.window.as_ref().map(|window| *window.first()));
+        let what = match &step.action {
+            Action::Transform(transform) => {
+                transform::rendered(gear, pipeline, &step, transform, &occasion, unit.as_ref(), &dialect)?
+            }
+            Action::Extract(extract) => {
+                let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
+                request_lines(gear, extract, &scope).await?
+            }
+        };
+        all.push(Rendered {
+            unit: key.map_or_else(UnitKey::whole, |unit| unit.key()),
+            what: gear.redactor.redact(&what),
+        });
+    }
+    Ok(all)
+}
+
+async fn request_lines(gear: &Gear, step: &Extract, scope: &Scope) -> Result<String> {
+    let pull = extract::pull_of(gear, step, scope).await?;
+    let request = &pull.request;
+    let mut lines = vec![format!("{} {}", format!("{:?}", request.method).to_uppercase(), request.url)];
+    lines.extend(request.params.iter().map(|(name, value)| format!("  {name} = {value}")));
+    lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {value}")));
+    lines.extend(request.body.iter().cloned());
+    lines.push(format!("  rows at {}, connection {}", pull.records, step.connection));
+    Ok(lines.join("\n"))
+}
+
+/// The first rows that a step would bring for the last unit before a logical date; nothing is written.
+pub async fn preview(
+    gear: &Gear,
+    pipeline: &Arc<Pipeline>,
+    step: &str,
+    date: NaiveDate,
+    rows: usize,
+) -> Result<Rows> {
+    let (step, occasion) = occasion(pipeline, step, date)?;
+    let unit = occasion.window.as_ref().map(|window| *window.last());
+    match &step.action {
+        Action::Transform(transform) => {
+            let warehouse = gear.warehouse(&pipeline.warehouse).await?;
+            let unit = unit.filter(|_| transform.per == Per::Unit);
+            let sql =
+                transform::rendered(gear, pipeline, &step, transform, &occasion, unit.as_ref(), warehouse.dialect())?;
+            warehouse.query(&sql, rows).await
+        }
+        Action::Extract(extract) => {
+            let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
+            let unit = unit.filter(|_| extract.per == Per::Unit);
+            let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
+            first_page(gear, extract, &scope, rows).await
+        }
+    }
+}
+
+async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> Result<Rows> {
+    let client = gear.client(&step.connection).await?;
+    let pull = extract::pull_of(gear, step, scope).await?;
+    let enough = CancellationToken::new();
+    let sink = Arc::new(FirstPage { rows, found: Mutex::default(), enough: enough.clone() });
+    let ended = crate::extract::pull(&client, &pull, Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;
+    let found = std::mem::take(&mut *sink.found.lock().unwrap_or_else(PoisonError::into_inner));
+    match ended {
+        Err(error) if error.kind() != Kind::Cancelled => Err(error),
+        _ => Ok(table(found)),
+    }
+}
+
+/// Keeps the first rows and then asks for no more.
+struct FirstPage {
+    rows: usize,
+    found: Mutex<Vec<Value>>,
+    enough: CancellationToken,
+}
+
+impl Sink for FirstPage {
+    fn put(&self, page: Page) -> Result<()> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        for range in page.rows {
+            if found.len() < self.rows {
+                let row = serde_json::from_slice(&page.body[range]);
+                found.push(row.context(Kind::Source, || "reading a row".to_owned())?);
+            }
+        }
+        if found.len() >= self.rows {
+            self.enough.cancel();
+        }
+        Ok(())
+    }
+
+    fn retrying(&self, _reason: &str, _pause: Duration) {}
+}
+
+/// Lays rows out as a table whose columns are all members that any of them has.
+fn table(rows: Vec<Value>) -> Rows {
+    let mut columns: Vec<String> = Vec::new();
+    for row in &rows {
+        match row {
+            Value::Object(members) => {
+                for name in members.keys().filter(|name| !columns.contains(name)).cloned().collect::<Vec<_>>() {
+                    columns.push(name);
+                }
+            }
+            _ if !columns.iter().any(|name| name == "value") => columns.push("value".to_owned()),
+            _ => {}
+        }
+    }
+    let rows = rows
+        .into_iter()
+        .map(|row| match row {
+            Value::Object(mut members) => {
+                columns.iter().map(|name| members.remove(name).unwrap_or(Value::Null)).collect()
+            }
+            value => columns.iter().map(|name| if name == "value" { value.clone() } else { Value::Null }).collect(),
+        })
+        .collect();
+    Rows { columns, rows, truncated: false }
+}
+
+fn occasion(pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<(Arc<Step>, Occasion)> {
+    let Some(found) = pipeline.step(step) else {
+        let names: Vec<_> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
+        return Err(Error::usage(format!("the pipeline `{}` has no step `{step}`", pipeline.name))
+            .hint(format!("its steps are {}", names.join(", "))));
+    };
+    let window = match (&pipeline.window, pipeline.calendar()) {
+        (Some(rule), Some(calendar)) => Some(Window::before(calendar, &calendar.of_date(date), rule.lookback())?),
+        _ => None,
+    };
+    Ok((Arc::clone(found), Occasion { run: "preview".to_owned(), logical_date: date, window }))
+}

@@ -1,0 +1,63 @@
+//! What a template sees while a step is executed: its window, its unit, and the tables behind its references.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::gear::Gear;
+use crate::model::pipeline::{Action, Pipeline, Step};
+use crate::template::Scope;
+use crate::time::{Unit, Window};
+use crate::warehouse::Dialect;
+
+/// The dates and the name of the run that a template is rendered for.
+#[derive(Debug, Clone)]
+pub(super) struct Occasion {
+    /// The run's name.
+    pub run: String,
+    /// The date that it is for.
+    pub logical_date: chrono::NaiveDate,
+    /// Its window, if the pipeline has one.
+    pub window: Option<Window>,
+}
+
+/// The scope of one step, for one unit or for the units of `window`.
+pub(super) fn scope(
+    gear: &Gear,
+    pipeline: &Pipeline,
+    step: &Step,
+    occasion: &Occasion,
+    unit: Option<&Unit>,
+    dialect: &Dialect,
+) -> Scope {
+    let mut vars = gear.project.vars.clone();
+    vars.extend(pipeline.vars.clone());
+    let mut relations = BTreeMap::new();
+    if let Action::Transform(transform) = &step.action {
+        for read in &transform.reads {
+            relations.insert(read.name.clone(), dialect.relation(&read.table));
+        }
+    }
+    let now = gear.clock.now();
+    let connections = gear.connections.clone();
+    Scope {
+        timezone: pipeline.timezone,
+        logical_date: Some(occasion.logical_date),
+        window: occasion.window.clone(),
+        unit: unit.copied(),
+        run_id: occasion.run.clone(),
+        run_date: now.with_timezone(&pipeline.timezone).date_naive(),
+        now,
+        vars,
+        relations,
+        this: Some(dialect.relation(&step.into)),
+        is_incremental: false,
+        env: Arc::new(move |name| connections.variable(name)),
+        quoting: quoting(dialect),
+    }
+}
+
+/// How the templates quote for this warehouse.
+fn quoting(dialect: &Dialect) -> crate::template::Quoting {
+    let _ = dialect;
+    crate::template::Quoting::default()
+}

@@ -1,0 +1,77 @@
+//! Where stages lie: one folder for each unit, found again after a crash or a failure, kept for a held unit.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Context, Kind, Result};
+use crate::model::pipeline::{Pipeline, Step};
+use crate::stage;
+use crate::time::{Instant, UnitKey};
+
+/// Pages older than this are not mixed with fresh ones: the source may have moved in between.
+const RESUME_WITHIN: Duration = Duration::from_secs(12 * 3600);
+
+/// The folders of one task's stages.
+pub(super) struct Stages {
+    state_dir: PathBuf,
+    folder: PathBuf,
+}
+
+impl Stages {
+    /// The folders of a step's task, which begins with this unit.
+    pub fn of(state_dir: &Path, pipeline: &Pipeline, step: &Step, first: &UnitKey, units: usize) -> Self {
+        let plain: String = first.as_str().chars().map(|c| if c == ':' { '-' } else { c }).collect();
+        let name = if units > 1 { format!("{plain}+{units}") } else { plain };
+        let folder = Path::new("stage").join(format!("{}.{}", pipeline.name, step.name)).join(name);
+        Self { state_dir: state_dir.to_owned(), folder }
+    }
+
+    /// The folder for the pages of this pull: that of an unfinished earlier one while its pages are fresh, else a new one.
+    pub fn current(&self, pull: u64, now: Instant) -> Result<PathBuf> {
+        let folder = self.state_dir.join(&self.folder);
+        let mut kept = None;
+        if let Ok(entries) = std::fs::read_dir(&folder) {
+            for entry in entries.filter_map(Result::ok) {
+                let path = entry.path();
+                if !entry.file_name().to_string_lossy().starts_with("pull-") {
+                    continue;
+                }
+                if kept.is_none() && is_fresh(&path, now) {
+                    kept = Some(path);
+                } else {
+                    stage::discard(&path)?;
+                }
+            }
+        }
+        let path = kept.unwrap_or_else(|| folder.join(format!("pull-{pull}")));
+        std::fs::create_dir_all(&path).context(Kind::Storage, || format!("creating {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Sets a stage aside for somebody's decision; returns its place relative to the state folder.
+    pub fn hold(&self, stage: &Path, pull: u64) -> Result<String> {
+        let relative = self.folder.join(format!("held-{pull}"));
+        let target = self.state_dir.join(&relative);
+        stage::discard(&target)?;
+        std::fs::rename(stage, &target).context(Kind::Storage, || format!("keeping {}", target.display()))?;
+        Ok(relative.to_string_lossy().into_owned())
+    }
+
+    /// Removes a stage whose rows are in the warehouse, and its empty folder.
+    pub fn done(&self, stage: &Path) -> Result<()> {
+        stage::discard(stage)?;
+        // Fails, as it should, while another stage of the unit is there.
+        let _ = std::fs::remove_dir(self.state_dir.join(&self.folder));
+        Ok(())
+    }
+}
+
+/// Whether a stage was written to recently enough to be gone on with.
+fn is_fresh(stage: &Path, now: Instant) -> bool {
+    let Ok(modified) = stage.join("journal.jsonl").metadata().and_then(|metadata| metadata.modified()) else {
+        return false;
+    };
+    let modified = Instant::from(modified);
+    // A clock that was set back, or stands still, makes no page old.
+    now.signed_duration_since(modified).to_std().map_or(true, |age| age < RESUME_WITHIN)
+}

@@ -1,0 +1,121 @@
+//! A worker: one task's life, from its first attempt to the event that ends it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use super::gear::Gear;
+use super::outcome::{self, Cost, UnitOutcome};
+use super::scope::Occasion;
+use super::{extract, transform};
+use crate::error::{Error, Kind, Result};
+use crate::model::ledger::{PullOutcome, Snapshot, UnitRecord};
+use crate::model::pipeline::{Action, Pipeline};
+use crate::model::plan::{Due, PlannedTask};
+use crate::model::run::TaskEvent;
+use crate::monitor::{Event, Monitor};
+use crate::time::UnitKey;
+
+/// What the tasks of one run share.
+pub(super) struct Shared<'a> {
+    pub gear: &'a Gear,
+    pub pipeline: &'a Arc<Pipeline>,
+    pub occasion: Occasion,
+    pub monitor: Arc<dyn Monitor>,
+    pub cancel: CancellationToken,
+    /// The ledger, kept up as tasks end, so that a transform sees what the extracts before it brought.
+    pub ledger: Mutex<Snapshot>,
+}
+
+impl Shared<'_> {
+    /// The ledger's record of a unit, as of now.
+    pub fn record(&self, step: &crate::model::pipeline::Step, unit: &UnitKey) -> Option<UnitRecord> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).unit(&step.into, unit).cloned()
+    }
+
+    /// Writes what became of units into the state store and into this run's ledger.
+    pub async fn keep(&self, task: &PlannedTask, outcomes: &[UnitOutcome], cost: Cost) -> Result<()> {
+        let table = &task.step.into;
+        let (pulls, units): (Vec<_>, Vec<_>) = outcomes
+            .iter()
+            .map(|outcome| {
+                outcome.records(table, &self.occasion.run, cost, self.record(&task.step, &outcome.key).as_ref())
+            })
+            .unzip();
+        self.gear.state.record(&pulls, &units).await?;
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        units.into_iter().for_each(|unit| ledger.put(unit));
+        Ok(())
+    }
+
+    /// Tells something that stops nothing.
+    pub fn warn(&self, task: &PlannedTask, message: &str) {
+        let message = self.gear.redactor.redact(message);
+        self.monitor.event(&Event::Warning { task: Some(&task.id), message });
+    }
+}
+
+/// Does one task, and tells every event of it but the first sight of it.
+pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)) {
+    let ended = match &task.step.action {
+        Action::Extract(step) => {
+            tell(TaskEvent::Started { attempt: 1 });
+            extract::run(shared, task, step).await
+        }
+        Action::Transform(step) => match transform::prepare(shared, task, step).await {
+            Ok(transform::Prepared::Skip(reason)) => return tell(TaskEvent::Skipped { reason }),
+            Ok(transform::Prepared::Run(statement)) => {
+                tell(TaskEvent::Started { attempt: 1 });
+                transform::run(shared, task, step, statement).await
+            }
+            Err(error) => {
+                tell(TaskEvent::Started { attempt: 1 });
+                Err(error)
+            }
+        },
+    };
+    tell(match ended {
+        Ok(outcomes) => outcome::summary(&outcomes),
+        Err(error) => {
+            let event = outcome::failure(&error, &shared.gear.redactor);
+            if let Err(second) = keep_failure(shared, task, &error).await {
+                shared.warn(task, &format!("the failure could not be written down: {}", second.chain()));
+            }
+            event
+        }
+    });
+}
+
+/// Writes a failed attempt into the ledger of each unit; a stopped one leaves no trace, so that it is gone on with.
+async fn keep_failure(shared: &Shared<'_>, task: &PlannedTask, error: &Error) -> Result<()> {
+    if matches!(error.kind(), Kind::Cancelled | Kind::Stale) {
+        return Ok(());
+    }
+    let keys = task.keys();
+    let now = shared.gear.clock.now();
+    let leases = shared.gear.state.lease(&task.step.into, &keys, &shared.occasion.run, now).await?;
+    let reason = shared.gear.redactor.redact(&outcome::told(error));
+    let outcomes: Vec<UnitOutcome> = keys
+        .into_iter()
+        .zip(leases)
+        .enumerate()
+        .map(|(index, (key, lease))| UnitOutcome {
+            key,
+            unit: task.units.get(index).copied(),
+            lease,
+            outcome: PullOutcome::Failed,
+            rows: 0,
+            fingerprint: None,
+            changes: None,
+            inputs: None,
+            reason: Some(reason.clone()),
+            held_stage: None,
+        })
+        .collect();
+    shared.keep(task, &outcomes, Cost { requests: 0, bytes: 0, started_at: now, finished_at: now }).await
+}
+
+/// Whether the user asked for the task in so many words.
+pub(super) fn is_forced(task: &PlannedTask) -> bool {
+    task.due == Due::Forced
+}
