@@ -1,0 +1,102 @@
+//! The API that the benchmark pulls from: ratings and nested events in offset pages, built once and served from memory.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use bytes::Bytes;
+
+/// The pages of one data set, by offset.
+struct Dataset {
+    limit: usize,
+    pages: Vec<Bytes>,
+}
+
+type Datasets = Arc<HashMap<&'static str, Dataset>>;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+async fn main() -> std::io::Result<()> {
+    let ratings: usize = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(300_000);
+    let events: usize = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(60_000);
+    let datasets: Datasets = Arc::new(HashMap::from([
+        ("ratings", Dataset { limit: 1000, pages: pages(ratings, 1000, rating) }),
+        ("events", Dataset { limit: 500, pages: pages(events, 500, event) }),
+    ]));
+    let router = Router::new().route("/{dataset}", get(page)).with_state(datasets);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let line = format!("http://{}\n", listener.local_addr()?);
+    tokio::io::AsyncWriteExt::write_all(&mut tokio::io::stdout(), line.as_bytes()).await?;
+    axum::serve(listener, router).await
+}
+
+async fn page(
+    State(datasets): State<Datasets>,
+    Path(dataset): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> impl IntoResponse {
+    let body = datasets.get(dataset.as_str()).and_then(|dataset| {
+        let offset: usize = query.get("offset").and_then(|text| text.parse().ok()).unwrap_or(0);
+        dataset.pages.get(offset / dataset.limit).cloned()
+    });
+    let body = body.unwrap_or_else(|| Bytes::from_static(b"{\"result\":[],\"total\":0}"));
+    ([(header::CONTENT_TYPE, "application/json")], body)
+}
+
+fn pages(rows: usize, limit: usize, row: fn(usize) -> String) -> Vec<Bytes> {
+    (0..rows.div_ceil(limit))
+        .map(|page| {
+            let mut body = format!("{{\"total\":{rows},\"offset\":{},\"result\":[", page * limit);
+            for index in page * limit..rows.min((page + 1) * limit) {
+                if index > page * limit {
+                    body.push(',');
+                }
+                body.push_str(&row(index));
+            }
+            body.push_str("]}");
+            Bytes::from(body)
+        })
+        .collect()
+}
+
+/// Spreads numbers without a random generator, so that every run serves the same bytes.
+fn spread(index: usize, modulus: usize) -> usize {
+    index.wrapping_mul(2_654_435_761) % modulus
+}
+
+fn rating(index: usize) -> String {
+    format!(
+        "{{\"userId\":{},\"movieId\":{},\"rating\":{}.{},\"timestamp\":{}}}",
+        spread(index, 60_000),
+        spread(index + 7, 20_000),
+        index % 5,
+        if index % 2 == 0 { 5 } else { 0 },
+        1_546_300_800 + index % 86_400
+    )
+}
+
+fn event(index: usize) -> String {
+    let mut params = String::new();
+    for param in 0..8 {
+        let _ = write!(
+            params,
+            "{}{{\"key\":\"param_{param}\",\"value\":{{\"string_value\":\"value {} of the event\",\"int_value\":{},\"double_value\":{}.25}}}}",
+            if param == 0 { "" } else { "," },
+            spread(index + param, 100_000),
+            index * 10 + param,
+            index % 1000,
+        );
+    }
+    format!(
+        "{{\"event_id\":\"e{index:09}\",\"event_name\":\"{}\",\"event_timestamp\":\"2024-05-01T{:02}:{:02}:{:02}Z\",\"user\":{{\"id\":{},\"country\":\"KR\",\"devices\":[\"phone\",\"web\"]}},\"params\":[{params}]}}",
+        ["page_view", "click", "purchase", "scroll"][index % 4],
+        index / 3600 % 24,
+        index / 60 % 60,
+        index % 60,
+        spread(index, 1_000_000),
+    )
+}
