@@ -48,6 +48,13 @@ pub enum Event<'a> {
         /// The rows in them.
         rows: u64,
     },
+    /// A task has crossed a boundary of its work; crash tests stop the process here.
+    Boundary {
+        /// The task.
+        task: &'a TaskId,
+        /// The boundary.
+        boundary: Boundary,
+    },
     /// A request is sent again after a pause.
     Retry {
         /// The task.
@@ -69,6 +76,21 @@ pub enum Event<'a> {
         /// The run, as it is stored.
         run: &'a RunRecord,
     },
+}
+
+/// The boundaries of a task's work, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boundary {
+    /// The lease is taken, nothing is asked for yet.
+    Leased,
+    /// All pages are in the stage and the manifest is written.
+    Sealed,
+    /// What has changed is known; the commit comes next.
+    Judged,
+    /// The warehouse has committed; the state store does not know it yet.
+    Committed,
+    /// The state store knows it; the stage is still there.
+    Recorded,
 }
 
 /// Listens to nothing.

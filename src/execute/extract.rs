@@ -17,7 +17,7 @@ use crate::model::name::Text;
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::PlannedTask;
 use crate::model::run::TaskId;
-use crate::monitor::{Event, Monitor};
+use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
 use crate::template::Scope;
 use crate::time::{Unit, UnitKey};
@@ -35,6 +35,7 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let started_at = gear.clock.now();
     let keys = task.keys();
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
+    shared.crossed(task, Boundary::Leased);
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
     let scope = scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
     let pull = pull_of(gear, step, &scope).await?;
@@ -52,9 +53,12 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
             return Err(error);
         }
     };
+    shared.crossed(task, Boundary::Sealed);
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases);
+    shared.crossed(task, Boundary::Judged);
     commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await?;
+    shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
     if held {
         let place = stages.hold(&dir, leases[0].pull)?;

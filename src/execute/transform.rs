@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{Lease, PullOutcome, Snapshot, UnitState};
 use crate::model::pipeline::{CheckRule, Guard, Per, Pipeline, Read, Step, Transform};
 use crate::model::plan::PlannedTask;
+use crate::monitor::Boundary;
 use crate::time::{Unit, UnitKey};
 use crate::warehouse::{BoundCheck, Commit, CommitOutcome, Dialect, NEW_ROWS, NewRows, UnitCommit, UnitCommitted};
 
@@ -70,6 +71,7 @@ pub(super) async fn run(
     let started_at = gear.clock.now();
     let keys = task.keys();
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
+    shared.crossed(task, Boundary::Leased);
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
     let units = unit_commits(shared, task, &keys, &leases, &statement.inputs, task.step.guard);
     let commit = Commit {
@@ -84,6 +86,7 @@ pub(super) async fn run(
         at: started_at,
     };
     let committed = warehouse.commit(commit).await?;
+    shared.crossed(task, Boundary::Committed);
     for warning in &committed.warnings {
         shared.warn(task, warning);
     }

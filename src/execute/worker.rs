@@ -13,7 +13,7 @@ use crate::model::ledger::{PullOutcome, Snapshot, UnitRecord};
 use crate::model::pipeline::{Action, Pipeline};
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskEvent;
-use crate::monitor::{Event, Monitor};
+use crate::monitor::{Boundary, Event, Monitor};
 use crate::time::UnitKey;
 
 /// What the tasks of one run share.
@@ -45,7 +45,14 @@ impl Shared<'_> {
         self.gear.state.record(&pulls, &units).await?;
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         units.into_iter().for_each(|unit| ledger.put(unit));
+        drop(ledger);
+        self.crossed(task, Boundary::Recorded);
         Ok(())
+    }
+
+    /// Tells that the task has crossed a boundary.
+    pub fn crossed(&self, task: &PlannedTask, boundary: Boundary) {
+        self.monitor.event(&Event::Boundary { task: &task.id, boundary });
     }
 
     /// Tells something that stops nothing.
