@@ -1,1 +1,262 @@
-//! Placeholder.
+//! The kill suite: the binary dies by SIGKILL everywhere, is run again, and nothing is lost, doubled or asked for twice.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::days::{DaysApi, PageKey};
+
+const HOOKS: &str = r#"
+warehouse = "warehouse"
+[window]
+grain = "day"
+lookback = 3
+
+[[extract]]
+name = "items"
+connection = "api"
+request = { path = "/items", params = { day = "{{ ds }}" } }
+paginate = { by = "offset", limit = 25, total = "$.total" }
+records = "$.items[*]"
+into = "raw.items"
+
+[[extract]]
+name = "notes"
+connection = "api"
+request = { path = "/notes", params = { day = "{{ ds }}" } }
+paginate = { by = "cursor", param = "cursor", at = "$.next" }
+records = "$.notes[*]"
+into = "raw.notes"
+
+[[transform]]
+name = "daily"
+sql = "select day, count(*) as items, sum(amount) as amount from {{ ref('items') }} where _haul_unit = {{ unit.start | date | sql }} group by day"
+into = "mart.daily"
+"#;
+
+const DATE: &str = "2024-05-04";
+
+/// A project of its own for one kill.
+struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    fn new(api: &DaysApi) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("pipelines")).expect("pipelines");
+        fs::write(folder.path().join("pipelines/days.toml"), HOOKS).expect("the pipeline");
+        let connections = format!(
+            "[warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\n[api]\ntype = \"http\"\nurl = \"{}\"\nmax_concurrent = 2\n",
+            api.url
+        );
+        fs::write(folder.path().join("connections.toml"), connections).expect("the connections");
+        Self { folder }
+    }
+
+    fn haul(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
+        command.current_dir(self.folder.path()).args(arguments).env_remove("HAUL_PROJECT").stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.haul(arguments).output().expect("haul starts")
+    }
+
+    fn run_to_the_end(&self) {
+        let output = self.output(&["run", "days", "--date", DATE]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn query(&self, sql: &str) -> Value {
+        let output = self.output(&["query", sql, "--output", "json"]);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Rows, fingerprints and the ledger: everything that an undisturbed run would have left, but for times.
+    fn picture(&self) -> Vec<Value> {
+        let status = self.output(&["status", "--output", "json", "--now", "2024-05-04T06:00:00Z"]);
+        let mut ledger: Value = serde_json::from_slice(&status.stdout).expect("status is JSON");
+        forget_times(&mut ledger);
+        vec![
+            self.query("select * exclude (_haul_pull) from raw.items order by id"),
+            self.query("select * exclude (_haul_pull) from raw.notes order by id"),
+            self.query("select * exclude (_haul_pull) from mart.daily order by day"),
+            self.query("select table_name, unit, rows, fingerprint, count(*) as commits from _haul_loads group by all order by all"),
+            ledger,
+        ]
+    }
+
+    /// The pages that the journals of this project call durable, and those of the units that are in the warehouse.
+    fn durable(&self) -> BTreeSet<PageKey> {
+        let mut pages = BTreeSet::new();
+        for journal in journals(&self.folder.path().join(".haul/stage")) {
+            let text = fs::read_to_string(&journal).unwrap_or_default();
+            let place = journal.to_string_lossy().into_owned();
+            let path = if place.contains("days.items") { "items" } else { "notes" };
+            let day = place.split('/').rev().nth(2).expect("stage/step/unit/pull/journal").to_owned();
+            // The last line may be torn; whatever has no line end is not durable.
+            for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+                let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+                if let Some(at) = find(&line, "at") {
+                    pages.insert((path.to_owned(), day.clone(), position(at)));
+                }
+            }
+        }
+        pages
+    }
+}
+
+fn journals(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(journals(&path));
+        } else if path.file_name().is_some_and(|name| name == "journal.jsonl") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(members) => {
+            members.get(name).or_else(|| members.values().find_map(|member| find(member, name)))
+        }
+        _ => None,
+    }
+}
+
+fn position(at: &Value) -> String {
+    match at {
+        Value::Object(members) => match members.values().next() {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        },
+        _ => String::new(),
+    }
+}
+
+fn forget_times(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|name, _| {
+                !name.ends_with("_at") && !["pull", "generation", "last_pull", "runs", "last_run", "run"].contains(&name.as_str())
+            });
+            members.values_mut().for_each(forget_times);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_times),
+        _ => {}
+    }
+}
+
+/// Runs until the boundary kills the process, runs again, and compares with the undisturbed picture.
+fn kill_and_compare(api: &DaysApi, undisturbed: &[Value], kill: impl FnOnce(&Project) -> String) -> bool {
+    let project = Project::new(api);
+    api.forget();
+    let what = kill(&project);
+    let killed = project.folder.path().join(".haul").exists();
+    let durable = project.durable();
+    let before = api.counts();
+    project.run_to_the_end();
+    let after = api.counts();
+    for page in &durable {
+        assert_eq!(after.get(page), before.get(page), "{what}: the durable page {page:?} was asked for again");
+    }
+    for (page, count) in &after {
+        assert!(*count <= 2, "{what}: {page:?} was asked for {count} times");
+    }
+    let picture = project.picture();
+    for (got, expected) in picture.iter().zip(undisturbed) {
+        assert_eq!(got, expected, "{what}: the picture differs from that of an undisturbed run");
+    }
+    killed
+}
+
+#[test]
+fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
+    let api = DaysApi::start();
+    let first = Project::new(&api);
+    first.run_to_the_end();
+    let undisturbed = first.picture();
+    let mut points = Vec::new();
+    for (boundary, occurrences) in [
+        ("leased", vec![1, 3, 6, 8]),
+        ("page", vec![1, 2, 5, 9, 14, 20, 28, 33]),
+        ("sealed", vec![1, 2, 4, 6]),
+        ("judged", vec![1, 3, 5, 6]),
+        ("committed", vec![1, 2, 4, 6, 7, 9]),
+        ("recorded", vec![1, 2, 4, 6, 7, 9]),
+    ] {
+        points.extend(occurrences.into_iter().map(|nth| format!("{boundary}:{nth}")));
+    }
+    assert!(points.len() >= 30);
+    for point in points {
+        kill_and_compare(&api, &undisturbed, |project| {
+            let output = project.output(&["run", "days", "--date", DATE, "--kill-at", &point]);
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9), "{point}: {output:?}");
+            point.clone()
+        });
+    }
+}
+
+#[test]
+fn killed_at_any_moment_a_run_ends_as_if_nothing_had_happened() {
+    let api = DaysApi::start();
+    let first = Project::new(&api);
+    let begun = Instant::now();
+    first.run_to_the_end();
+    let whole = begun.elapsed();
+    let undisturbed = first.picture();
+    let mut killed = 0;
+    for step in 1..=26_u32 {
+        killed += usize::from(kill_and_compare(&api, &undisturbed, |project| {
+            let pause = whole * step / 26;
+            kill_after(project, pause);
+            format!("killed after {pause:?} of {whole:?}")
+        }));
+    }
+    assert!(killed >= 20, "only {killed} runs had begun when they were killed");
+}
+
+fn kill_after(project: &Project, pause: Duration) {
+    let mut child = project
+        .haul(&["run", "days", "--date", DATE])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("haul starts");
+    // The moment of death is the test's input; nothing is concluded from how far the run has come by then.
+    std::thread::sleep(pause);
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+}
+
+#[test]
+fn a_journal_torn_in_the_middle_of_a_line_is_gone_on_with() {
+    let api = DaysApi::start();
+    let first = Project::new(&api);
+    first.run_to_the_end();
+    let undisturbed = first.picture();
+    for cut in [1_u64, 7, 40, 200] {
+        kill_and_compare(&api, &undisturbed, |project| {
+            let output = project.output(&["run", "days", "--date", DATE, "--kill-at", "page:9"]);
+            assert!(!output.status.success());
+            for journal in journals(&project.folder.path().join(".haul/stage")) {
+                let length = fs::metadata(&journal).expect("a journal").len();
+                let file = fs::OpenOptions::new().write(true).open(&journal).expect("a journal");
+                file.set_len(length.saturating_sub(cut)).expect("a shorter journal");
+            }
+            format!("the last {cut} bytes of each journal are gone")
+        });
+    }
+}

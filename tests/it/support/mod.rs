@@ -1,1 +1,3 @@
 //! What the tests share: loopback servers, temporary projects, the binary.
+
+pub mod days;
