@@ -1,1 +1,157 @@
 //! From the files of a project to the model: reading, checking, and telling every fault with its place.
+//!
+//! [`load`] reads `haul.toml`, `pipelines/*.toml`, `hooks/*.toml` and `sql/*.sql` and never stops at the first fault.
+//! Each kind of file has a twin, a struct whose fields are its keys: one declaration gives the reader
+//! ([`reader`]), the list of known keys and, by the documentation, the JSON Schema ([`schemas`]).
+//! The twins are then validated into the model; references between steps are resolved last.
+//!
+//! Secrets are not resolved here, and connections only matter by their names.
+
+mod check;
+mod clock_words;
+pub mod connection_file;
+mod diagnostic;
+pub mod file;
+mod folder;
+mod hook;
+mod inspect;
+mod link;
+mod pipeline;
+pub mod reader;
+pub mod request;
+pub mod scalar;
+mod schema;
+mod step;
+pub mod value;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+pub use diagnostic::{Diagnostic, Label, Severity, Source, Sources, render, to_json};
+pub use folder::find_root;
+pub use scalar::{Count, Entries};
+pub use schema::schemas;
+pub use value::TypedDuration;
+
+use crate::error::{Error, Result};
+use crate::model::pipeline::Project;
+use file::ProjectFile;
+use folder::Folder;
+use inspect::Inspector;
+use pipeline::{Surroundings, read_pipeline, read_project, vars};
+use reader::At;
+
+/// What a project is checked against.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The names of the connections; a reference to another one is a fault. `None`: they are not looked at.
+    pub known_connections: Option<&'a [String]>,
+    /// Whether the keys and forms of `connections.toml` are checked too; no secret is resolved or shown.
+    pub check_connections: bool,
+    /// Another state folder than the project says.
+    pub state_dir: Option<&'a Path>,
+}
+
+/// What became of reading a project.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The project; there when no diagnostic is an error.
+    pub project: Option<Project>,
+    /// All faults, in the order of files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files that the diagnostics point into.
+    pub sources: Sources,
+}
+
+impl Loaded {
+    /// The project, or one error whose detail shows all faults.
+    ///
+    /// # Errors
+    /// Any diagnostic is an error.
+    pub fn into_project(self) -> Result<Project> {
+        let errors: Vec<Diagnostic> =
+            self.diagnostics.into_iter().filter(|fault| fault.severity == Severity::Error).collect();
+        self.project.ok_or_else(|| {
+            let count = errors.len();
+            let what = if count == 1 { "one fault".to_owned() } else { format!("{count} faults") };
+            Error::config(format!("the project's files have {what}"))
+                .detail(render(&errors, &self.sources, false))
+                .hint("`haul check` shows them all")
+        })
+    }
+}
+
+/// Reads and checks all files of the project in `root`.
+pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
+    let mut faults = Vec::new();
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+    let mut folder = Folder::read(&root, &mut faults);
+    if options.check_connections && root.join("connections.toml").is_file() {
+        faults.extend(folder.check_connections(&root));
+    }
+    let project = folder.project.as_ref().map_or_else(ProjectFile::default, |source| {
+        let (file, found) = read_project(source);
+        faults.extend(found);
+        if let Some(warehouse) = &file.warehouse {
+            faults.extend(dangling(warehouse, source, options));
+        }
+        file
+    });
+    let mut hooks = BTreeMap::new();
+    for (name, source) in &folder.hooks {
+        let (hook, found) = hook::read_hook(source);
+        faults.extend(found);
+        if let Some(connection) = &hook.connection {
+            faults.extend(dangling(connection, source, options));
+        }
+        hooks.insert(name.clone(), hook);
+    }
+    let inspector = Inspector::new(&folder.sql, &folder.sources, &mut faults);
+    let around = Surroundings {
+        project: &project,
+        hooks: &hooks,
+        sql: &folder.sql,
+        inspector: &inspector,
+        connections: options.known_connections,
+        connection_set: options.known_connections.unwrap_or_default().iter().map(String::as_str).collect(),
+    };
+    let mut drafts = Vec::with_capacity(folder.pipelines.len());
+    for (name, source) in &folder.pipelines {
+        let (draft, found) = read_pipeline(name, source, &around);
+        faults.extend(found);
+        drafts.push(draft);
+    }
+    let pipelines = link::link(drafts, &folder.sources, &mut faults);
+    let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
+    let loaded = Project {
+        state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
+        root,
+        vars: vars(project.vars.as_ref()),
+        pipelines,
+        sql: folder.sql,
+    };
+    let diagnostics = in_order(faults);
+    let sound = diagnostics.iter().all(|fault| fault.severity != Severity::Error);
+    Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
+}
+
+/// The fault of a name that is no connection.
+fn dangling(name: &At<String>, source: &std::sync::Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
+    let Some(known) = options.known_connections.filter(|known| !known.contains(&name.value)) else { return Vec::new() };
+    let help = diagnostic::known_names(&name.value, known.iter().map(String::as_str));
+    let fault = Diagnostic::error("unknown-connection", format!("there is no connection `{}`", name.value));
+    vec![fault.at(source, name.span.clone(), "").maybe_help(help)]
+}
+
+/// Sorts faults by place, and leaves out those that were found twice.
+fn in_order(faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let place = |fault: &Diagnostic| {
+        let first = fault.labels.first();
+        first.map_or_else(|| (PathBuf::new(), 0), |label| (label.file.clone(), label.span.start))
+    };
+    let mut faults = faults;
+    faults.sort_by_cached_key(place);
+    let mut seen = HashSet::new();
+    faults.retain(|fault| seen.insert((fault.code, fault.message.clone(), place(fault))));
+    faults
+}

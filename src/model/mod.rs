@@ -4,6 +4,7 @@ pub mod connection;
 pub mod drift;
 pub mod hook;
 pub mod ledger;
+mod logical_type;
 pub mod name;
 pub mod page;
 pub mod pipeline;

@@ -1,0 +1,358 @@
+//! The twin of `connections.toml`: every type of connection with its keys, and where a secret may come from.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, Source, quoted};
+use super::reader::{At, Read, Reader, Required, Span, Twin, describe, twin};
+use super::scalar::{Count, Entries, read_word, words};
+use super::value::{TypedDuration, one_key_of};
+
+/// A value that may be a secret: the text itself, or where it is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretValue {
+    /// The text itself.
+    Plain(String),
+    /// In this variable of the environment.
+    Env(String),
+    /// In this file.
+    File(String),
+    /// What this command prints.
+    Command(String),
+    /// In this secret of Google's Secret Manager: `projects/p/secrets/s`.
+    GcpSecret(String),
+}
+
+const SECRET_KEYS: &[&str] = &["env", "file", "command", "gcp_secret"];
+
+impl Read for SecretValue {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let Some(table) = value.get_ref().as_table() else {
+            let Some(text) = value.get_ref().as_str() else {
+                // What was written may be a secret: its type is told, the value is not.
+                let found = describe(value.get_ref());
+                let message =
+                    format!("`{}` has to be a text or a table that says where it is, not {found}", reader.path());
+                reader.error("wrong-type", value.span(), message);
+                return None;
+            };
+            return Some(Self::Plain(text.to_owned()));
+        };
+        let entry = table.iter().next().filter(|_| table.len() == 1);
+        let Some((key, inner)) = entry.filter(|(key, _)| SECRET_KEYS.contains(&key.get_ref().as_ref())) else {
+            let message = format!("`{}` has to say one place of the secret", reader.path());
+            let help = one_key_of(table, SECRET_KEYS).unwrap_or_else(|| format!("one of {}", quoted(SECRET_KEYS)));
+            reader.error("bad-secret", value.span(), message).help = Some(help);
+            return None;
+        };
+        let place = reader.within(key.get_ref(), |reader| String::read(inner, reader))?;
+        Some(match key.get_ref().as_ref() {
+            "env" => Self::Env(place),
+            "file" => Self::File(place),
+            "command" => Self::Command(place),
+            _ => Self::GcpSecret(place),
+        })
+    }
+}
+
+impl JsonSchema for SecretValue {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretValue".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let place = |key: &str, what: &str| {
+            serde_json::json!({
+                "type": "object",
+                "properties": { key: { "type": "string", "description": what } },
+                "required": [key],
+                "additionalProperties": false,
+            })
+        };
+        json_schema!({
+            "description": "The text itself, or where it is found.",
+            "anyOf": [
+                { "type": "string" },
+                place("env", "A variable of the environment."),
+                place("file", "A file."),
+                place("command", "A command that prints it."),
+                place("gcp_secret", "A secret of Google's Secret Manager: `projects/p/secrets/s`."),
+            ],
+        })
+    }
+}
+
+/// The types of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum TypeWord {
+    Http,
+    DuckDb,
+    Postgres,
+    MySql,
+    MongoDb,
+    BigQuery,
+}
+
+/// The ways to say who we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthType {
+    /// Not at all.
+    None,
+    /// User and password.
+    Basic,
+    /// A token.
+    Bearer,
+    /// A key in a header or in the query.
+    ApiKey,
+    /// OAuth 2 with the client's own credentials.
+    ClientCredentials,
+    /// OAuth 2 with a refresh token.
+    RefreshToken,
+}
+
+/// Whether and how a connection to a server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsWord {
+    /// Never.
+    Disable,
+    /// Where the server offers it.
+    Prefer,
+    /// Always, whoever the server is.
+    Require,
+    /// Always, and the server's name is verified.
+    VerifyFull,
+}
+
+words!(AuthType, TlsWord);
+
+twin! {
+    /// An HTTP API.
+    pub struct HttpTable {
+        /// Always `"http"`.
+        pub r#type: Required<String>,
+        /// The address that request paths are appended to.
+        pub url: Required<String>,
+        /// Who we are. Default: nobody.
+        pub auth: Option<At<AuthTable>>,
+        /// Headers sent with every request.
+        pub headers: Option<At<Entries<SecretValue>>>,
+        /// At most so many requests in a period: `"10/s"`, `"600/m"`, `"1000/h"`.
+        pub rate: Option<At<String>>,
+        /// At most so many requests under way at once. Default 8.
+        pub max_concurrent: Option<At<Count>>,
+        /// The time for one page. Default `"60s"`.
+        pub timeout: Option<At<TypedDuration>>,
+        /// The path that `haul connections test` asks for.
+        pub test_path: Option<At<String>>,
+    }
+}
+
+twin! {
+    /// Who we are at an HTTP API.
+    pub struct AuthTable {
+        /// How we say it.
+        pub r#type: Required<AuthType>,
+        /// The user (`basic`).
+        pub user: Option<At<SecretValue>>,
+        /// The password (`basic`).
+        pub password: Option<At<SecretValue>>,
+        /// The token (`bearer`).
+        pub token: Option<At<SecretValue>>,
+        /// The key (`api_key`).
+        pub key: Option<At<SecretValue>>,
+        /// The header that the key goes into (`api_key`).
+        pub header: Option<At<String>>,
+        /// The parameter of the query that the key goes into (`api_key`).
+        pub query: Option<At<String>>,
+        /// The token endpoint (OAuth 2).
+        pub token_url: Option<At<String>>,
+        /// The client (OAuth 2).
+        pub client_id: Option<At<SecretValue>>,
+        /// The client's secret (OAuth 2).
+        pub client_secret: Option<At<SecretValue>>,
+        /// The refresh token (`refresh_token`).
+        pub refresh_token: Option<At<SecretValue>>,
+        /// The scopes asked for, separated by spaces (OAuth 2).
+        pub scope: Option<At<String>>,
+        /// Further parameters of the token request, such as `audience` (OAuth 2).
+        pub extra: Option<At<Entries<String>>>,
+    }
+}
+
+twin! {
+    /// A DuckDB file, the embedded warehouse.
+    pub struct DuckDbTable {
+        /// Always `"duckdb"`.
+        pub r#type: Required<String>,
+        /// The file, relative to the project; `":memory:"` for none.
+        pub path: Required<String>,
+        /// How much memory DuckDB may use: `"256MB"`.
+        pub memory_limit: Option<At<String>>,
+        /// How many threads DuckDB may use. Default: one for each core.
+        pub threads: Option<At<Count>>,
+    }
+}
+
+twin! {
+    /// A PostgreSQL, MySQL or MariaDB server.
+    pub struct ServerTable {
+        /// `"postgres"` or `"mysql"`.
+        pub r#type: Required<String>,
+        /// The host's name or address. Default `"localhost"`.
+        pub host: Option<At<SecretValue>>,
+        /// The port. Default: the system's own.
+        pub port: Option<At<Count>>,
+        /// The user.
+        pub user: Required<SecretValue>,
+        /// The password.
+        pub password: Option<At<SecretValue>>,
+        /// The database.
+        pub database: Required<String>,
+        /// Whether and how the connection is encrypted. Default `"prefer"`.
+        pub tls: Option<At<TlsWord>>,
+    }
+}
+
+twin! {
+    /// A MongoDB deployment.
+    pub struct MongoDbTable {
+        /// Always `"mongodb"`.
+        pub r#type: Required<String>,
+        /// The connection string.
+        pub uri: Required<SecretValue>,
+        /// The database.
+        pub database: Required<String>,
+    }
+}
+
+twin! {
+    /// A BigQuery project.
+    pub struct BigQueryTable {
+        /// Always `"bigquery"`.
+        pub r#type: Required<String>,
+        /// The project that pays for jobs.
+        pub project: Required<String>,
+        /// Where datasets are created and jobs run: `"EU"`.
+        pub location: Option<At<String>>,
+        /// The service account's key as JSON. Default: application default credentials.
+        pub service_account: Option<At<SecretValue>>,
+        /// Another address of the REST service, for an emulator.
+        pub endpoint: Option<At<String>>,
+    }
+}
+
+/// One connection of `connections.toml`, as it is written.
+#[derive(Debug, Clone)]
+pub enum ConnectionTable {
+    /// An HTTP API.
+    Http(Box<HttpTable>),
+    /// A DuckDB file.
+    DuckDb(DuckDbTable),
+    /// A PostgreSQL server.
+    Postgres(ServerTable),
+    /// A MySQL or MariaDB server.
+    MySql(ServerTable),
+    /// A MongoDB deployment.
+    MongoDb(MongoDbTable),
+    /// A BigQuery project.
+    BigQuery(BigQueryTable),
+}
+
+impl Read for ConnectionTable {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let Some(table) = value.get_ref().as_table() else {
+            reader.wrong_type(value, "a table with a `type`");
+            return None;
+        };
+        let Some(kind) = table.get("type") else {
+            let message = format!("the connection `{}` has no `type`", reader.path());
+            reader.error("missing-key", value.span(), message).help =
+                Some("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`".to_owned());
+            return None;
+        };
+        let span = value.span();
+        Some(match reader.within("type", |reader| read_word(kind, reader))? {
+            TypeWord::Http => Self::Http(Box::new(HttpTable::read_table(table, span, reader))),
+            TypeWord::DuckDb => Self::DuckDb(DuckDbTable::read_table(table, span, reader)),
+            TypeWord::Postgres => Self::Postgres(ServerTable::read_table(table, span, reader)),
+            TypeWord::MySql => Self::MySql(ServerTable::read_table(table, span, reader)),
+            TypeWord::MongoDb => Self::MongoDb(MongoDbTable::read_table(table, span, reader)),
+            TypeWord::BigQuery => Self::BigQuery(BigQueryTable::read_table(table, span, reader)),
+        })
+    }
+}
+
+impl JsonSchema for ConnectionTable {
+    fn schema_name() -> Cow<'static, str> {
+        "Connection".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let of = |names: &[&str], mut table: Schema| {
+            table.insert("properties".to_owned(), with_type(&table, names));
+            table
+        };
+        json_schema!({ "oneOf": [
+            of(&["http"], HttpTable::json_schema(generator)),
+            of(&["duckdb"], DuckDbTable::json_schema(generator)),
+            of(&["postgres", "mysql"], ServerTable::json_schema(generator)),
+            of(&["mongodb"], MongoDbTable::json_schema(generator)),
+            of(&["bigquery"], BigQueryTable::json_schema(generator)),
+        ] })
+    }
+}
+
+/// The properties of a table, of which `type` has one of these values.
+fn with_type(table: &Schema, names: &[&str]) -> serde_json::Value {
+    let mut properties = table.get("properties").cloned().unwrap_or_default();
+    properties["type"] = serde_json::json!({ "enum": names });
+    properties
+}
+
+/// All of `connections.toml`: tables by the names of the connections.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionsFile {
+    /// The connections in the order of the file.
+    pub connections: Vec<(At<String>, At<ConnectionTable>)>,
+}
+
+impl Twin for ConnectionsFile {
+    const KEYS: &'static [&'static str] = &[];
+
+    fn read_table(table: &DeTable<'_>, _span: Span, reader: &mut Reader) -> Self {
+        let entry = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+            let name = At { value: key.get_ref().to_string(), span: key.span() };
+            reader.within(key.get_ref(), |reader| At::read(value, reader)).map(|value| (name, value))
+        };
+        Self { connections: table.iter().filter_map(entry).collect() }
+    }
+}
+
+impl JsonSchema for ConnectionsFile {
+    fn schema_name() -> Cow<'static, str> {
+        "ConnectionsFile".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "`connections.toml`: one table for each connection, by its name.",
+            "type": "object",
+            "additionalProperties": generator.subschema_for::<ConnectionTable>(),
+        })
+    }
+}
+
+/// Reads the text of `connections.toml` without resolving any secret.
+pub fn read_connections(source: &Arc<Source>) -> (ConnectionsFile, Vec<Diagnostic>) {
+    let mut reader = Reader::new(source.clone());
+    let (file, _) = reader.read_file();
+    (file, reader.diagnostics)
+}

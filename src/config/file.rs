@@ -1,0 +1,277 @@
+//! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
+
+use super::reader::{At, Required, twin};
+use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
+use super::scalar::{Count, Entries, Names};
+use super::value::{ColumnType, CronText, Date, JsonPathText, Lookback, Percent, ReachValue, TypedDuration, Zone};
+use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
+use crate::model::schema::Contract;
+use crate::time::Grain;
+
+use super::scalar::words;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+twin! {
+    /// `haul.toml`: what all pipelines of a project share. The file may be missing.
+    pub struct ProjectFile {
+        /// The project's name, for people.
+        pub name: Option<At<String>>,
+        /// The connection of the warehouse. Default `"warehouse"`. A pipeline may name another.
+        pub warehouse: Option<At<String>>,
+        /// The zone of days and schedules. Default `"UTC"`. A pipeline may name another.
+        pub timezone: Option<At<Zone>>,
+        /// Where ledger, journal and stage lie, relative to the project. Default `".haul"`.
+        pub state_dir: Option<At<String>>,
+        /// Variables that every template sees through `var()`.
+        pub vars: Option<At<Entries<serde_json::Value>>>,
+        /// How many tasks of one run may be under way at once. Default 8. A pipeline may say otherwise.
+        pub max_active: Option<At<Count>>,
+    }
+}
+
+twin! {
+    /// One file of `pipelines/`: schedule, window and steps.
+    pub struct PipelineFile {
+        /// What it is for.
+        pub description: Option<At<String>>,
+        /// The zone of its days and of its schedule.
+        pub timezone: Option<At<Zone>>,
+        /// The connection of the warehouse that its tables lie in.
+        pub warehouse: Option<At<String>>,
+        /// How many tasks of one run may be under way at once.
+        pub max_active: Option<At<Count>>,
+        /// Variables of this pipeline, over those of the project.
+        pub vars: Option<At<Entries<serde_json::Value>>>,
+        /// When it runs by itself.
+        pub schedule: Option<At<ScheduleTable>>,
+        /// Which units a run covers. Without a window every run covers all there is.
+        pub window: Option<At<WindowTable>>,
+        /// Steps that pull rows from outside.
+        pub extract: Option<At<Vec<At<ExtractTable>>>>,
+        /// Steps that compute rows in the warehouse.
+        pub transform: Option<At<Vec<At<TransformTable>>>>,
+    }
+}
+
+twin! {
+    /// When a pipeline runs by itself.
+    pub struct ScheduleTable {
+        /// Five fields: minute, hour, day of month, month, day of week.
+        pub cron: Required<CronText>,
+        /// The zone of the cron expression. Default: the pipeline's.
+        pub timezone: Option<At<Zone>>,
+        /// What happens to occurrences that passed while nothing ran. Default `"widen"`.
+        pub missed: Option<At<Missed>>,
+    }
+}
+
+twin! {
+    /// Which units a run covers: the `lookback` units before its logical date.
+    pub struct WindowTable {
+        /// The length of a unit. Default `"day"`.
+        pub grain: Option<At<Grain>>,
+        /// How many units back: a count, or tiers that pull older units less often. Default 1.
+        pub lookback: Option<At<Lookback>>,
+        /// The first date that exists at the source, as a date without quotes.
+        pub begin: Option<At<Date>>,
+        /// A unit that ended longer ago than this no longer moves.
+        pub settle_after: Option<At<TypedDuration>>,
+        /// A unit whose last pulls, this many, changed nothing no longer moves.
+        pub settle_pulls: Option<At<Count>>,
+        /// What a re-pull may take away before it is held.
+        pub guard: Option<At<GuardTable>>,
+    }
+}
+
+twin! {
+    /// What a re-pull may take away before it is held.
+    pub struct GuardTable {
+        /// The share of a unit's rows that may be lost, in percent. Default `"50%"`.
+        pub max_shrink: Option<At<Percent>>,
+        /// Whether a unit that had rows may become empty. Default false.
+        pub allow_empty: Option<At<bool>>,
+    }
+}
+
+/// How a step's rows get into its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteWord {
+    /// The rows of a unit replace the rows of that unit. The default with a window.
+    Replace,
+    /// The rows come on top of what is there.
+    Append,
+    /// A row replaces the row of the same `keys`.
+    Merge,
+    /// The rows replace the whole table. The default without a window.
+    Full,
+}
+
+words!(WriteWord);
+
+twin! {
+    /// A step that pulls rows from outside. Its keys win over those of its hook.
+    pub struct ExtractTable {
+        /// The step's name, unique in the pipeline.
+        pub name: Required<String>,
+        /// The file of `hooks/` that describes the API, without its ending.
+        pub hook: Option<At<String>>,
+        /// The connection that says where, and who we are.
+        pub connection: Option<At<String>>,
+        /// The request; its parameters are laid over those of the hook.
+        pub request: Option<At<RequestTable>>,
+        /// How the answer is divided into pages. Default: there is one page.
+        pub paginate: Option<At<PaginateTable>>,
+        /// JSONPath of the rows in a page. Default `"$[*]"`: the answer is a list of rows.
+        pub records: Option<At<JsonPathText>>,
+        /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
+        pub auth: Option<At<AuthValue>>,
+        /// How often and how patiently a request is tried again.
+        pub retry: Option<At<RetryTable>>,
+        /// The table, as `schema.table`. Default `raw.<name>`.
+        pub into: Option<At<String>>,
+        /// How the rows get into the table.
+        pub write: Option<At<WriteWord>>,
+        /// The columns that identify a row: needed to merge; elsewhere they let drift tell a changed row from a new one.
+        pub keys: Option<At<Names>>,
+        /// Of several new rows of one key, the one with the largest value in this column stays.
+        pub newest_by: Option<At<String>>,
+        /// Appending with a lookback loads a unit's rows again at every pull; true says that this is meant.
+        pub append_repeats: Option<At<bool>>,
+        /// One request sequence for each unit (the default), or one for the whole window.
+        pub per: Option<At<Per>>,
+        /// The member of a row that has its own time, with dots between levels.
+        pub time_column: Option<At<String>>,
+        /// How that time is written. Default `"iso"`.
+        pub time_format: Option<At<TimeFormat>>,
+        /// What happens with rows whose own time lies outside of the unit or window. Default `"refuse"`.
+        pub outside: Option<At<Outside>>,
+        /// Declared types by the source's names; they win over what the rows look like.
+        pub columns: Option<At<Entries<ColumnType>>>,
+        /// What happens with columns and types that the table does not have. Default `"evolve"`.
+        pub contract: Option<At<Contract>>,
+        /// How nested values land. Default `"struct"`.
+        pub nested: Option<At<Nested>>,
+        /// How the source's names become column names. Default `"source"`.
+        pub naming: Option<At<Naming>>,
+        /// What a re-pull of this table may take away, over the window's guard.
+        pub guard: Option<At<GuardTable>>,
+        /// What new rows must satisfy before they replace the old ones.
+        pub checks: Option<At<Vec<At<CheckTable>>>>,
+    }
+}
+
+twin! {
+    /// A step that computes rows in the warehouse by a SELECT.
+    pub struct TransformTable {
+        /// The step's name, unique in the pipeline.
+        pub name: Required<String>,
+        /// A file that ends in `.sql`, relative to the project, or the SELECT itself. A template either way.
+        pub sql: Required<String>,
+        /// The table, as `schema.table`. Default `mart.<name>`.
+        pub into: Option<At<String>>,
+        /// How the rows get into the table.
+        pub write: Option<At<WriteWord>>,
+        /// The columns that identify a row: needed to merge; elsewhere they let drift tell a changed row from a new one.
+        pub keys: Option<At<Names>>,
+        /// Of several new rows of one key, the one with the largest value in this column stays.
+        pub newest_by: Option<At<String>>,
+        /// Appending with a lookback loads a unit's rows again at every pull; true says that this is meant.
+        pub append_repeats: Option<At<bool>>,
+        /// Once for each unit (the default), or once for the whole window.
+        pub per: Option<At<Per>>,
+        /// The column that tells a row's unit where the step runs once for the window.
+        pub time_column: Option<At<String>>,
+        /// Which upstream units a unit reads, as `"-6d..0d"`; or a table of these by the names inside `ref()`. Default: its own.
+        pub reach: Option<At<ReachValue>>,
+        /// What a new computation of this table may take away, over the window's guard.
+        pub guard: Option<At<GuardTable>>,
+        /// What new rows must satisfy before they replace the old ones.
+        pub checks: Option<At<Vec<At<CheckTable>>>>,
+    }
+}
+
+twin! {
+    /// A condition on new rows; exactly one of its rules is given.
+    pub struct CheckTable {
+        /// This column, or these columns, are never null.
+        pub not_null: Option<At<Names>>,
+        /// This column, or these columns together, are different in every new row.
+        pub unique: Option<At<Names>>,
+        /// The column has none but these values; null passes.
+        pub accepted: Option<At<AcceptedTable>>,
+        /// The number of new rows in a unit lies in this range.
+        pub row_count: Option<At<RowCountTable>>,
+        /// Every value of a column stands in a column of another table; null passes.
+        pub relation: Option<At<RelationTable>>,
+        /// A SELECT of the rows that are wrong, or a file that has it; `{{ this }}` are the new rows.
+        pub sql: Option<At<String>>,
+        /// A name for screens.
+        pub name: Option<At<String>>,
+        /// Whether a failure stops the load (`"error"`, the default) or is only told (`"warn"`).
+        pub severity: Option<At<Severity>>,
+    }
+}
+
+twin! {
+    /// The values that a column may have.
+    pub struct AcceptedTable {
+        /// The column.
+        pub column: Required<String>,
+        /// The values.
+        pub values: Required<Vec<serde_json::Value>>,
+    }
+}
+
+twin! {
+    /// A range of row counts, both ends included.
+    pub struct RowCountTable {
+        /// At least so many.
+        pub min: Option<At<u64>>,
+        /// At most so many.
+        pub max: Option<At<u64>>,
+    }
+}
+
+twin! {
+    /// A column whose values stand in another table.
+    pub struct RelationTable {
+        /// The column.
+        pub column: Required<String>,
+        /// The other table.
+        pub to: Required<String>,
+        /// The other table's column.
+        pub field: Required<String>,
+    }
+}
+
+twin! {
+    /// One file of `hooks/`: how to talk to one API.
+    pub struct HookFile {
+        /// Which API this is.
+        pub description: Option<At<String>>,
+        /// The connection that says where, and who we are.
+        pub connection: Option<At<String>>,
+        /// What every request has; a step's own parameters are laid over these.
+        pub request: Option<At<RequestTable>>,
+        /// How the answer is divided into pages.
+        pub paginate: Option<At<PaginateTable>>,
+        /// JSONPath of the rows in a page.
+        pub records: Option<At<JsonPathText>>,
+        /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
+        pub auth: Option<At<AuthValue>>,
+        /// How often and how patiently a request is tried again.
+        pub retry: Option<At<RetryTable>>,
+        /// Declared types by the source's names.
+        pub columns: Option<At<Entries<ColumnType>>>,
+        /// How nested values land.
+        pub nested: Option<At<Nested>>,
+        /// How the source's names become column names.
+        pub naming: Option<At<Naming>>,
+        /// The member of a row that has its own time, with dots between levels.
+        pub time_column: Option<At<String>>,
+        /// How that time is written.
+        pub time_format: Option<At<TimeFormat>>,
+    }
+}

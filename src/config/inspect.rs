@@ -1,0 +1,129 @@
+//! What templates say before they are rendered: references, sources, and whether they use the window.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Source, Sources};
+use crate::error::{Error, Result};
+use crate::model::name::Text;
+use crate::template::{Inspection, Templates};
+
+/// The one place where config asks the template room.
+fn look(templates: &Templates, text: &Text) -> Result<Inspection> {
+    templates.inspect(text)
+}
+
+/// The project's templates, as far as their files are sound.
+pub struct Inspector<'a> {
+    templates: Option<Templates>,
+    sources: &'a Sources,
+}
+
+impl<'a> Inspector<'a> {
+    /// Compiles the files of `sql/`, and reports each of those that is wrong.
+    pub fn new(sql: &BTreeMap<String, Arc<str>>, sources: &'a Sources, faults: &mut Vec<Diagnostic>) -> Self {
+        let mut sound = sql.clone();
+        loop {
+            let error = match Templates::new(&sound) {
+                Ok(templates) => return Self { templates: Some(templates), sources },
+                Err(error) => error,
+            };
+            let text = error.chain();
+            let culprit = sound.keys().find(|path| text.contains(path.as_str())).cloned();
+            faults.push(template_fault(&error, culprit.as_deref(), None, sources));
+            // Without the file that is wrong, the others can still be looked at.
+            if culprit.is_none_or(|path| sound.remove(&path).is_none()) {
+                return Self { templates: None, sources };
+            }
+        }
+    }
+
+    /// Calls `visit` with every text that a template consists of: its file, the byte where it begins there, and the text.
+    pub fn each_text(&self, text: &Text, inspection: &Inspection, mut visit: impl FnMut(&Source, usize, &str)) {
+        if let Some(source) = self.sources.get(text.origin.file.as_path()) {
+            visit(source, source.offset(text.origin.line, text.origin.column), &text.text);
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for (path, _) in &inspection.includes {
+            let full = Path::new("sql").join(path);
+            let source = self.sources.get(Path::new(path)).or_else(|| self.sources.get(&full));
+            if let Some(source) = source.filter(|_| !seen.contains(&path.as_str())) {
+                seen.push(path);
+                visit(source, 0, &source.text);
+            }
+        }
+    }
+
+    /// Looks at a template; a fault of its syntax is reported.
+    pub fn inspect(&self, text: &Text, faults: &mut Vec<Diagnostic>) -> Option<Inspection> {
+        let error = match look(self.templates.as_ref()?, text) {
+            Ok(inspection) => return Some(inspection),
+            Err(error) => error,
+        };
+        let fault = template_fault(&error, None, Some(text), self.sources);
+        // Several steps may use the same file.
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+        None
+    }
+}
+
+/// An error of a template as a diagnostic, placed on the line that it names.
+fn template_fault(error: &Error, file: Option<&str>, text: Option<&Text>, sources: &Sources) -> Diagnostic {
+    let chain = error.chain();
+    let diagnostic = Diagnostic::error("template", chain.clone());
+    let diagnostic = diagnostic.maybe_help(error.hints().first().map(|hint| (*hint).to_owned()));
+    let own = text.map(|text| text.origin.file.as_path());
+    let named = file.map(Path::new).or(own);
+    let Some(source) = named.and_then(|file| sources.get(file)) else { return diagnostic };
+    let line = line_in(&chain, &source.path.to_string_lossy());
+    let start = match (line, text) {
+        (Some(line), _) => source.offset(line, 1),
+        (None, Some(text)) => source.offset(text.origin.line, text.origin.column),
+        (None, None) => 0,
+    };
+    let indent = source.text[start..].len() - source.text[start..].trim_start_matches([' ', '\t']).len();
+    diagnostic.at(source, start + indent..source.line_end(start + indent), "")
+}
+
+/// The line that stands behind the file's name in a message: `sql/ranking.sql:12`.
+fn line_in(message: &str, file: &str) -> Option<usize> {
+    let behind = &message[message.find(file)? + file.len()..];
+    let digits = behind.strip_prefix(':')?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}
+
+/// The bytes of a name that a template mentions at a place, as near as they can be found.
+pub fn mention(source: &Source, line: usize, column: usize, name: &str) -> std::ops::Range<usize> {
+    const NEAR: usize = 200;
+    let start = source.offset(line, column);
+    let mut end = (start + NEAR + name.len()).min(source.text.len());
+    while !source.text.is_char_boundary(end) {
+        end -= 1;
+    }
+    match source.text[start..end].find(name) {
+        Some(at) => start + at..start + at + name.len(),
+        None => start..source.line_end(start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_the_number_behind_the_name() {
+        assert_eq!(line_in("cannot compile sql/a.sql:12: unexpected `}`", "sql/a.sql"), Some(12));
+        assert_eq!(line_in("cannot compile sql/a.sql", "sql/a.sql"), None);
+    }
+
+    #[test]
+    fn a_mention_is_the_name_itself() {
+        let source = Source::new("a.sql", "SELECT 1\nFROM {{ ref('ratings') }}\n");
+        let span = mention(&source, 2, 6, "ratings");
+        assert_eq!(&source.text[span], "ratings");
+    }
+}

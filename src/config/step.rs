@@ -1,0 +1,412 @@
+//! One step as a draft: extract and transform, with the lints that need no other step.
+
+use super::check::{checks, table_name};
+use super::clock_words::clock_words;
+use super::diagnostic::{Diagnostic, known_names};
+use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
+use super::hook::ApiParts;
+use super::pipeline::{Surroundings, guard, is_plain_name};
+use super::reader::{At, Reader, Span};
+use super::request::single_page;
+use super::scalar::Names;
+use super::value::ReachValue;
+use crate::model::hook::{Method, RequestTemplate};
+use crate::model::name::{TableName, Text};
+use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::template::Inspection;
+use crate::time::Reach;
+
+/// A step before its references are resolved.
+pub struct StepDraft {
+    /// Its name and where it stands.
+    pub name: At<String>,
+    /// Where its table is named, or the step where it is not.
+    pub into: Span,
+    /// The step, whose reads are still empty; none when too much of it is missing.
+    pub step: Option<Step>,
+    /// What its template refers to.
+    pub inspection: Option<Inspection>,
+    /// Where its template is named.
+    pub sql: Span,
+    /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
+    pub reach: Reaches,
+}
+
+/// Which upstream units a step reads.
+#[derive(Default)]
+pub struct Reaches {
+    /// Of every reference that is not named.
+    pub all: Option<Reach>,
+    /// Of those that are named.
+    pub each: Vec<(At<String>, Option<Reach>)>,
+}
+
+/// The keys by which extracts and transforms say how rows get into their table.
+struct WriteKeys<'a> {
+    write: Option<&'a At<WriteWord>>,
+    keys: Option<&'a At<Names>>,
+    newest_by: Option<&'a At<String>>,
+    append_repeats: Option<&'a At<bool>>,
+}
+
+/// Stands in faults for the name of a step that has none.
+const UNNAMED: &str = "(unnamed)";
+
+/// Reads an extract step; `None` when not even its name is known.
+pub fn extract(
+    at: &At<ExtractTable>,
+    pipeline: &Pipeline,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> Option<StepDraft> {
+    let table = &at.value;
+    let name = step_name(table.name.0.as_ref(), &at.span, reader);
+    let write = WriteKeys {
+        write: table.write.as_ref(),
+        keys: table.keys.as_ref(),
+        newest_by: table.newest_by.as_ref(),
+        append_repeats: table.append_repeats.as_ref(),
+    };
+    let write = write_mode(&write, &name, pipeline, reader);
+    let into = into_table(table.into.as_ref(), "raw", &name, reader);
+    let checks = checks(table.checks.as_ref(), around, reader);
+    let guard = step_guard(table.guard.as_ref(), pipeline);
+    let (parts, hook_known) = api(table, &name, around, reader);
+    let per = per(table.per.as_ref(), pipeline, reader);
+    let time = time_column(table, &parts, per, &write, &name, pipeline, reader);
+    let request = request(&parts, &name, reader);
+    let uses_window = uses_window(&parts, around, reader);
+    // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
+    let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
+    let by_unit = pipeline.window.is_some() && write != Write::Full;
+    if by_unit && hook_known && !divided && !uses_window {
+        unused_window(table, &name, reader);
+    }
+    let action = Extract {
+        connection: parts.connection.unwrap_or_default(),
+        hook: table.hook.as_ref().map(|hook| hook.value.clone()),
+        auth: parts.auth,
+        request,
+        paginate: parts.paginate.unwrap_or_else(single_page),
+        records: parts.records.unwrap_or_else(|| "$[*]".to_owned()),
+        retry: parts.retry.unwrap_or_default(),
+        per,
+        time,
+        columns: parts.columns,
+        contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
+        nested: parts.nested.unwrap_or_default(),
+        naming: parts.naming.unwrap_or_default(),
+    };
+    let origin = reader.origin(&at.span);
+    let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
+    let step = into.map(|into| Step {
+        name: name.value.clone(),
+        origin,
+        into,
+        write,
+        checks,
+        guard,
+        action: Action::Extract(action),
+    });
+    let named = table.name.0.is_some();
+    let sql = name.span.clone();
+    named.then_some(StepDraft { name, into: into_span, step, inspection: None, sql, reach: Reaches::default() })
+}
+
+/// Reads a transform step; `None` when not even its name is known.
+pub fn transform(
+    at: &At<TransformTable>,
+    pipeline: &Pipeline,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> Option<StepDraft> {
+    let table = &at.value;
+    let name = step_name(table.name.0.as_ref(), &at.span, reader);
+    let write = WriteKeys {
+        write: table.write.as_ref(),
+        keys: table.keys.as_ref(),
+        newest_by: table.newest_by.as_ref(),
+        append_repeats: table.append_repeats.as_ref(),
+    };
+    let write = write_mode(&write, &name, pipeline, reader);
+    let into = into_table(table.into.as_ref(), "mart", &name, reader);
+    let checks = checks(table.checks.as_ref(), around, reader);
+    let per = per(table.per.as_ref(), pipeline, reader);
+    let by_unit = pipeline.window.is_some() && write != Write::Full;
+    if by_unit && per == Per::Window && table.time_column.is_none() {
+        needs_time_column(&name, table.per.as_ref(), reader);
+    }
+    let sql = table.sql.0.as_ref();
+    let text = sql.and_then(|sql| around.sql_text(sql, reader));
+    let inspection = text.as_ref().and_then(|text| around.inspector.inspect(text, &mut reader.diagnostics));
+    if let (true, Some(text), Some(inspection), Some(sql)) = (by_unit, &text, &inspection, sql) {
+        window_lints(text, inspection, &name, &sql.span, around, reader);
+    }
+    let reach = reaches(table.reach.as_ref(), inspection.as_ref(), pipeline, reader);
+    let origin = reader.origin(&at.span);
+    let guard = step_guard(table.guard.as_ref(), pipeline);
+    let time_column = table.time_column.as_ref().map(|at| at.value.clone());
+    let step = into.zip(text).map(|(into, sql)| Step {
+        name: name.value.clone(),
+        origin,
+        into,
+        write,
+        checks,
+        guard,
+        action: Action::Transform(Transform { sql, reads: Vec::new(), sources: Vec::new(), per, time_column }),
+    });
+    let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
+    let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
+    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach })
+}
+
+/// A step's name; without one, the rest of the step is checked all the same.
+fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<String> {
+    let Some(name) = name else { return At { value: UNNAMED.to_owned(), span: step.clone() } };
+    if !is_plain_name(&name.value) {
+        let message = format!("`{}` cannot be the name of a step", name.value);
+        reader.error("bad-name", name.span.clone(), message).help =
+            Some("a name has letters, digits, underscores and hyphens".to_owned());
+    }
+    name.clone()
+}
+
+fn into_table(into: Option<&At<String>>, schema: &str, name: &At<String>, reader: &mut Reader) -> Option<TableName> {
+    match into {
+        Some(into) => table_name(into, reader),
+        None => TableName::parse(&format!("{schema}.{}", name.value)).ok(),
+    }
+}
+
+fn step_guard(table: Option<&At<GuardTable>>, pipeline: &Pipeline) -> Guard {
+    guard(table, pipeline.window.as_ref().map(|window| window.guard).unwrap_or_default())
+}
+
+fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
+    let windowed = pipeline.window.is_some();
+    let word = given.write.map_or(if windowed { WriteWord::Replace } else { WriteWord::Full }, |write| write.value);
+    let span = given.write.map_or(name.span.clone(), |write| write.span.clone());
+    if let (Some(newest_by), false) = (given.newest_by, word == WriteWord::Merge) {
+        let message = "`newest_by` chooses among rows of one key, which only a merge does";
+        reader.error("newest-without-merge", newest_by.span.clone(), message).help =
+            Some("write = \"merge\"".to_owned());
+    }
+    match word {
+        WriteWord::Replace if !windowed => {
+            let message = format!("`{}` replaces units, but its pipeline has no window", name.value);
+            reader.error("replace-without-window", span, message).help =
+                Some("write = \"full\" replaces the whole table; or give the pipeline a `[window]`".to_owned());
+            Write::Replace
+        }
+        WriteWord::Replace => Write::Replace,
+        WriteWord::Full => Write::Full,
+        WriteWord::Append => {
+            append_lint(given, name, span, pipeline, reader);
+            Write::Append
+        }
+        WriteWord::Merge => {
+            if given.keys.is_none() {
+                let message = format!("`{}` merges, but does not say which columns identify a row", name.value);
+                reader.error("merge-without-keys", span, message).help = Some("keys = [\"id\"]".to_owned());
+            }
+            Write::Merge {
+                keys: given.keys.map(|keys| keys.value.0.clone()).unwrap_or_default(),
+                newest_by: given.newest_by.map(|newest_by| newest_by.value.clone()),
+            }
+        }
+    }
+}
+
+fn append_lint(given: &WriteKeys<'_>, name: &At<String>, span: Span, pipeline: &Pipeline, reader: &mut Reader) {
+    let Some(window) = &pipeline.window else { return };
+    let pulls = window.tiers.iter().map(|tier| tier.units.get()).max().unwrap_or(1);
+    if pulls > 1 && !given.append_repeats.is_some_and(|repeats| repeats.value) {
+        let message = format!(
+            "`{}` appends, and a lookback of {pulls} pulls every {} again: its rows would be there several times",
+            name.value,
+            window.grain.plural().trim_end_matches('s'),
+        );
+        reader.error("append-with-lookback", span, message).help = Some(
+            "write = \"replace\" or \"merge\", or lookback = 1; `append_repeats = true` if the copies are meant"
+                .to_owned(),
+        );
+    }
+}
+
+/// What step and hook say together, and whether the hook is known.
+fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> (ApiParts, bool) {
+    if let Some(connection) = &table.connection {
+        around.check_connection(connection, reader);
+    }
+    let mut parts = ApiParts::of_step(table, reader);
+    let mut hook_known = true;
+    if let Some(hook) = &table.hook {
+        if let Some(hook) = around.hooks.get(&hook.value) {
+            parts = parts.over(&hook.parts);
+        } else {
+            hook_known = false;
+            let help = known_names(&hook.value, around.hooks.keys().map(String::as_str))
+                .unwrap_or_else(|| format!("a hook is a file: hooks/{}.toml", hook.value));
+            let message = format!("there is no hook `{}`", hook.value);
+            reader.error("unknown-hook", hook.span.clone(), message).help = Some(help);
+        }
+    }
+    // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
+    let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
+    if parts.connection.is_none() && hook_known && !wrong {
+        let message = format!("`{}` has no connection", name.value);
+        reader.error("missing-key", name.span.clone(), message).help =
+            Some("connection = \"…\" in the step or in its hook".to_owned());
+    }
+    (parts, hook_known)
+}
+
+fn request(parts: &ApiParts, name: &At<String>, reader: &Reader) -> RequestTemplate {
+    RequestTemplate {
+        method: parts.request.method.unwrap_or(Method::Get),
+        path: parts.request.path.clone().unwrap_or_else(|| Text::new("", reader.origin(&name.span))),
+        params: parts.request.params.clone(),
+        headers: parts.request.headers.clone(),
+        body: parts.request.body.clone(),
+    }
+}
+
+fn per(per: Option<&At<Per>>, pipeline: &Pipeline, reader: &mut Reader) -> Per {
+    if let (Some(at), None) = (per, &pipeline.window) {
+        let message = "`per` divides a window, but this pipeline has none";
+        reader.error("per-without-window", at.span.clone(), message).help =
+            Some("give the pipeline a `[window]`, or leave `per` out".to_owned());
+    }
+    per.map(|at| at.value).unwrap_or_default()
+}
+
+fn needs_time_column(name: &At<String>, per: Option<&At<Per>>, reader: &mut Reader) {
+    let span = per.map_or(name.span.clone(), |per| per.span.clone());
+    let message =
+        format!("`{}` covers the whole window at once, but does not say which unit a row belongs to", name.value);
+    reader.error("window-without-time-column", span, message).help =
+        Some("time_column = \"…\", the column that has a row's own time".to_owned());
+}
+
+fn time_column(
+    table: &ExtractTable,
+    parts: &ApiParts,
+    per: Per,
+    write: &Write,
+    name: &At<String>,
+    pipeline: &Pipeline,
+    reader: &mut Reader,
+) -> Option<TimeColumn> {
+    let outside = table.outside.as_ref();
+    if pipeline.window.is_some() && per == Per::Window {
+        if parts.time_column.is_none() && *write != Write::Full {
+            needs_time_column(name, table.per.as_ref(), reader);
+        }
+        if let Some(at) = outside.filter(|at| at.value == Outside::Keep) {
+            let message = "rows outside of a whole window belong to no unit of it, and cannot be kept";
+            reader.error("keep-over-window", at.span.clone(), message).help =
+                Some("outside = \"drop\" or \"refuse\"".to_owned());
+        }
+    }
+    let Some(path) = &parts.time_column else {
+        let orphan = outside.map(|at| ("outside", at.span.clone()));
+        let orphan = orphan.or_else(|| table.time_format.as_ref().map(|at| ("time_format", at.span.clone())));
+        if let Some((key, span)) = orphan {
+            let message = format!("`{key}` means nothing without a `time_column`");
+            reader.error("missing-key", span, message).help = Some("time_column = \"created_at\"".to_owned());
+        }
+        return None;
+    };
+    Some(TimeColumn {
+        path: path.clone(),
+        format: parts.time_format.unwrap_or_default(),
+        outside: outside.map(|at| at.value).unwrap_or_default(),
+    })
+}
+
+/// Whether a template of the request uses the window; one that cannot be read may.
+fn uses_window(parts: &ApiParts, around: &Surroundings<'_>, reader: &mut Reader) -> bool {
+    let mut used = false;
+    for text in parts.request.texts().iter().filter(|text| text.is_template()) {
+        let inspection = around.inspector.inspect(text, &mut reader.diagnostics);
+        used |= inspection.is_none_or(|inspection| inspection.uses_window());
+    }
+    used
+}
+
+fn unused_window(table: &ExtractTable, name: &At<String>, reader: &mut Reader) {
+    let span = table.request.as_ref().map_or(name.span.clone(), |request| request.span.clone());
+    let message = format!("the request of `{}` never uses the window: every unit would get the same rows", name.value);
+    reader.error("unused-window", span, message).help = Some(
+        "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }; or write = \"full\" for a table without units"
+            .to_owned(),
+    );
+}
+
+fn window_lints(
+    text: &Text,
+    inspection: &Inspection,
+    name: &At<String>,
+    sql: &Span,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) {
+    if !inspection.uses_window() {
+        let message = format!("the SQL of `{}` never uses the window: every unit would get the same rows", name.value);
+        reader.warning("unused-window", sql.clone(), message).help =
+            Some("WHERE day = {{ ds | sql }}; or write = \"full\" for a table without units".to_owned());
+    }
+    around.inspector.each_text(text, inspection, |source, start, sql| {
+        // A text with escapes has no bytes of its own in the file: its whole first line is shown then.
+        let as_written = source.text[start..].starts_with(sql);
+        for word in clock_words(sql) {
+            let place = if as_written { start + word.start..start + word.end } else { start..source.line_end(start) };
+            let message =
+                format!("`{}` in a windowed transform: an old unit would not give the same rows again", &sql[word]);
+            let fault = Diagnostic::warning("clock-in-window", message)
+                .at(source, place, "")
+                .help("use the unit's own time: {{ ds | sql }}, {{ unit.start | sql }} or {{ run_date | sql }}");
+            if !reader.diagnostics.contains(&fault) {
+                reader.diagnostics.push(fault);
+            }
+        }
+    });
+}
+
+fn reaches(
+    reach: Option<&At<ReachValue>>,
+    inspection: Option<&Inspection>,
+    pipeline: &Pipeline,
+    reader: &mut Reader,
+) -> Reaches {
+    let Some(at) = reach else { return Reaches::default() };
+    let Some(window) = &pipeline.window else {
+        let message = "`reach` counts units, but this pipeline has no window";
+        reader.error("reach-without-window", at.span.clone(), message).help =
+            Some("give the pipeline a `[window]`, or leave `reach` out".to_owned());
+        return Reaches::default();
+    };
+    let parse = |text: &At<String>, reader: &mut Reader| match Reach::parse(&text.value, window.grain) {
+        Ok(reach) => Some(reach),
+        Err(error) => {
+            let help = error.hints().first().map(|hint| (*hint).to_owned());
+            reader.error("bad-reach", text.span.clone(), error.to_string()).help = help;
+            None
+        }
+    };
+    match &at.value {
+        ReachValue::All(text) => Reaches { all: parse(text, reader), each: Vec::new() },
+        ReachValue::Each(entries) => {
+            for (name, _) in &entries.0 {
+                let Some(inspection) = inspection else { break };
+                if !inspection.refs.iter().any(|(read, _)| *read == name.value) {
+                    let message = format!("the SQL has no ref('{}')", name.value);
+                    let help = known_names(&name.value, inspection.refs.iter().map(|(read, _)| read.as_str()));
+                    reader.error("unknown-ref", name.span.clone(), message).help = help;
+                }
+            }
+            let each = entries.0.iter().map(|(name, text)| (name.clone(), parse(text, reader))).collect();
+            Reaches { all: None, each }
+        }
+    }
+}
