@@ -89,7 +89,7 @@ impl Event {
 
     /// When the event was first heard of: 2 to 20 minutes after it happened, or only when it was revised.
     fn first_published(&self) -> Instant {
-        if self.dice % LATE_ONE_IN == 0 {
+        if self.dice.is_multiple_of(LATE_ONE_IN) {
             return self.revised;
         }
         let minutes = 2 + (self.dice >> 8) % 19;

@@ -174,6 +174,24 @@ pub(super) async fn put_unit(
     Ok(())
 }
 
+/// Who made a unit's last claim, and when, if it was the one of this generation.
+pub(super) async fn claimant(
+    store: &Store,
+    transaction: &mut Transaction<'static, Sqlite>,
+    unit: &UnitRecord,
+    generation: u64,
+) -> Result<Option<(String, Instant)>> {
+    sqlx::query("SELECT owner, leased_at FROM lease WHERE table_name = $1 AND unit = $2 AND generation = $3")
+        .bind(unit.table.to_string())
+        .bind(unit.unit.as_str())
+        .bind(count(generation))
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(store.fault("reading a lease in"))?
+        .map(|row| Reading(&row).claimant())
+        .transpose()
+}
+
 /// Lifts a unit's generation to what the warehouse has; the next claim's is greater.
 pub(super) async fn raise_generation(
     store: &Store,

@@ -78,7 +78,8 @@ pub(super) async fn repair(
     let mends = compare(&units, tables, loads, now);
     for mend in &mends {
         if let Some(loaded) = &mend.record.loaded {
-            ledger::add_pull(store, &mut transaction, &found(&mend.record, loaded)).await?;
+            let claimant = ledger::claimant(store, &mut transaction, &mend.record, loaded.generation).await?;
+            ledger::add_pull(store, &mut transaction, &found(&mend.record, loaded, claimant)).await?;
             ledger::raise_generation(store, &mut transaction, &mend.record, now).await?;
         }
         ledger::put_unit(store, &mut transaction, &mend.record).await?;
@@ -87,13 +88,14 @@ pub(super) async fn repair(
     Ok(sentences(&mends))
 }
 
-/// The pull that a found load must have come from; what it cost and when it began is lost.
-fn found(unit: &UnitRecord, loaded: &Loaded) -> PullRecord {
+/// The pull that a found load must have come from; what it cost is lost, and also whose it was if the claim is.
+fn found(unit: &UnitRecord, loaded: &Loaded, claimant: Option<(String, Instant)>) -> PullRecord {
+    let (run, started_at) = claimant.unwrap_or_else(|| (String::new(), loaded.loaded_at));
     PullRecord {
         table: unit.table.clone(),
         unit: unit.unit.clone(),
         pull: loaded.pull,
-        run: String::new(),
+        run,
         outcome: PullOutcome::Loaded,
         rows: loaded.rows,
         fingerprint: Some(loaded.fingerprint),
@@ -101,7 +103,7 @@ fn found(unit: &UnitRecord, loaded: &Loaded) -> PullRecord {
         age: None,
         requests: 0,
         bytes: 0,
-        started_at: loaded.loaded_at,
+        started_at,
         finished_at: loaded.loaded_at,
         reason: Some(FOUND.to_owned()),
     }

@@ -137,6 +137,11 @@ impl Reading<'_> {
         }))
     }
 
+    /// The owner and the time of a row of `lease`.
+    pub fn claimant(&self) -> Result<(String, Instant)> {
+        Ok((self.text("owner")?, self.instant("leased_at")?))
+    }
+
     /// A row of `pull`.
     pub fn pull(&self) -> Result<PullRecord> {
         let outcome = self.text("outcome")?;

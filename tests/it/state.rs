@@ -135,7 +135,7 @@ async fn a_run_whose_process_died_is_cancelled_and_a_living_one_is_left_alone() 
     // The lock ends with the handle as it would with the process.
     drop(dead);
     assert!(other.close_dead_runs("notes", now()).await.expect("a look").is_empty(), "another pipeline");
-    assert_eq!(other.close_dead_runs("items", now()).await.expect("a look"), [run.id.clone()]);
+    assert_eq!(other.close_dead_runs("items", now()).await.expect("a look"), std::slice::from_ref(&run.id));
     let (closed, logs) = other.run(&run.id).await.expect("a read").expect("the run");
     assert_eq!((closed.status, closed.finished_at, closed.counts.unchanged), (RunStatus::Cancelled, Some(now()), 1));
     assert_eq!(logs.last().map(|log| log.event.clone()), Some(TaskEvent::Cancelled));
@@ -228,6 +228,7 @@ async fn a_commit_whose_process_died_is_found_in_the_warehouse() {
     assert_eq!((record.state, record.last_pull, record.loaded.clone()), (UnitState::Loaded, 1, Some(loaded(1, 1, 7))));
     let pulls = state.pulls(&items(), Some(&key)).await.expect("pulls");
     assert_eq!((pulls[0].outcome, pulls[0].reason.as_deref()), (PullOutcome::Loaded, Some("found in the warehouse")));
+    assert_eq!((pulls[0].run.as_str(), pulls[0].started_at), ("a", now()), "the claim tells whose it was");
     let lease = state.lease(&items(), &[key], "b", now()).await.expect("a lease");
     assert_eq!(lease, [Lease { generation: 2, pull: 2 }]);
     assert!(
@@ -343,5 +344,4 @@ async fn tasks_write_their_state_without_waiting_for_the_disk() {
     let each = begun.elapsed() / TASKS;
     // Ten times the promise: this machine may be busy, and a store that waits for the disk takes longer still.
     assert!(each < std::time::Duration::from_millis(30), "{each:?} a task");
-    println!("{each:?} a task");
 }
