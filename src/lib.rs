@@ -10,7 +10,7 @@
 //! | 3 | [`extract`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`] | pure: what is due, and why |
 //! | 5 | [`execute`] | walks the plan |
-//! | 6 | [`cli`] | what people see |
+//! | 6 | [`cli`], [`demo`] | what people see |
 
 pub mod error;
 pub mod secret;
@@ -33,3 +33,4 @@ pub mod plan;
 pub mod execute;
 
 pub mod cli;
+pub mod demo;

@@ -1,5 +1,7 @@
 //! Runs and tasks: what happened to them, and the one function that says what may follow what.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Changes;
@@ -246,4 +248,17 @@ pub struct TaskLog {
     pub at: Instant,
     /// What happened.
     pub event: TaskEvent,
+}
+
+/// How the tasks of a run stand after these events.
+///
+/// # Errors
+/// Events that cannot follow each other: a defect, or a damaged store.
+pub fn fold(logs: &[TaskLog]) -> Result<BTreeMap<TaskId, TaskState>> {
+    let mut states: BTreeMap<TaskId, TaskState> = BTreeMap::new();
+    for log in logs {
+        let state = states.entry(log.task.clone()).or_default();
+        *state = state.apply(&log.event)?;
+    }
+    Ok(states)
 }

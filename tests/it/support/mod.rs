@@ -1,3 +1,4 @@
 //! What the tests share: loopback servers, temporary projects, the binary.
 
+pub mod apis;
 pub mod days;

@@ -1,0 +1,158 @@
+//! The SQLite file: opening, migrations, connections, and what its faults mean.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+
+use super::liveness::Liveness;
+use crate::error::{Context, Error, Kind, Result};
+
+/// The file's name in the state folder.
+const FILE: &str = "state.db";
+
+/// The migrations in their order; the first makes version 1. A released one never changes.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_runs_and_ledger.sql")];
+
+/// Readers beside the one writer.
+const READERS: u32 = 3;
+
+/// An open state file.
+pub(super) struct Store {
+    file: PathBuf,
+    writer: SqlitePool,
+    readers: SqlitePool,
+    pub(super) liveness: Liveness,
+}
+
+impl Store {
+    /// Opens the file in `dir`, makes it where it is missing, and brings it up to date.
+    pub async fn open(dir: &Path, patience: Duration) -> Result<Self> {
+        fs::create_dir_all(dir).context(Kind::Storage, || format!("making the state folder {}", dir.display()))?;
+        let file = dir.join(FILE);
+        let options = SqliteConnectOptions::new()
+            .filename(&file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(patience)
+            .foreign_keys(true);
+        let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+        let writer = pool().max_connections(1).connect_with(options.clone()).await;
+        let writer = writer.map_err(|error| fault(&file, "opening", error))?;
+        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
+        let store = Self { file, writer, readers, liveness: Liveness::new(dir) };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Applies what the file lacks, in one transaction, so that two processes may open a new file at once.
+    async fn migrate(&self) -> Result<()> {
+        if self.version(&self.writer).await? == MIGRATIONS.len() {
+            return Ok(());
+        }
+        let doing = "bringing up to date";
+        let mut transaction = self.begin(doing).await?;
+        let found = self.version(&mut *transaction).await?;
+        for migration in &MIGRATIONS[found..] {
+            sqlx::raw_sql(*migration).execute(&mut *transaction).await.map_err(self.fault(doing))?;
+        }
+        // A pragma takes no bound values; the number is ours.
+        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", MIGRATIONS.len()));
+        sqlx::raw_sql(pragma).execute(&mut *transaction).await.map_err(self.fault(doing))?;
+        self.commit(transaction, doing).await
+    }
+
+    /// How many migrations the file has had.
+    async fn version<'e>(&self, executor: impl sqlx::Executor<'e, Database = Sqlite>) -> Result<usize> {
+        let (version,): (i64,) = sqlx::query_as("PRAGMA user_version")
+            .fetch_one(executor)
+            .await
+            .map_err(self.fault("reading the version of"))?;
+        let (known, file) = (MIGRATIONS.len(), self.file.display());
+        match usize::try_from(version) {
+            Ok(found) if found <= known => Ok(found),
+            _ => Err(Error::new(
+                Kind::Storage,
+                format!("{file} was written by a newer haul: its version is {version}, this one knows {known}"),
+            )
+            .hint("use the newer haul; or move the file away, and the next run finds what is loaded in the warehouse")),
+        }
+    }
+
+    /// Where reads go.
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// A transaction that may write from its first statement on.
+    pub async fn begin(&self, doing: &str) -> Result<Transaction<'static, Sqlite>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&self.file, doing, error))
+    }
+
+    /// Makes a transaction durable.
+    pub async fn commit(&self, transaction: Transaction<'static, Sqlite>, doing: &str) -> Result<()> {
+        transaction.commit().await.map_err(|error| fault(&self.file, doing, error))
+    }
+
+    /// What a fault of a statement means: the operation, the file, and what would help.
+    pub fn fault(&self, doing: &str) -> impl FnOnce(sqlx::Error) -> Error {
+        move |error| fault(&self.file, doing, error)
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// An error of the file, with a hint by SQLite's result code.
+fn fault(file: &Path, doing: &str, error: sqlx::Error) -> Error {
+    let hint = code(&error).and_then(|code| match code {
+        5 | 6 => Some("another process is writing to it; try again when it has ended"),
+        8 => Some("the file or its folder cannot be written to"),
+        11 | 26 => {
+            Some("it is damaged or no state file; move it away, and the next run finds what is loaded in the warehouse")
+        }
+        13 => Some("the disk is full"),
+        14 => Some("see whether its folder exists and may be written to"),
+        _ => None,
+    });
+    let fault = Error::new(Kind::Storage, format!("{doing} the state file {}", file.display())).because(error);
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
+}
+
+/// SQLite's primary result code.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    // The higher bits say more of the same.
+    Some(code & 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Store;
+    use crate::error::Kind;
+
+    #[tokio::test]
+    async fn a_file_that_another_process_writes_to_for_too_long_is_told_as_such() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let patience = Duration::from_millis(20);
+        let (one, two) = (Store::open(dir.path(), patience).await, Store::open(dir.path(), patience).await);
+        let (one, two) = (one.expect("it opens"), two.expect("it opens twice"));
+        let writing = one.begin("writing to").await.expect("nobody else writes");
+        let error = two.begin("writing to").await.expect_err("it is locked");
+        assert_eq!(error.kind(), Kind::Storage);
+        assert!(error.hints()[0].contains("another process"), "{:?}", error.hints());
+        one.commit(writing, "writing to").await.expect("a commit");
+        two.begin("writing to").await.expect("it is free again");
+    }
+}
