@@ -1,1 +1,129 @@
 //! The stage: pages on disk between the source and the warehouse, and the journal that makes a pull resumable.
+//!
+//! A stage is a folder: `journal.jsonl` (a line for each durable page), `segments/*.ndjson.zst` (a zstd frame for each
+//! page, concatenated) and, once sealed, `manifest.json`. A page is durable against SIGKILL when its line is written;
+//! checksums make a torn write after a power loss a page that is asked for again.
+
+mod journal;
+mod manifest;
+mod rows;
+mod scan;
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use manifest::Manifest;
+
+use crate::error::{Context, Kind, Result};
+use crate::model::name::TableName;
+use crate::model::page::{PageEntry, Progress};
+use crate::model::pipeline::TimeColumn;
+use crate::time::{Tz, Unit};
+
+/// What decides the content of a stage.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The table that the rows are for.
+    pub table: TableName,
+    /// The units; none for a table without a window.
+    pub units: Vec<Unit>,
+    /// Whether rows are divided into the units by their own time.
+    pub split: bool,
+    /// Where a row has its time.
+    pub time: Option<TimeColumn>,
+    /// The zone of times without an offset.
+    pub tz: Tz,
+    /// The number of the pull.
+    pub pull: u64,
+    /// All that decides which rows come; another text makes another stage.
+    pub request: String,
+    /// A segment is closed at this many bytes before compression.
+    pub target_bytes: u64,
+}
+
+/// A stage that pages are put into; clones are the same stage.
+#[derive(Clone)]
+pub struct Stage {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dir: PathBuf,
+    spec: Spec,
+    rule: rows::Rule,
+    state: Mutex<journal::Journal>,
+}
+
+impl Stage {
+    /// Opens a stage: goes on with the pages that are durable there, if they are of the same pull, else begins anew.
+    pub fn open(dir: &Path, spec: Spec) -> Result<Self> {
+        let rule = rows::Rule::new(&spec);
+        let state = journal::Journal::open(dir, &spec)?;
+        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), spec, rule, state: Mutex::new(state) }) })
+    }
+
+    /// The pages that are durable.
+    pub fn progress(&self) -> Progress {
+        self.lock().progress.clone()
+    }
+
+    /// Puts a page's rows, given as ranges of its body, into the stage; durable against SIGKILL when it returns.
+    ///
+    /// May be called from several threads at once.
+    pub fn append(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>]) -> Result<()> {
+        let staged = self.shared.rule.page(page, body, rows)?;
+        self.lock().write(page, staged)
+    }
+
+    /// Ends the stage: everything is on disk, and the manifest says what there is.
+    pub fn seal(&self) -> Result<Manifest> {
+        let mut state = self.lock();
+        if let Some(manifest) = read_if_sealed(&self.shared.dir)? {
+            return Ok(manifest);
+        }
+        let manifest = state.seal(&self.shared.spec)?;
+        journal::write_durably(&self.shared.dir, "manifest.json", &serde_json::to_vec(&manifest).context(
+            Kind::Internal,
+            || "writing the manifest".to_owned(),
+        )?)?;
+        read(&self.shared.dir)
+    }
+
+    /// The manifest of a stage that is already sealed.
+    pub fn sealed(&self) -> Option<Manifest> {
+        let _state = self.lock();
+        read_if_sealed(&self.shared.dir).ok().flatten()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, journal::Journal> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the manifest of a sealed stage.
+pub fn read(dir: &Path) -> Result<Manifest> {
+    let path = dir.join("manifest.json");
+    let bytes = fs::read(&path).context(Kind::Storage, || format!("reading {}", path.display()))?;
+    let mut manifest: Manifest =
+        serde_json::from_slice(&bytes).context(Kind::Storage, || format!("reading {}", path.display()))?;
+    for segment in &mut manifest.segments {
+        *segment = dir.join(&*segment);
+    }
+    Ok(manifest)
+}
+
+fn read_if_sealed(dir: &Path) -> Result<Option<Manifest>> {
+    if dir.join("manifest.json").exists() { read(dir).map(Some) } else { Ok(None) }
+}
+
+/// Removes a stage; one that is not there is no error.
+pub fn discard(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(Kind::Storage, || format!("removing {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}

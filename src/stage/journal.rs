@@ -1,0 +1,254 @@
+//! The journal of a stage: which pages are durable, written line by line, believed only as far as the bytes agree.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::manifest::{Header, Line, Manifest};
+use super::rows::StagedPage;
+use super::{Spec, discard};
+use crate::error::{Context, Kind, Result};
+use crate::model::ledger::Fingerprint;
+use crate::model::page::{PageEntry, Progress};
+use crate::model::shape::Shape;
+use crate::time::UnitKey;
+
+/// The open journal with what its lines add up to.
+pub(super) struct Journal {
+    dir: PathBuf,
+    file: File,
+    segment: Option<OpenSegment>,
+    target_bytes: u64,
+    segments: u32,
+    totals: Totals,
+    pub progress: Progress,
+}
+
+struct OpenSegment {
+    number: u32,
+    file: File,
+    offset: u64,
+    raw_bytes: u64,
+}
+
+#[derive(Default)]
+struct Totals {
+    pages: u64,
+    bytes: u64,
+    longest_row: u64,
+    outside: u64,
+    shape: Shape,
+    units: BTreeMap<UnitKey, (u64, u128)>,
+    /// Segments with rows, and how long their durable part is.
+    lengths: BTreeMap<u32, u64>,
+}
+
+impl Totals {
+    fn add(&mut self, line: &Line) {
+        self.pages += 1;
+        self.bytes += line.bytes;
+        self.longest_row = self.longest_row.max(line.longest_row);
+        self.outside += line.outside;
+        if let Some(shape) = &line.shape {
+            self.shape.merge(shape.clone());
+        }
+        for (unit, rows, fingerprint) in &line.units {
+            let sum = self.units.entry(unit.clone()).or_default();
+            sum.0 += rows;
+            sum.1 = sum.1.wrapping_add(fingerprint.0);
+        }
+        let length = self.lengths.entry(line.segment).or_default();
+        *length = (*length).max(line.offset + line.length);
+    }
+}
+
+impl Journal {
+    /// Opens the journal of a folder; another pull's pages are thrown away.
+    pub fn open(dir: &Path, spec: &Spec) -> Result<Self> {
+        let identity = identity(spec);
+        let path = dir.join("journal.jsonl");
+        let (totals, progress, length) = match recover(dir, &path, &identity)? {
+            Some(found) => found,
+            None => {
+                discard(dir)?;
+                (Totals::default(), Progress::default(), 0)
+            }
+        };
+        fs::create_dir_all(dir.join("segments")).context(Kind::Storage, || format!("creating {}", dir.display()))?;
+        let doing = || format!("opening {}", path.display());
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(&path).context(Kind::Storage, doing)?;
+        file.set_len(length).context(Kind::Storage, doing)?;
+        file.seek(SeekFrom::End(0)).context(Kind::Storage, doing)?;
+        if length == 0 {
+            write_line(&mut file, &Header { identity })?;
+        }
+        let segments = totals.lengths.keys().last().copied().unwrap_or(0);
+        Ok(Self {
+            dir: dir.to_owned(),
+            file,
+            segment: None,
+            target_bytes: spec.target_bytes,
+            segments,
+            totals,
+            progress,
+        })
+    }
+
+    /// Writes a page's frame, then its line.
+    pub fn write(&mut self, page: &PageEntry, staged: StagedPage) -> Result<()> {
+        let mut merged = self.totals.shape.clone();
+        merged.merge(staged.shape.clone());
+        let length = staged.frame.len() as u64;
+        let segment = self.segment(staged.bytes)?;
+        let (number, offset) = (segment.number, segment.offset);
+        segment.file.write_all(&staged.frame).context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
+        segment.offset += length;
+        let line = Line {
+            page: page.clone(),
+            segment: number,
+            offset,
+            length,
+            checksum: staged.checksum,
+            bytes: staged.bytes,
+            longest_row: staged.longest_row,
+            outside: staged.outside,
+            units: staged.units.into_iter().map(|(unit, (rows, print))| (unit, rows, print)).collect(),
+            shape: (merged != self.totals.shape).then_some(staged.shape),
+        };
+        write_line(&mut self.file, &line)?;
+        self.totals.add(&line);
+        self.progress.add(page);
+        Ok(())
+    }
+
+    /// The segment that takes the next frame: a new one when the last is full.
+    fn segment(&mut self, bytes: u64) -> Result<&mut OpenSegment> {
+        if self.segment.as_ref().is_none_or(|segment| segment.raw_bytes >= self.target_bytes) {
+            if let Some(full) = self.segment.take() {
+                full.file.sync_data().context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
+            }
+            self.segments += 1;
+            let path = segment_path(&self.dir, self.segments);
+            let file = File::create(&path).context(Kind::Storage, || format!("creating {}", path.display()))?;
+            self.segment = Some(OpenSegment { number: self.segments, file, offset: 0, raw_bytes: 0 });
+        }
+        let segment = self.segment.as_mut().ok_or_else(|| crate::error::Error::internal("no segment is open"))?;
+        segment.raw_bytes += bytes;
+        Ok(segment)
+    }
+
+    /// Brings everything onto the disk and says what there is.
+    pub fn seal(&mut self, spec: &Spec) -> Result<Manifest> {
+        if let Some(segment) = self.segment.take() {
+            segment.file.sync_data().context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
+        }
+        self.file.sync_data().context(Kind::Storage, || "writing the journal".to_owned())?;
+        let mut units: BTreeMap<UnitKey, (u64, Fingerprint)> = self
+            .totals
+            .units
+            .iter()
+            .map(|(unit, (rows, sum))| (unit.clone(), (*rows, Fingerprint(*sum))))
+            .collect();
+        // A unit without rows is a unit all the same.
+        for unit in &spec.units {
+            units.entry(unit.key()).or_default();
+        }
+        if spec.units.is_empty() {
+            units.entry(UnitKey::whole()).or_default();
+        }
+        Ok(Manifest {
+            segments: self.totals.lengths.keys().map(|number| relative(*number)).collect(),
+            rows: units.values().map(|(rows, _)| rows).sum(),
+            bytes: self.totals.bytes,
+            longest_row: self.totals.longest_row,
+            shape: self.totals.shape.clone(),
+            units,
+            outside: self.totals.outside,
+            unit_in_rows: spec.split,
+            pages: self.totals.pages,
+            pull: spec.pull,
+        })
+    }
+}
+
+type Recovered = (Totals, Progress, u64);
+
+/// Reads what is durable; none where there is nothing, or where it is of another pull.
+fn recover(dir: &Path, path: &Path, identity: &str) -> Result<Option<Recovered>> {
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    let mut reader = BufReader::new(file);
+    let mut text = Vec::new();
+    let mut next = |text: &mut Vec<u8>| {
+        text.clear();
+        let read = reader.read_until(b'\n', text).context(Kind::Storage, || format!("reading {}", path.display()))?;
+        // A line without an end was torn: it and what follows is not durable.
+        Result::Ok(read > 0 && text.last() == Some(&b'\n'))
+    };
+    if !next(&mut text)? || serde_json::from_slice::<Header>(&text).ok().is_none_or(|header| header.identity != identity)
+    {
+        return Ok(None);
+    }
+    let (mut totals, mut progress, mut length) = (Totals::default(), Progress::default(), text.len() as u64);
+    let mut segment: Option<(u32, File)> = None;
+    while next(&mut text)? {
+        let Ok(line) = serde_json::from_slice::<Line>(&text) else { break };
+        if !frame_is_whole(dir, &mut segment, &line) {
+            break;
+        }
+        length += text.len() as u64;
+        totals.add(&line);
+        progress.add(&line.page);
+    }
+    for (number, length) in &totals.lengths {
+        let path = segment_path(dir, *number);
+        let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(*length));
+        cut.context(Kind::Storage, || format!("mending {}", path.display()))?;
+    }
+    Ok(Some((totals, progress, length)))
+}
+
+fn frame_is_whole(dir: &Path, segment: &mut Option<(u32, File)>, line: &Line) -> bool {
+    if segment.as_ref().is_none_or(|(number, _)| *number != line.segment) {
+        *segment = File::open(segment_path(dir, line.segment)).ok().map(|file| (line.segment, file));
+    }
+    let Some((_, file)) = segment else { return false };
+    let mut frame = vec![0; usize::try_from(line.length).unwrap_or(0)];
+    file.seek(SeekFrom::Start(line.offset)).is_ok()
+        && file.read_exact(&mut frame).is_ok()
+        && xxh3_64(&frame) == line.checksum
+}
+
+fn identity(spec: &Spec) -> String {
+    let units: Vec<_> = spec.units.iter().map(|unit| (unit.start, unit.end)).collect();
+    let text = format!("2 {} {units:?} {} {:?} {} {}", spec.table, spec.split, spec.time, spec.tz, spec.request);
+    format!("{:032x}", xxh3_128(text.as_bytes()))
+}
+
+fn relative(number: u32) -> PathBuf {
+    PathBuf::from(format!("segments/{number:06}.ndjson.zst"))
+}
+
+fn segment_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(relative(number))
+}
+
+/// One line, by one write, so that a kill leaves all of it or a torn end.
+fn write_line(file: &mut File, line: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec(line).context(Kind::Internal, || "writing the journal".to_owned())?;
+    text.push(b'\n');
+    file.write_all(&text).context(Kind::Storage, || "writing the journal".to_owned())
+}
+
+/// Writes a file so that after a crash it is there as a whole or not at all.
+pub(super) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let doing = || format!("writing {}", dir.join(name).display());
+    let temporary = dir.join(format!("{name}.new"));
+    let mut file = File::create(&temporary).context(Kind::Storage, doing)?;
+    file.write_all(bytes).context(Kind::Storage, doing)?;
+    file.sync_all().context(Kind::Storage, doing)?;
+    fs::rename(&temporary, dir.join(name)).context(Kind::Storage, doing)
+}

@@ -1,0 +1,59 @@
+//! The manifest: what a sealed stage holds, and what every line of the journal says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ledger::Fingerprint;
+use crate::model::page::PageEntry;
+use crate::model::shape::Shape;
+use crate::time::UnitKey;
+
+/// What a sealed stage holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The segments; absolute when read.
+    pub segments: Vec<PathBuf>,
+    /// All rows that were kept.
+    pub rows: u64,
+    /// Their bytes before compression.
+    pub bytes: u64,
+    /// The bytes of the longest row.
+    pub longest_row: u64,
+    /// The shape of the rows.
+    pub shape: Shape,
+    /// Rows and fingerprint of each unit.
+    pub units: BTreeMap<UnitKey, (u64, Fingerprint)>,
+    /// Rows whose time lies outside.
+    pub outside: u64,
+    /// Whether each row says its unit in `_haul_unit`.
+    pub unit_in_rows: bool,
+    /// All pages.
+    pub pages: u64,
+    /// The pull.
+    pub pull: u64,
+}
+
+/// The first line of a journal: whose pages these are.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub identity: String,
+}
+
+/// A line of the journal: one durable page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub page: PageEntry,
+    pub segment: u32,
+    pub offset: u64,
+    pub length: u64,
+    pub checksum: u64,
+    pub bytes: u64,
+    pub longest_row: u64,
+    pub outside: u64,
+    pub units: Vec<(UnitKey, u64, Fingerprint)>,
+    /// The page's shape, where it taught something new.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shape: Option<Shape>,
+}

@@ -1,0 +1,170 @@
+//! From a page's rows to a compressed frame: each row's unit, digest and place among its kind.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use chrono::TimeZone;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::Spec;
+use super::scan::{Scanner, naive};
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::ledger::Fingerprint;
+use crate::model::page::PageEntry;
+use crate::model::pipeline::{Outside, TimeColumn, TimeFormat};
+use crate::model::shape::{Place, Shape};
+use crate::time::{Grain, Instant, Tz, Unit, UnitKey};
+
+/// A page that is ready to be written.
+pub(super) struct StagedPage {
+    pub frame: Vec<u8>,
+    pub checksum: u64,
+    pub bytes: u64,
+    pub longest_row: u64,
+    pub outside: u64,
+    pub units: BTreeMap<UnitKey, (u64, Fingerprint)>,
+    pub shape: Shape,
+}
+
+/// How rows of this stage find their unit.
+pub(super) struct Rule {
+    units: Vec<Unit>,
+    keys: Vec<UnitKey>,
+    /// What is written in front of a row of each unit.
+    prefixes: Vec<String>,
+    split: bool,
+    time: Option<TimeColumn>,
+    path: Vec<String>,
+    tz: Tz,
+}
+
+impl Rule {
+    pub fn new(spec: &Spec) -> Self {
+        let keys = if spec.units.is_empty() {
+            vec![UnitKey::whole()]
+        } else {
+            spec.units.iter().map(Unit::key).collect()
+        };
+        let prefix = |unit: &Unit| {
+            let start = match unit.calendar.grain {
+                Grain::Hour => unit.start.format("%Y-%m-%d %H:%M:%S").to_string(),
+                _ => unit.key().to_string(),
+            };
+            format!("{{\"_haul_unit\":\"{start}\"")
+        };
+        Self {
+            prefixes: spec.units.iter().map(prefix).collect(),
+            units: spec.units.clone(),
+            keys,
+            split: spec.split,
+            path: spec.time.as_ref().map(|time| time.path.split('.').map(str::to_owned).collect()).unwrap_or_default(),
+            time: spec.time.clone(),
+            tz: spec.tz,
+        }
+    }
+
+    /// Minifies, observes and compresses a page's rows.
+    pub fn page(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>]) -> Result<StagedPage> {
+        let mut lines = Vec::with_capacity(body.len() + rows.len());
+        let mut row = Vec::with_capacity(1024);
+        let mut shape = Shape::default();
+        let mut units: BTreeMap<usize, (u64, u128)> = BTreeMap::new();
+        let (mut longest, mut outside) = (0, 0);
+        for (index, range) in rows.iter().enumerate() {
+            row.clear();
+            let place = Place { page: page.number + 1, row: index as u64 + 1 };
+            let mut scanner = Scanner::new(&body[range.clone()], place, &self.path);
+            scanner.row(&mut shape, &mut row)?;
+            let unit = match &self.time {
+                None => Some(0),
+                Some(time) => self.unit_of(time, scanner.time, place, &mut outside)?,
+            };
+            let Some(unit) = unit else { continue };
+            let sum = units.entry(unit).or_default();
+            sum.0 += 1;
+            sum.1 = sum.1.wrapping_add(xxh3_128(&row));
+            let begin = lines.len();
+            if self.split {
+                lines.extend_from_slice(self.prefixes[unit].as_bytes());
+                if row.as_slice() != b"{}" {
+                    lines.push(b',');
+                }
+                lines.extend_from_slice(&row[1..]);
+            } else {
+                lines.extend_from_slice(&row);
+            }
+            lines.push(b'\n');
+            longest = longest.max(lines.len() - begin);
+        }
+        let frame = zstd::bulk::compress(&lines, 1).context(Kind::Storage, || "compressing a page".to_owned())?;
+        Ok(StagedPage {
+            checksum: xxh3_64(&frame),
+            frame,
+            bytes: lines.len() as u64,
+            longest_row: longest as u64,
+            outside,
+            units: units
+                .into_iter()
+                .map(|(unit, (rows, sum))| (self.keys[unit].clone(), (rows, Fingerprint(sum))))
+                .collect(),
+            shape,
+        })
+    }
+
+    /// The place of the unit that a row belongs to; none for a row that is left out.
+    fn unit_of(&self, time: &TimeColumn, raw: Option<&[u8]>, place: Place, outside: &mut u64) -> Result<Option<usize>> {
+        let instant = self.instant(time, raw).map_err(|found| {
+            Error::new(
+                Kind::Data,
+                format!("row {} of page {} has {found} for its time `{}`", place.row, place.page, time.path),
+            )
+            .hint("`time_format` says how times are written: \"iso\", \"epoch\" or \"epoch_ms\"")
+        })?;
+        let after = self.units.partition_point(|unit| unit.start <= instant);
+        let found = after.checked_sub(1).filter(|&index| self.units[index].contains(instant));
+        if found.is_some() || self.units.is_empty() {
+            return Ok(Some(found.unwrap_or(0)));
+        }
+        *outside += 1;
+        match time.outside {
+            Outside::Keep if !self.split => Ok(Some(0)),
+            Outside::Keep | Outside::Drop => Ok(None),
+            Outside::Refuse => {
+                let (first, last) = (&self.units[0], &self.units[self.units.len() - 1]);
+                Err(Error::new(
+                    Kind::Data,
+                    format!(
+                        "row {} of page {} is of {instant}, outside of {} to {}",
+                        place.row, place.page, first.start, last.end
+                    ),
+                )
+                .hint("say what to do with such rows: `outside = \"drop\"` or `\"keep\"`; or ask for the range in the request"))
+            }
+        }
+    }
+
+    fn instant(&self, time: &TimeColumn, raw: Option<&[u8]>) -> Result<Instant, String> {
+        let raw = raw.and_then(|raw| std::str::from_utf8(raw).ok()).ok_or_else(|| "nothing".to_owned())?;
+        let wrong = || format!("`{raw}`");
+        let millis = |scale: f64| -> Result<Instant, String> {
+            let number: f64 = raw.trim_matches('"').parse().map_err(|_| wrong())?;
+            #[expect(clippy::cast_possible_truncation, reason = "a float of microseconds saturates, and is refused next")]
+            chrono::Utc.timestamp_micros((number * scale) as i64).single().ok_or_else(wrong)
+        };
+        match time.format {
+            TimeFormat::Epoch => millis(1_000_000.0),
+            TimeFormat::EpochMs => millis(1_000.0),
+            TimeFormat::Iso => {
+                let text: String = serde_json::from_str(raw).map_err(|_| wrong())?;
+                if let Ok(instant) = chrono::DateTime::parse_from_rfc3339(&text) {
+                    return Ok(instant.to_utc());
+                }
+                if let Ok(date) = chrono::NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
+                    return Ok(crate::time::Calendar::new(Grain::Day, self.tz).of_date(date).start);
+                }
+                let local = naive(&text).ok_or_else(wrong)?;
+                self.tz.from_local_datetime(&local).earliest().map(|instant| instant.to_utc()).ok_or_else(wrong)
+            }
+        }
+    }
+}
