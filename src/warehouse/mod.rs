@@ -1,1 +1,234 @@
 //! Warehouses: one handle for all of them, over one private trait.
+//!
+//! What the rows of a unit are is decided here, in one transaction: the lease's generation is asserted, the table follows
+//! the rows, checks see the new rows before they replace the old ones, and `_haul_loads` tells what was committed.
+
+mod commit;
+mod dialect;
+mod duckdb;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::Value;
+
+pub use dialect::Dialect;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::connection::{Connection, ConnectionKind};
+use crate::model::ledger::{Changes, Fingerprint, Loaded};
+use crate::model::name::TableName;
+use crate::model::pipeline::{CheckRule, Guard, Severity, Write};
+use crate::model::schema::{Contract, SchemaChange, StagedColumn, TableSchema};
+use crate::time::{Grain, Instant, Unit, UnitKey};
+
+/// The name under which a check's own SQL finds the new rows.
+pub const NEW_ROWS: &str = "_haul_new";
+
+/// What a driver does; every method may be called again after a failure and leaves nothing half done.
+#[async_trait]
+trait Driver: Send + Sync {
+    fn dialect(&self) -> &Dialect;
+    async fn describe(&self, table: TableName) -> Result<Option<TableSchema>>;
+    async fn commit(&self, commit: Commit) -> Result<Committed>;
+    async fn query(&self, sql: String, max_rows: usize) -> Result<Rows>;
+    async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>>;
+    async fn close(&self) -> Result<()>;
+}
+
+/// A warehouse; clones are the same one.
+#[derive(Clone)]
+pub struct Warehouse {
+    driver: Arc<dyn Driver>,
+}
+
+impl Warehouse {
+    /// Opens the warehouse of a connection.
+    ///
+    /// # Errors
+    /// A connection that leads to no warehouse, or one that another process holds.
+    pub async fn open(connection: &Connection) -> Result<Self> {
+        let driver: Arc<dyn Driver> = match &connection.kind {
+            ConnectionKind::DuckDb(settings) => Arc::new(duckdb::DuckDb::open(settings.clone()).await?),
+            kind @ (ConnectionKind::Http(_)
+            | ConnectionKind::Postgres(_)
+            | ConnectionKind::MySql(_)
+            | ConnectionKind::MongoDb(_)
+            | ConnectionKind::BigQuery(_)) => return Err(dialect::no_warehouse(&connection.name, kind)),
+        };
+        Ok(Self { driver })
+    }
+
+    /// How this warehouse writes names and values.
+    pub fn dialect(&self) -> &Dialect {
+        self.driver.dialect()
+    }
+
+    /// The columns of a table, if it exists.
+    pub async fn describe(&self, table: &TableName) -> Result<Option<TableSchema>> {
+        self.driver.describe(table.clone()).await
+    }
+
+    /// Brings new rows into a table, in one transaction, or not at all.
+    ///
+    /// # Errors
+    /// [`Kind::Stale`] when another has committed a unit since its lease, [`Kind::Check`] when a check fails,
+    /// [`Kind::Data`] when rows do not fit.
+    pub async fn commit(&self, commit: Commit) -> Result<Committed> {
+        let table = commit.table.to_string();
+        self.driver.commit(commit).await.map_err(|error| error.while_doing(format!("loading {table}")))
+    }
+
+    /// The first rows of a statement; nothing that it writes stays.
+    pub async fn query(&self, sql: &str, max_rows: usize) -> Result<Rows> {
+        self.driver.query(sql.to_owned(), max_rows).await
+    }
+
+    /// What the warehouse has of each unit of these tables, as `_haul_loads` tells it.
+    pub async fn loads(&self, tables: &[TableName]) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
+        self.driver.loads(tables.to_vec()).await
+    }
+
+    /// Closes it, so that another process may open it.
+    pub async fn close(self) -> Result<()> {
+        self.driver.close().await
+    }
+}
+
+/// New rows for a table.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The table.
+    pub table: TableName,
+    /// The grain of its units; none for a table without a window.
+    pub grain: Option<Grain>,
+    /// The rows.
+    pub rows: NewRows,
+    /// How they get into the table.
+    pub write: Write,
+    /// What new columns do.
+    pub contract: Contract,
+    /// The units that are written.
+    pub units: Vec<UnitCommit>,
+    /// What the new rows must satisfy.
+    pub checks: Vec<BoundCheck>,
+    /// The run.
+    pub run: String,
+    /// The time of the commit.
+    pub at: Instant,
+}
+
+/// Where new rows come from.
+#[derive(Debug, Clone)]
+pub enum NewRows {
+    /// Segments of a stage.
+    Staged {
+        /// The segments.
+        files: Vec<PathBuf>,
+        /// The rows' columns.
+        columns: Vec<StagedColumn>,
+        /// Whether each row says its unit in `_haul_unit`.
+        unit_in_rows: bool,
+        /// The bytes of the longest row.
+        longest_row: u64,
+    },
+    /// A SELECT in the warehouse.
+    Query {
+        /// The statement.
+        sql: String,
+        /// The column that tells a row's unit, where it has several.
+        time_column: Option<String>,
+    },
+}
+
+/// One unit of a commit.
+#[derive(Debug, Clone)]
+pub struct UnitCommit {
+    /// The unit; none for a table without a window.
+    pub unit: Option<Unit>,
+    /// Its key.
+    pub key: UnitKey,
+    /// The pull.
+    pub pull: u64,
+    /// The lease's generation.
+    pub generation: u64,
+    /// What the ledger thinks is there.
+    pub previous: Option<Loaded>,
+    /// What the new rows may take away.
+    pub guard: Guard,
+    /// Rows and fingerprint of staged rows; those of a query are found in the warehouse.
+    pub staged: Option<(u64, Fingerprint)>,
+    /// What the rows are computed from.
+    pub inputs: Option<String>,
+}
+
+/// A check whose own SQL is rendered.
+#[derive(Debug, Clone)]
+pub struct BoundCheck {
+    /// Its name.
+    pub name: String,
+    /// The condition.
+    pub rule: CheckRule,
+    /// Whether a failure stops the commit.
+    pub severity: Severity,
+    /// The rendered SELECT of wrong rows.
+    pub sql: Option<String>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// What became of each unit.
+    pub units: Vec<UnitCommitted>,
+    /// How the table changed.
+    pub schema_changes: Vec<SchemaChange>,
+    /// Columns that the contract left out.
+    pub left_out: Vec<String>,
+    /// Checks that failed without stopping it.
+    pub warnings: Vec<String>,
+}
+
+/// What became of one unit.
+#[derive(Debug, Clone)]
+pub struct UnitCommitted {
+    /// The unit.
+    pub key: UnitKey,
+    /// What became of it.
+    pub outcome: CommitOutcome,
+    /// Its rows.
+    pub rows: u64,
+    /// Their digest.
+    pub fingerprint: Fingerprint,
+    /// What changed against the rows that were there.
+    pub changes: Option<Changes>,
+}
+
+/// What became of one unit's new rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// They are in the table.
+    Written,
+    /// They are what was there.
+    Unchanged,
+    /// This pull was committed before.
+    Already,
+    /// The guard refused them.
+    Held(String),
+}
+
+/// The rows of a query.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Rows {
+    /// The columns' names.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Vec<Value>>,
+    /// Whether there were more.
+    pub truncated: bool,
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Internal, "talking to the warehouse").because("its thread has ended")
+}

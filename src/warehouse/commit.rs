@@ -1,0 +1,237 @@
+//! One commit into DuckDB: all of it, or nothing.
+
+mod checks;
+mod rows;
+mod table;
+
+use duckdb::{Connection, params};
+
+pub(super) use table::{describe, loads};
+
+use super::dialect::DUCKDB;
+use super::{Commit, CommitOutcome, Committed, NEW_ROWS, NewRows, UnitCommit, UnitCommitted};
+use crate::error::{Error, Kind, Result};
+use crate::model::ledger::{Changes, Fingerprint};
+use crate::model::pipeline::{Verdict, Write};
+use crate::model::schema::{self, Reconciled};
+use crate::time::Grain;
+
+/// Commits, or rolls everything back.
+pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Committed> {
+    let begin = |error| failed("beginning a transaction", error);
+    connection.execute_batch("BEGIN TRANSACTION").map_err(begin)?;
+    let result = steps(connection, commit);
+    let end = match &result {
+        Ok(committed) if committed.units.iter().any(|unit| unit.outcome == CommitOutcome::Written) => "COMMIT",
+        _ => "ROLLBACK",
+    };
+    let ended = connection.execute_batch(end);
+    // The temporary rows are of no use to anybody, however it ended.
+    let _ = connection.execute_batch(&format!("DROP TABLE IF EXISTS temp.main.{NEW_ROWS}"));
+    match (result, ended) {
+        (Ok(_), Err(error)) => Err(failed("committing", error)),
+        (result, _) => result,
+    }
+}
+
+fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
+    table::ensure_loads(connection)?;
+    let (known, pending) = assert_leases(connection, commit)?;
+    let mut committed = Committed { units: known, ..Committed::default() };
+    if pending.is_empty() {
+        return Ok(committed);
+    }
+    let target = describe(connection, &commit.table)?;
+    let pending: Vec<&UnitCommit> = pending;
+    let incoming = match &commit.rows {
+        NewRows::Staged { columns, .. } => columns.clone(),
+        NewRows::Query { sql, time_column } => {
+            rows::compute(connection, commit, sql, time_column.as_deref())?;
+            rows::columns(connection)?
+        }
+    };
+    let reconciled = schema::reconcile(target.as_ref(), &incoming, commit.contract)?;
+    let judged = judge(connection, commit, &pending, &reconciled)?;
+    let written: Vec<&UnitCommit> = pending
+        .iter()
+        .copied()
+        .filter(|unit| judged.iter().any(|one| one.key == unit.key && one.outcome == CommitOutcome::Written))
+        .collect();
+    committed.units.extend(judged);
+    if written.is_empty() {
+        return Ok(committed);
+    }
+    table::apply(connection, commit, &reconciled.changes)?;
+    put(connection, commit, &written, &reconciled, target.is_some(), &mut committed)?;
+    record(connection, commit, &written, &committed)?;
+    committed.schema_changes = reconciled.changes;
+    committed.left_out = reconciled.left_out;
+    Ok(committed)
+}
+
+/// Refuses a lease that is no longer the newest; finds the units that this very pull has committed before.
+fn assert_leases<'c>(connection: &Connection, commit: &'c Commit) -> Result<(Vec<UnitCommitted>, Vec<&'c UnitCommit>)> {
+    let sql = "SELECT generation, pull, rows, fingerprint FROM main._haul_loads \
+               WHERE table_name = ? AND unit = ? ORDER BY generation DESC LIMIT 1";
+    let mut statement = connection.prepare(sql).map_err(|error| failed("reading _haul_loads", error))?;
+    let (mut already, mut pending) = (Vec::new(), Vec::new());
+    for unit in &commit.units {
+        let found = statement.query_row(params![commit.table.to_string(), unit.key.as_str()], |row| {
+            Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, row.get::<_, String>(3)?))
+        });
+        let (generation, pull, rows, print) = match found {
+            Ok(found) => found,
+            Err(duckdb::Error::QueryReturnedNoRows) => {
+                pending.push(unit);
+                continue;
+            }
+            Err(error) => return Err(failed("reading _haul_loads", error)),
+        };
+        let fingerprint: Fingerprint = print.parse().unwrap_or_default();
+        if pull == unit.pull && unit.staged.is_none_or(|(_, staged)| staged == fingerprint) {
+            let outcome = CommitOutcome::Already;
+            already.push(UnitCommitted { key: unit.key.clone(), outcome, rows, fingerprint, changes: None });
+        } else if generation >= unit.generation {
+            return Err(Error::new(Kind::Stale, format!("the lease on {} of {}", unit.key, commit.table)).because(
+                format!("generation {} wants to write, generation {generation} has written", unit.generation),
+            ));
+        } else {
+            pending.push(unit);
+        }
+    }
+    Ok((already, pending))
+}
+
+/// Says of each unit whether its new rows are to be written.
+fn judge(
+    connection: &Connection,
+    commit: &Commit,
+    pending: &[&UnitCommit],
+    reconciled: &Reconciled,
+) -> Result<Vec<UnitCommitted>> {
+    let mut judged = Vec::new();
+    for unit in pending {
+        let (rows, fingerprint) = match unit.staged {
+            Some(staged) => staged,
+            None => rows::fingerprint(connection, commit, unit, reconciled)?,
+        };
+        let outcome = match &unit.previous {
+            Some(old) if unit.staged.is_none() && old.rows == rows && old.fingerprint == fingerprint => {
+                CommitOutcome::Unchanged
+            }
+            Some(old) if unit.staged.is_none() => match unit.guard.judge(old.rows, rows) {
+                Verdict::Pass => CommitOutcome::Written,
+                Verdict::Hold(reason) => CommitOutcome::Held(reason),
+            },
+            _ => CommitOutcome::Written,
+        };
+        judged.push(UnitCommitted { key: unit.key.clone(), outcome, rows, fingerprint, changes: None });
+    }
+    Ok(judged)
+}
+
+/// Checks the new rows and puts them where the old ones were.
+fn put(
+    connection: &Connection,
+    commit: &Commit,
+    written: &[&UnitCommit],
+    reconciled: &Reconciled,
+    existed: bool,
+    committed: &mut Committed,
+) -> Result<()> {
+    let has_old = existed && written.iter().any(|unit| unit.previous.as_ref().is_some_and(|old| old.rows > 0));
+    let direct = !has_old && commit.checks.is_empty() && !matches!(commit.write, Write::Merge { .. });
+    let source = match &commit.rows {
+        NewRows::Staged { .. } if direct => rows::staged_select(commit, written, reconciled),
+        NewRows::Staged { .. } => {
+            let select = rows::staged_select(commit, written, reconciled);
+            execute(connection, "reading the staged rows", &format!("CREATE TEMP TABLE {NEW_ROWS} AS {select}"))?;
+            format!("SELECT * FROM temp.main.{NEW_ROWS}")
+        }
+        NewRows::Query { .. } => rows::computed_select(commit, written, reconciled),
+    };
+    if !direct {
+        checks::run(connection, commit, written, committed)?;
+    }
+    if has_old {
+        for unit in written {
+            let changes = rows::drift(connection, commit, unit, reconciled)?;
+            if let Some(own) = committed.units.iter_mut().find(|one| one.key == unit.key) {
+                own.changes = unit.previous.as_ref().map(|_| changes);
+            }
+        }
+    }
+    let target = DUCKDB.relation(&commit.table);
+    match &commit.write {
+        Write::Replace => {
+            let bounds = rows::units_condition(commit, written);
+            execute(connection, "removing the old rows", &format!("DELETE FROM {target} WHERE {bounds}"))?;
+        }
+        Write::Full => execute(connection, "removing the old rows", &format!("DELETE FROM {target}"))?,
+        Write::Merge { keys, newest_by } => rows::merge(connection, commit, keys, newest_by.as_deref())?,
+        Write::Append => {}
+    }
+    execute(connection, "inserting the new rows", &format!("INSERT INTO {target} BY NAME {source}"))
+}
+
+fn record(connection: &Connection, commit: &Commit, written: &[&UnitCommit], committed: &Committed) -> Result<()> {
+    let sql = "INSERT INTO main._haul_loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?::TIMESTAMP)";
+    let mut statement = connection.prepare(sql).map_err(|error| failed("writing _haul_loads", error))?;
+    for unit in written {
+        let Some(own) = committed.units.iter().find(|one| one.key == unit.key) else { continue };
+        let at = commit.at.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+        let values = params![
+            commit.table.to_string(),
+            unit.key.as_str(),
+            unit.pull,
+            unit.generation,
+            own.rows,
+            own.fingerprint.to_string(),
+            unit.inputs,
+            commit.run,
+            at
+        ];
+        statement.execute(values).map_err(|error| failed("writing _haul_loads", error))?;
+    }
+    Ok(())
+}
+
+fn execute(connection: &Connection, doing: &str, sql: &str) -> Result<()> {
+    connection.execute_batch(sql).map_err(|error| failed(doing, error))
+}
+
+/// An error of DuckDB while `doing`.
+pub(super) fn failed(doing: &str, error: duckdb::Error) -> Error {
+    Error::new(Kind::Warehouse, doing).because(error)
+}
+
+/// An error of DuckDB in a statement that a user wrote, shown beside its line; `shift` lines of ours stand before it.
+pub(super) fn failed_in(doing: &str, sql: &str, shift: usize, error: duckdb::Error) -> Error {
+    let message = error.to_string();
+    let line = message
+        .find("LINE ")
+        .and_then(|at| message[at + 5..].split(':').next())
+        .and_then(|number| number.parse::<usize>().ok())
+        .and_then(|line| line.checked_sub(shift + 1));
+    let mut text = String::new();
+    if let Some(line) = line.filter(|line| *line < sql.lines().count()) {
+        for (number, source) in sql.lines().enumerate().skip(line.saturating_sub(2)).take(5) {
+            let mark = if number == line { '>' } else { ' ' };
+            text.push_str(&format!("{mark} {:>4} | {source}\n", number + 1));
+        }
+    }
+    let first = message.split("\n\nLINE").next().unwrap_or(&message).trim().to_owned();
+    let error = Error::new(Kind::Warehouse, doing).because(first);
+    if text.is_empty() { error } else { error.detail(text) }
+}
+
+/// The column type of `_haul_unit`.
+fn unit_type(grain: Grain) -> &'static str {
+    match grain {
+        Grain::Hour => "TIMESTAMP",
+        Grain::Day | Grain::Week | Grain::Month => "DATE",
+    }
+}
+
+/// No difference at all.
+const NONE: Changes = Changes { added: 0, removed: 0, changed: 0 };

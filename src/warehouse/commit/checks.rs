@@ -1,0 +1,98 @@
+//! Checks on the new rows, before they replace the old ones.
+
+use duckdb::Connection;
+use serde_json::Value;
+
+use super::{failed, failed_in};
+use crate::error::{Error, Kind, Result};
+use crate::model::pipeline::{CheckRule, Severity};
+use crate::warehouse::dialect::DUCKDB;
+use crate::warehouse::{BoundCheck, Commit, Committed, NEW_ROWS, UnitCommit};
+
+/// Runs every check; a failed one stops the commit, or is told, as it says itself.
+pub(super) fn run(connection: &Connection, commit: &Commit, written: &[&UnitCommit], committed: &mut Committed) -> Result<()> {
+    for check in &commit.checks {
+        let fault = match &check.rule {
+            CheckRule::RowCount { min, max } => row_count(written, committed, *min, *max),
+            _ => wrong_rows(connection, check)?,
+        };
+        let Some((what, sample)) = fault else { continue };
+        match check.severity {
+            Severity::Warn => committed.warnings.push(format!("the check `{}` failed: {what}", check.name)),
+            Severity::Error => {
+                let error = Error::new(Kind::Check, format!("the check `{}` of {} failed", check.name, check_place(check)))
+                    .because(what)
+                    .hint("the old rows stay; the new ones were not loaded");
+                return Err(if sample.is_empty() { error } else { error.detail(sample) });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_place(check: &BoundCheck) -> &'static str {
+    if check.sql.is_some() { "the step's own SQL" } else { "the new rows" }
+}
+
+fn row_count(written: &[&UnitCommit], committed: &Committed, min: Option<u64>, max: Option<u64>) -> Option<(String, String)> {
+    written.iter().find_map(|unit| {
+        let rows = committed.units.iter().find(|one| one.key == unit.key)?.rows;
+        let low = min.is_some_and(|min| rows < min);
+        let high = max.is_some_and(|max| rows > max);
+        (low || high).then(|| (format!("{} has {rows} rows", unit.key), String::new()))
+    })
+}
+
+fn wrong_rows(connection: &Connection, check: &BoundCheck) -> Result<Option<(String, String)>> {
+    let sql = match (&check.rule, &check.sql) {
+        (_, Some(sql)) => sql.trim_end().trim_end_matches(';').to_owned(),
+        (rule, None) => statement(rule),
+    };
+    let count = format!("SELECT count(*) FROM (\n{sql}\n)");
+    let wrong: u64 = connection
+        .query_row(&count, [], |row| row.get(0))
+        .map_err(|error| failed_in(&format!("running the check `{}`", check.name), &sql, 1, error))?;
+    if wrong == 0 {
+        return Ok(None);
+    }
+    let some = format!("SELECT CAST(to_json(q) AS VARCHAR) FROM (\n{sql}\n) AS q LIMIT 3");
+    let mut statement = connection.prepare(&some).map_err(|error| failed("reading wrong rows", error))?;
+    let rows: Vec<String> = statement
+        .query_map([], |row| row.get(0))
+        .and_then(Iterator::collect)
+        .map_err(|error| failed("reading wrong rows", error))?;
+    Ok(Some((format!("{wrong} rows"), rows.join("\n"))))
+}
+
+/// A SELECT of the rows that break a rule.
+fn statement(rule: &CheckRule) -> String {
+    let new = format!("temp.main.{NEW_ROWS}");
+    let list = |columns: &[String]| columns.iter().map(|column| DUCKDB.ident(column)).collect::<Vec<_>>();
+    match rule {
+        CheckRule::NotNull(columns) => {
+            let any: Vec<String> = list(columns).iter().map(|column| format!("{column} IS NULL")).collect();
+            format!("SELECT * FROM {new} WHERE {}", any.join(" OR "))
+        }
+        CheckRule::Unique(columns) => {
+            let columns = list(columns).join(", ");
+            format!("SELECT {columns}, count(*) AS times FROM {new} GROUP BY {columns} HAVING count(*) > 1")
+        }
+        CheckRule::Accepted { column, values } => {
+            let values: Vec<String> = values.iter().map(literal).collect();
+            let column = DUCKDB.ident(column);
+            format!("SELECT * FROM {new} WHERE {column} IS NOT NULL AND {column} NOT IN ({})", values.join(", "))
+        }
+        CheckRule::Relation { column, to, field } => {
+            let (column, field, to) = (DUCKDB.ident(column), DUCKDB.ident(field), DUCKDB.relation(to));
+            format!("SELECT * FROM {new} WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT {field} FROM {to} WHERE {field} IS NOT NULL)")
+        }
+        CheckRule::RowCount { .. } | CheckRule::Sql(_) => format!("SELECT * FROM {new} WHERE false"),
+    }
+}
+
+fn literal(value: &Value) -> String {
+    match value {
+        Value::String(text) => DUCKDB.literal(text),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Tables as DuckDB has them: their columns, their changes, and what `_haul_loads` says of them.
+
+use chrono::NaiveDateTime;
+use duckdb::{Connection, params};
+
+use super::{execute, failed, unit_type};
+use crate::error::{Error, Kind, Result};
+use crate::model::ledger::Loaded;
+use crate::model::name::TableName;
+use crate::model::schema::{Column, LogicalType, SchemaChange, TableSchema};
+use crate::time::UnitKey;
+use crate::warehouse::Commit;
+use crate::warehouse::dialect::DUCKDB;
+
+const LOADS: &str = "CREATE TABLE IF NOT EXISTS main._haul_loads (table_name VARCHAR NOT NULL, unit VARCHAR NOT NULL, \
+                     pull BIGINT NOT NULL, generation BIGINT NOT NULL, rows BIGINT NOT NULL, fingerprint VARCHAR NOT NULL, \
+                     inputs VARCHAR, run VARCHAR NOT NULL, committed_at TIMESTAMP NOT NULL)";
+
+pub(super) fn ensure_loads(connection: &Connection) -> Result<()> {
+    execute(connection, "creating _haul_loads", LOADS)
+}
+
+/// The columns of a table without haul's own.
+pub fn describe(connection: &Connection, table: &TableName) -> Result<Option<TableSchema>> {
+    let doing = |error| failed("reading the columns of a table", error);
+    let sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? \
+               AND database_name = current_database() ORDER BY column_index";
+    let mut statement = connection.prepare(sql).map_err(doing)?;
+    let columns: Vec<(String, String)> = statement
+        .query_map(params![table.schema, table.name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect)
+        .map_err(doing)?;
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let columns = columns
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("_haul_"))
+        .map(|(name, text)| Column { name, data_type: read_type(&text) })
+        .collect();
+    Ok(Some(TableSchema { columns }))
+}
+
+/// A type as DuckDB writes it; what haul has no word for is passed on.
+pub(super) fn read_type(text: &str) -> LogicalType {
+    match text {
+        "INTEGER" | "SMALLINT" | "TINYINT" | "UBIGINT" | "UINTEGER" | "FLOAT" | "TIMESTAMP WITH TIME ZONE" => {
+            LogicalType::Other(text.to_owned())
+        }
+        _ => LogicalType::parse(text).unwrap_or_else(|_| LogicalType::Other(text.to_owned())),
+    }
+}
+
+/// Brings the table into the form that the new rows need.
+pub(super) fn apply(connection: &Connection, commit: &Commit, changes: &[SchemaChange]) -> Result<()> {
+    let target = DUCKDB.relation(&commit.table);
+    for change in changes {
+        match change {
+            SchemaChange::Create => {
+                let schema = DUCKDB.ident(&commit.table.schema);
+                execute(connection, "creating a schema", &format!("CREATE SCHEMA IF NOT EXISTS {schema}"))?;
+                let unit = commit.grain.map(|grain| format!("_haul_unit {}, ", unit_type(grain))).unwrap_or_default();
+                let sql = format!("CREATE TABLE {target} ({unit}_haul_pull BIGINT)");
+                execute(connection, "creating the table", &sql)?;
+            }
+            SchemaChange::Add(column) => add(connection, &target, column)?,
+            SchemaChange::Widen(column) => {
+                let name = DUCKDB.ident(&column.name);
+                let sql = format!("ALTER TABLE {target} ALTER COLUMN {name} SET DATA TYPE {}", column.data_type);
+                execute(connection, "widening a column", &sql)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds a column.
+pub(super) fn add(connection: &Connection, target: &str, column: &Column) -> Result<()> {
+    let sql = format!("ALTER TABLE {target} ADD COLUMN {} {}", DUCKDB.ident(&column.name), column.data_type);
+    execute(connection, "adding a column", &sql)
+}
+
+/// The newest load of each unit.
+pub fn loads(connection: &Connection, tables: &[TableName]) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
+    let doing = |error| failed("reading _haul_loads", error);
+    let there = "SELECT count(*) FROM duckdb_tables() WHERE table_name = '_haul_loads' AND schema_name = 'main'";
+    let count: i64 = connection.query_row(there, [], |row| row.get(0)).map_err(doing)?;
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT unit, pull, generation, rows, fingerprint, inputs, \
+               strftime(committed_at, '%Y-%m-%d %H:%M:%S.%f') FROM main._haul_loads WHERE table_name = ? \
+               QUALIFY row_number() OVER (PARTITION BY unit ORDER BY generation DESC) = 1 ORDER BY unit";
+    let mut statement = connection.prepare(sql).map_err(doing)?;
+    let mut found = Vec::new();
+    for table in tables {
+        // A table that somebody dropped has no units any more, whatever its loads say.
+        if describe(connection, table)?.is_none() {
+            continue;
+        }
+        let rows = statement
+            .query_map(params![table.to_string()], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    (row.get(1)?, row.get(2)?, row.get(3)?),
+                    row.get::<_, String>(4)?,
+                    row.get(5)?,
+                    row.get::<_, String>(6)?,
+                ))
+            })
+            .map_err(doing)?;
+        for row in rows {
+            let (unit, (pull, generation, rows), print, inputs, at) = row.map_err(doing)?;
+            let fingerprint = print.parse().map_err(|_| broken(table, &unit, &print))?;
+            let loaded_at = NaiveDateTime::parse_from_str(&at, "%Y-%m-%d %H:%M:%S%.f")
+                .map_err(|_| broken(table, &unit, &at))?
+                .and_utc();
+            let loaded = Loaded { pull, generation, rows, fingerprint, inputs, loaded_at };
+            found.push((table.clone(), UnitKey::stored(&unit), loaded));
+        }
+    }
+    Ok(found)
+}
+
+fn broken(table: &TableName, unit: &str, found: &str) -> Error {
+    Error::new(Kind::Warehouse, format!("reading the load of {unit} of {table}")).because(format!("`{found}` is none of haul's"))
+}

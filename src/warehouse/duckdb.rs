@@ -1,0 +1,151 @@
+//! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, mpsc};
+
+use async_trait::async_trait;
+use duckdb::{Config, Connection};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::dialect::DUCKDB;
+use super::{Commit, Committed, Dialect, Driver, Rows, closed, commit};
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::connection::DuckDbConnection;
+use crate::model::ledger::Loaded;
+use crate::model::name::TableName;
+use crate::model::schema::TableSchema;
+use crate::time::UnitKey;
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// An open DuckDB file.
+pub(super) struct DuckDb {
+    thread: Mutex<Option<(mpsc::Sender<Work>, std::thread::JoinHandle<()>)>>,
+}
+
+impl DuckDb {
+    pub async fn open(settings: DuckDbConnection) -> Result<Self> {
+        let (send, receive) = mpsc::channel::<Work>();
+        let (tell, told) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("duckdb".to_owned())
+            .spawn(move || {
+                let mut connection = match connect(&settings) {
+                    Ok(connection) => connection,
+                    Err(error) => return drop(tell.send(Err(error))),
+                };
+                let _ = tell.send(Ok(()));
+                while let Ok(work) = receive.recv() {
+                    work(&mut connection);
+                }
+            })
+            .context(Kind::Storage, || "starting the warehouse's thread".to_owned())?;
+        told.await.map_err(|_| closed())??;
+        Ok(Self { thread: Mutex::new(Some((send, thread))) })
+    }
+
+    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static) -> Result<T> {
+        let (tell, told) = oneshot::channel();
+        let work: Work = Box::new(move |connection| drop(tell.send(work(connection))));
+        let sent = match &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((send, _)) => send.send(work).is_ok(),
+            None => false,
+        };
+        if sent { told.await.map_err(|_| closed())? } else { Err(closed()) }
+    }
+}
+
+fn connect(settings: &DuckDbConnection) -> Result<Connection> {
+    let doing = || format!("opening the warehouse {}", settings.path.display());
+    let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(2);
+    let config = Config::default()
+        .max_memory(&settings.memory_limit)
+        .and_then(|config| config.threads(i64::try_from(threads).unwrap_or(2)))
+        .and_then(|config| config.with("preserve_insertion_order", "false"))
+        .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+        .and_then(|config| config.with("autoload_known_extensions", "false"))
+        .context(Kind::Config, doing)?;
+    let opened = if settings.path == Path::new(":memory:") {
+        Connection::open_in_memory_with_flags(config)
+    } else {
+        if let Some(folder) = settings.path.parent() {
+            std::fs::create_dir_all(folder).context(Kind::Storage, doing)?;
+        }
+        Connection::open_with_flags(&settings.path, config)
+    };
+    opened.map_err(|error| {
+        let error = Error::new(Kind::Storage, doing()).because(error);
+        if error.chain().contains("lock") {
+            return error.hint("a DuckDB file belongs to one process at a time: wait for the other one, or end it");
+        }
+        error
+    })
+}
+
+#[async_trait]
+impl Driver for DuckDb {
+    fn dialect(&self) -> &Dialect {
+        &DUCKDB
+    }
+
+    async fn describe(&self, table: TableName) -> Result<Option<TableSchema>> {
+        self.with(move |connection| commit::describe(connection, &table)).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed> {
+        self.with(move |connection| commit::run(connection, &commit)).await
+    }
+
+    async fn query(&self, sql: String, max_rows: usize) -> Result<Rows> {
+        self.with(move |connection| {
+            connection.execute_batch("BEGIN TRANSACTION").map_err(|error| commit::failed("beginning a query", error))?;
+            let rows = query(connection, &sql, max_rows);
+            // Whatever the statement was, nothing of it stays.
+            let _ = connection.execute_batch("ROLLBACK");
+            rows
+        })
+        .await
+    }
+
+    async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
+        self.with(move |connection| commit::loads(connection, &tables)).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((send, thread)) = thread {
+            drop(send);
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            joined.ok().and_then(Result::ok).ok_or_else(closed)?;
+        }
+        Ok(())
+    }
+}
+
+fn query(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
+    let failed = |error| commit::failed_in("running the query", sql, 0, error);
+    let plain = sql.trim().trim_end_matches(';');
+    let described = format!("DESCRIBE {plain}");
+    let mut statement = connection.prepare(&described).map_err(failed)?;
+    let columns: Vec<String> =
+        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
+    let cells: Vec<String> = (0..columns.len()).map(|index| format!("to_json(c{index})")).collect();
+    let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+    let wrapped = format!(
+        "SELECT CAST(json_array({}) AS VARCHAR) FROM (\n{plain}\n) AS q({}) LIMIT {}",
+        cells.join(", "),
+        names.join(", "),
+        max_rows.saturating_add(1)
+    );
+    let mut statement = connection.prepare(&wrapped).map_err(failed)?;
+    let texts: Vec<String> =
+        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
+    let truncated = texts.len() > max_rows;
+    let rows = texts
+        .iter()
+        .take(max_rows)
+        .map(|text| serde_json::from_str::<Vec<Value>>(text).context(Kind::Internal, || "reading a row".to_owned()))
+        .collect::<Result<_>>()?;
+    Ok(Rows { columns, rows, truncated })
+}
