@@ -1,1 +1,199 @@
-//! The command line: one file for each command.
+//! The command line: one file for each command or family of commands.
+//!
+//! stdout is data, stderr is the rest. Exit codes: 0 all fine, 1 something failed, 2 refused (a file or the command line is
+//! wrong), 3 something is held, 130 stopped, 70 a defect.
+
+mod backfill;
+mod check;
+mod connections;
+mod demo;
+mod init;
+mod inspect;
+mod look;
+mod progress;
+mod run;
+mod screen;
+mod session;
+
+use std::path::PathBuf;
+
+use chrono::NaiveDate;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::Result;
+use crate::time::{Clock, Instant};
+pub use screen::Screen;
+
+const EXIT_CODES: &str = "Exit codes: 0 all fine, 1 something failed, 2 refused (a file or the command line is wrong),\n\
+                          3 something is held, 130 stopped, 70 a defect of haul.";
+
+/// ELT pipelines for warehouse loads: rolling windows, paginated APIs, Jinja SQL.
+#[derive(Debug, Parser)]
+#[command(name = "haul", version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// The project's folder; by default this one or the nearest above it
+    #[arg(long, global = true, env = "HAUL_PROJECT", value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// When to use colors; NO_COLOR and CLICOLOR_FORCE are honoured
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// Tell more
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    /// Tell only what went wrong
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Let the clock stand still
+    #[arg(long, global = true, env = "HAUL_NOW", hide = true)]
+    now: Option<Instant>,
+    /// Die by SIGKILL at a boundary of the work, for crash tests: `sealed:2`
+    #[arg(long, global = true, hide = true)]
+    kill_at: Option<String>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// When colors are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a project that runs
+    Init(init::Args),
+    /// Check all files of the project, without a network
+    Check,
+    /// Show what a run would do, and why
+    Plan(run::Args),
+    /// Run one pipeline, or all
+    Run(run::Args),
+    /// Run a pipeline for a range of dates
+    Backfill(backfill::Args),
+    /// Show all tables by days, one sign a day
+    Status(inspect::StatusArgs),
+    /// List the last runs
+    Runs(inspect::RunsArgs),
+    /// Show one run with its tasks
+    Show {
+        /// The run, as `haul runs` lists it
+        run: String,
+    },
+    /// Show what re-pulls changed, by the age of the unit
+    Drift {
+        /// The table; all of them by default
+        table: Option<String>,
+    },
+    /// Load, or throw away, a unit that a guard held
+    Approve {
+        /// The table
+        table: String,
+        /// The unit, such as 2018-02-01
+        unit: String,
+        /// Throw the new rows away instead
+        #[arg(long)]
+        reject: bool,
+    },
+    /// Print what a step sends
+    Render(look::Args),
+    /// Show the first rows that a step would bring; nothing is written
+    Preview(look::PreviewArgs),
+    /// Ask the warehouse; nothing that the statement writes stays
+    Query(look::QueryArgs),
+    /// Look after connections
+    Connections {
+        #[command(subcommand)]
+        command: connections::Command,
+    },
+    /// Print the JSON Schemas of the project's files
+    Schema {
+        /// Write them into this folder
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Show haul at work on a week of real earthquakes, without a network
+    Demo(demo::Args),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Does what the arguments say; returns the exit code.
+pub async fn main(arguments: Arguments) -> u8 {
+    let screen = Screen::new(&arguments.common);
+    match dispatch(arguments, &screen).await {
+        Ok(code) => code,
+        Err(error) => {
+            screen.error(&error);
+            error.kind().exit_code()
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
+    let common = &arguments.common;
+    match arguments.command {
+        Command::Init(args) => init::init(&args, screen),
+        Command::Check => check::check(common, screen),
+        Command::Schema { dir } => check::schema(dir.as_deref(), screen),
+        Command::Plan(args) => run::plan(&args, common, screen).await,
+        Command::Run(args) => run::run(&args, common, screen).await,
+        Command::Backfill(args) => backfill::backfill(&args, common, screen).await,
+        Command::Status(args) => inspect::status(&args, common, screen).await,
+        Command::Runs(args) => inspect::runs(&args, common, screen).await,
+        Command::Show { run } => inspect::show(&run, common, screen).await,
+        Command::Drift { table } => inspect::drift(table.as_deref(), common, screen).await,
+        Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,
+        Command::Render(args) => look::render(&args, common, screen).await,
+        Command::Preview(args) => look::preview(&args, common, screen).await,
+        Command::Query(args) => look::query(&args, common, screen).await,
+        Command::Connections { command } => connections::run(command, common, screen).await,
+        Command::Demo(args) => demo::demo(&args, common, screen).await,
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut <Arguments as clap::CommandFactory>::command(), "haul", &mut text);
+            screen.data(&String::from_utf8_lossy(&text));
+            Ok(0)
+        }
+    }
+}
+
+impl Common {
+    /// The clock of this process.
+    fn clock(&self) -> Clock {
+        self.now.map_or(Clock::System, Clock::Fixed)
+    }
+
+    /// Today in a zone.
+    fn today(&self, tz: crate::time::Tz) -> NaiveDate {
+        self.clock().now().with_timezone(&tz).date_naive()
+    }
+}

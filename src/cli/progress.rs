@@ -1,0 +1,157 @@
+//! A run on the screen: bars on a terminal, plain lines elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+
+use super::Screen;
+use super::screen::{BAD, DIM, GOOD, WARN};
+use crate::model::run::{TaskEvent, TaskId};
+use crate::monitor::{Boundary, Event, Monitor};
+
+/// Shows what happens in a run.
+pub(super) struct Progress {
+    screen: Screen,
+    bars: Option<MultiProgress>,
+    tasks: Mutex<HashMap<TaskId, Task>>,
+    kill_at: Option<(String, u64)>,
+    crossed: Mutex<HashMap<&'static str, u64>>,
+}
+
+struct Task {
+    begun: Instant,
+    bar: Option<ProgressBar>,
+    pages: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Progress {
+    pub fn new(screen: &Screen, kill_at: Option<&str>) -> Self {
+        let kill_at = kill_at.and_then(|text| {
+            let (boundary, nth) = text.split_once(':')?;
+            Some((boundary.to_owned(), nth.parse().ok()?))
+        });
+        Self {
+            screen: screen.clone(),
+            bars: screen.has_bars().then(MultiProgress::new),
+            tasks: Mutex::default(),
+            kill_at,
+            crossed: Mutex::default(),
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| self.screen.note(text)),
+            None => self.screen.note(text),
+        }
+    }
+
+    /// Dies as a power cut would have it, where a crash test asked for that.
+    fn cross(&self, boundary: &'static str) {
+        let Some((wanted, nth)) = &self.kill_at else { return };
+        let mut crossed = self.crossed.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = crossed.entry(boundary).or_default();
+        *count += 1;
+        if wanted == boundary && count == nth {
+            let _ = std::process::Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status();
+            std::thread::sleep(Duration::from_secs(10));
+        }
+    }
+
+    fn task(&self, id: &TaskId, event: &TaskEvent) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let TaskEvent::Started { .. } = event {
+            let bar = self.bars.as_ref().map(|bars| {
+                let bar = bars.add(ProgressBar::new_spinner());
+                if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                    bar.set_style(style);
+                }
+                bar.set_message(id.to_string());
+                bar.enable_steady_tick(Duration::from_millis(120));
+                bar
+            });
+            tasks.insert(id.clone(), Task { begun: Instant::now(), bar, pages: 0, rows: 0, bytes: 0 });
+            return;
+        }
+        let task = tasks.remove(id);
+        drop(tasks);
+        let mut cost = String::new();
+        if let Some(task) = task {
+            if let Some(bar) = task.bar {
+                bar.finish_and_clear();
+            }
+            if task.pages > 0 {
+                cost = format!("{} pages, {}, ", task.pages, HumanBytes(task.bytes));
+            }
+            cost = format!("{DIM}({cost}{:.1} s){DIM:#}", task.begun.elapsed().as_secs_f64());
+        }
+        match event {
+            TaskEvent::Loaded { rows, changes } => {
+                let changes = changes.map(|changes| {
+                    format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed)
+                });
+                self.line(&format!("{GOOD}loaded{GOOD:#}    {id}: {rows} rows{} {cost}", changes.unwrap_or_default()));
+            }
+            TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {id}: {rows} rows {cost}")),
+            TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {id}: {reason}")),
+            TaskEvent::Failed { kind, reason } => self.line(&format!("{BAD}failed{BAD:#}    {id}: {kind}: {reason}")),
+            TaskEvent::Skipped { reason } if self.screen.is_verbose() => self.line(&format!("skipped   {id}: {reason}")),
+            TaskEvent::Retried { reason } => self.line(&format!("{WARN}retrying{WARN:#}  {id}: {reason}")),
+            TaskEvent::Skipped { .. } | TaskEvent::Cancelled | TaskEvent::Started { .. } => {}
+        }
+    }
+
+    fn page(&self, id: &TaskId, rows: u64, bytes: u64, total: Option<u64>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(task) = tasks.get_mut(id) else { return };
+        task.pages += 1;
+        task.rows += rows;
+        task.bytes += bytes;
+        if let Some(bar) = &task.bar {
+            let total = total.map(|total| format!(" of {total}")).unwrap_or_default();
+            #[expect(clippy::cast_precision_loss, reason = "a rate on a screen")]
+            let rate = task.rows as f64 / task.begun.elapsed().as_secs_f64().max(0.001);
+            bar.set_message(format!(
+                "{id}: {} pages, {}{total} rows, {}, {rate:.0} rows/s",
+                task.pages,
+                task.rows,
+                HumanBytes(task.bytes)
+            ));
+        }
+    }
+}
+
+impl Monitor for Progress {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::RunStarted { run, tasks } => {
+                self.line(&format!("{DIM}run {} for {}, {tasks} tasks{DIM:#}", run.id, run.logical_date));
+            }
+            Event::Task { task, event } => self.task(task, event),
+            Event::Page { task, rows, bytes, total } => {
+                self.page(task, *rows, *bytes, *total);
+                self.cross("page");
+            }
+            Event::Resumed { task, pages, rows } => {
+                self.line(&format!("resumed   {task}: {pages} pages with {rows} rows are here already"));
+            }
+            Event::Boundary { boundary, .. } => self.cross(match boundary {
+                Boundary::Leased => "leased",
+                Boundary::Sealed => "sealed",
+                Boundary::Judged => "judged",
+                Boundary::Committed => "committed",
+                Boundary::Recorded => "recorded",
+            }),
+            Event::Retry { task, reason, pause } => {
+                self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
+            }
+            Event::Warning { task: Some(task), message } => self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}")),
+            Event::Warning { task: None, message } => self.line(&format!("{WARN}warning{WARN:#}   {message}")),
+            Event::RunFinished { .. } => {}
+        }
+    }
+}

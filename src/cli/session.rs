@@ -1,0 +1,52 @@
+//! What the commands open: the project, its connections, its state, its gear.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Common, Screen};
+use crate::config::{self, Options};
+use crate::connections::Connections;
+use crate::error::{Error, Result};
+use crate::execute::Gear;
+use crate::model::pipeline::{Pipeline, Project};
+
+/// The project's folder.
+pub(super) fn root(common: &Common) -> Result<PathBuf> {
+    let start = match &common.project {
+        Some(folder) => folder.clone(),
+        None => std::env::current_dir().map_err(|error| Error::usage("looking for the project").because(error))?,
+    };
+    config::find_root(&start)
+}
+
+/// The project, if all its files are right; warnings are printed.
+pub(super) fn project(common: &Common, screen: &Screen) -> Result<(Arc<Project>, Connections)> {
+    let root = root(common)?;
+    let connections = Connections::open(&root, screen.redactor.clone())?;
+    let names = connections.names();
+    let options = Options { known_connections: Some(&names), ..Options::default() };
+    let loaded = config::load(&root, &options);
+    if loaded.project.is_some() && !loaded.diagnostics.is_empty() {
+        screen.note(config::render(&loaded.diagnostics, &loaded.sources, screen.colors()).trim_end());
+    }
+    Ok((Arc::new(loaded.into_project()?), connections))
+}
+
+/// Everything that a run needs.
+pub(super) async fn gear(common: &Common, screen: &Screen) -> Result<Gear> {
+    let (project, connections) = project(common, screen)?;
+    Gear::open(project, connections, common.clock(), screen.redactor.clone()).await
+}
+
+/// The pipeline of this name.
+pub(super) fn pipeline(project: &Project, name: &str) -> Result<Arc<Pipeline>> {
+    project.pipeline(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = project.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
+        let nearest = names.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+        let error = Error::usage(format!("there is no pipeline `{name}`"));
+        match nearest {
+            Some(nearest) => error.hint(format!("did you mean `{nearest}`? there are {}", names.join(", "))),
+            None => error.hint("pipelines are files in pipelines/"),
+        }
+    })
+}
