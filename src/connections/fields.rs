@@ -1,0 +1,423 @@
+//! What a connection is made of: the systems, their fields, and the rules that hold whatever source a field is from.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::model::connection::Rate;
+use crate::secret::{ExposeSecret, SecretString};
+use crate::time::parse_duration;
+
+/// The systems that a connection can lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum System {
+    Http,
+    DuckDb,
+    Postgres,
+    MySql,
+    MongoDb,
+    BigQuery,
+}
+
+/// What the text of a field has to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Text,
+    Word(&'static [&'static str]),
+    Count,
+    Port,
+    Duration,
+    Rate,
+    /// Names with values.
+    Map,
+}
+
+/// One field of a system.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field {
+    pub key: &'static str,
+    pub form: Form,
+    pub secret: bool,
+    pub required: bool,
+}
+
+const fn field(key: &'static str, form: Form) -> Field {
+    Field { key, form, secret: false, required: false }
+}
+
+impl Field {
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+}
+
+const AUTH: &[&str] = &["none", "basic", "bearer", "api_key", "oauth2"];
+const GRANT: &[&str] = &["client_credentials", "refresh_token"];
+const TLS: &[&str] = &["disable", "prefer", "require", "verify-full"];
+
+const HTTP: &[Field] = &[
+    field("url", Form::Text).required(),
+    field("auth", Form::Word(AUTH)),
+    field("user", Form::Text),
+    field("password", Form::Text).secret(),
+    field("token", Form::Text).secret(),
+    field("key", Form::Text).secret(),
+    field("header", Form::Text),
+    field("query", Form::Text),
+    field("grant", Form::Word(GRANT)),
+    field("client_id", Form::Text),
+    field("client_secret", Form::Text).secret(),
+    field("token_url", Form::Text),
+    field("refresh_token", Form::Text).secret(),
+    field("scope", Form::Text),
+    field("extra", Form::Map),
+    field("headers", Form::Map),
+    field("rate", Form::Rate),
+    field("max_concurrent", Form::Count),
+    field("timeout", Form::Duration),
+    field("test_path", Form::Text),
+];
+
+const DUCKDB: &[Field] =
+    &[field("path", Form::Text).required(), field("memory_limit", Form::Text), field("threads", Form::Count)];
+
+const SERVER: &[Field] = &[
+    field("host", Form::Text),
+    field("port", Form::Port),
+    field("user", Form::Text).required(),
+    field("password", Form::Text).secret(),
+    field("database", Form::Text).required(),
+    field("tls", Form::Word(TLS)),
+];
+
+const MONGODB: &[Field] =
+    &[field("uri", Form::Text).secret().required(), field("database", Form::Text).required()];
+
+const BIGQUERY: &[Field] = &[
+    field("project", Form::Text).required(),
+    field("location", Form::Text),
+    field("service_account", Form::Text).secret(),
+    field("endpoint", Form::Text),
+];
+
+impl System {
+    pub const ALL: [Self; 6] =
+        [Self::Http, Self::DuckDb, Self::Postgres, Self::MySql, Self::MongoDb, Self::BigQuery];
+
+    /// The word that stands behind `type =`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::DuckDb => "duckdb",
+            Self::Postgres => "postgres",
+            Self::MySql => "mysql",
+            Self::MongoDb => "mongodb",
+            Self::BigQuery => "bigquery",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self, Fault> {
+        Self::ALL.into_iter().find(|system| system.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|system| system.name()).collect();
+            let message = format!("`{name}` is no type of connection");
+            Fault::of("type", message).help(nearest_or_all(name, &names))
+        })
+    }
+
+    pub fn fields(self) -> &'static [Field] {
+        match self {
+            Self::Http => HTTP,
+            Self::DuckDb => DUCKDB,
+            Self::Postgres | Self::MySql => SERVER,
+            Self::MongoDb => MONGODB,
+            Self::BigQuery => BIGQUERY,
+        }
+    }
+
+    pub fn field(self, key: &str) -> Option<&'static Field> {
+        self.fields().iter().find(|field| field.key == key)
+    }
+}
+
+/// Where the text of a field is found, when it is not the text itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reference {
+    Env(String),
+    File(String),
+    Command(String),
+    GcpSecret(String),
+}
+
+impl Reference {
+    pub const KEYS: &'static [&'static str] = &["env", "file", "command", "gcp_secret"];
+
+    pub fn from_key(key: &str, place: String) -> Option<Self> {
+        Some(match key {
+            "env" => Self::Env(place),
+            "file" => Self::File(place),
+            "command" => Self::Command(place),
+            "gcp_secret" => Self::GcpSecret(place),
+            _ => return None,
+        })
+    }
+
+    pub fn key_and_place(&self) -> (&'static str, &str) {
+        match self {
+            Self::Env(place) => ("env", place),
+            Self::File(place) => ("file", place),
+            Self::Command(place) => ("command", place),
+            Self::GcpSecret(place) => ("gcp_secret", place),
+        }
+    }
+}
+
+impl std::fmt::Display for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (key, place) = self.key_and_place();
+        write!(f, "{{ {key} = \"{place}\" }}")
+    }
+}
+
+/// What stands behind a field. Every text is kept as a secret: which of them is one depends on the field.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Plain(SecretString),
+    From(Reference),
+    Map(BTreeMap<String, Value>),
+}
+
+impl Value {
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self::Plain(SecretString::from(text.into()))
+    }
+
+    pub fn as_plain(&self) -> Option<&str> {
+        match self {
+            Self::Plain(text) => Some(text.expose_secret()),
+            Self::From(_) | Self::Map(_) => None,
+        }
+    }
+
+    /// The form in which the encrypted store keeps it.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Plain(text) => text.expose_secret().into(),
+            Self::From(reference) => {
+                let (key, place) = reference.key_and_place();
+                serde_json::json!({ key: place })
+            }
+            Self::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+        }
+    }
+}
+
+/// A connection as a source tells it, before any secret is resolved.
+#[derive(Debug, Clone)]
+pub(super) struct Definition {
+    pub system: System,
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// What is wrong with a definition, and at which of its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub key: String,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl Fault {
+    pub fn of(key: &str, message: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), message: message.into(), help: None }
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// All faults as one error of the connection.
+    pub fn into_error(faults: Vec<Self>, doing: String) -> Error {
+        let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+        let error = Error::new(crate::error::Kind::Connection, doing).because(messages.join("; "));
+        faults.iter().filter_map(|fault| fault.help.clone()).fold(error, Error::hint)
+    }
+}
+
+impl Definition {
+    /// Everything that is wrong with the fields: unknown ones, missing ones, wrong forms, and ways to authenticate
+    /// that contradict each other.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let known: Vec<&str> = self.system.fields().iter().map(|field| field.key).collect();
+        for (key, value) in &self.fields {
+            let Some(field) = self.system.field(key) else {
+                let message = format!("unknown field `{key}` of a connection of type {}", self.system.name());
+                faults.push(Fault::of(key, message).help(nearest_or_all(key, &known)));
+                continue;
+            };
+            match (value, field.form) {
+                (Value::Map(_), Form::Map) | (Value::From(_), Form::Text) => {}
+                (Value::Plain(text), form) if form != Form::Map => {
+                    faults.extend(check_form(key, field, text.expose_secret()).err());
+                }
+                (Value::From(_), form) if form != Form::Map => {
+                    faults.push(Fault::of(key, format!("`{key}` has to be written out, it cannot be a reference")));
+                }
+                (_, Form::Map) => faults.push(Fault::of(key, format!("`{key}` has to be a table of names with values"))),
+                _ => faults.push(Fault::of(key, format!("`{key}` has to be a text"))),
+            }
+        }
+        for field in self.system.fields().iter().filter(|field| field.required && !self.fields.contains_key(field.key)) {
+            faults.push(Fault::of("", format!("`{}` is missing", field.key)));
+        }
+        if self.system == System::Http && faults.is_empty() {
+            faults.extend(super::style::of(&self.fields).err());
+        }
+        faults
+    }
+
+    /// Whether what stands behind a field is a secret: by what the field is for, not by where it came from.
+    pub fn is_secret(&self, key: &str) -> bool {
+        // A user without a password is how many services pass an API key.
+        let lone_user = key == "user" && self.system == System::Http && !self.fields.contains_key("password");
+        lone_user || self.system.field(key).is_some_and(|field| field.secret)
+    }
+}
+
+/// Whether an entry of `headers` or `extra` may be shown: everything else there is taken for a secret.
+pub(super) fn is_harmless_entry(map: &str, entry: &str) -> bool {
+    let entry = entry.to_ascii_lowercase();
+    if map == "headers" {
+        let known = ["accept", "content-type", "user-agent", "cache-control", "prefer", "from", "origin", "referer"];
+        return known.contains(&entry.as_str()) || entry.starts_with("accept-") || entry.ends_with("-version");
+    }
+    !["secret", "token", "password", "passwd", "key", "assertion", "credential"].iter().any(|word| entry.contains(word))
+}
+
+fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
+    let wrong = |message: String| Fault::of(key, message);
+    match field.form {
+        Form::Text | Form::Map => {
+            let may_be_empty = field.secret || key == "user";
+            if text.trim().is_empty() && !may_be_empty {
+                return Err(wrong(format!("`{key}` is empty")));
+            }
+            if matches!(key, "url" | "token_url" | "endpoint") {
+                return check_url(key, text);
+            }
+        }
+        Form::Word(words) => {
+            if !words.contains(&text) {
+                return Err(wrong(format!("`{text}` is no value of `{key}`")).help(nearest_or_all(text, words)));
+            }
+        }
+        Form::Count => {
+            if text.parse::<NonZeroU32>().is_err() {
+                return Err(wrong(format!("`{key}` has to be a whole number from 1 on")));
+            }
+        }
+        Form::Port => {
+            if text.parse::<u16>().map_or(true, |port| port == 0) {
+                return Err(wrong(format!("`{key}` has to be a whole number from 1 to 65535")));
+            }
+        }
+        Form::Duration => {
+            let read = parse_duration(text).map_err(|error| {
+                let help = error.hints().first().copied().unwrap_or("a duration looks like \"60s\"").to_owned();
+                wrong(format!("`{key}`: {error}")).help(help)
+            })?;
+            if read.is_zero() {
+                return Err(wrong(format!("`{key}` has to be longer than nothing")));
+            }
+        }
+        Form::Rate => {
+            read_rate(text)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_url(key: &str, text: &str) -> Result<(), Fault> {
+    let help = "it looks like \"https://api.example.com/v1\"";
+    let url = url::Url::parse(text)
+        .map_err(|error| Fault::of(key, format!("`{key}` is no address: {error}")).help(help))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        let message = format!("`{key}` has to begin with http:// or https://");
+        return Err(Fault::of(key, message).help(help));
+    }
+    Ok(())
+}
+
+/// Reads `"10/s"`, `"600/m"`, `"1000/h"`, `"5000/d"`.
+pub(super) fn read_rate(text: &str) -> Result<Rate, Fault> {
+    let fault = || Fault::of("rate", "`rate` has to be a number of requests in a period").help("\"10/s\", \"600/m\" or \"1000/h\"");
+    let (requests, period) = text.split_once('/').ok_or_else(fault)?;
+    let requests = requests.trim().parse().map_err(|_| fault())?;
+    let seconds = match period.trim() {
+        "s" | "sec" | "second" => 1,
+        "m" | "min" | "minute" => 60,
+        "h" | "hour" => 3600,
+        "d" | "day" => 86_400,
+        _ => return Err(fault()),
+    };
+    Ok(Rate { requests, per: Duration::from_secs(seconds) })
+}
+
+/// The nearest of `candidates`, or all of them.
+pub(super) fn nearest_or_all(written: &str, candidates: &[&str]) -> String {
+    let allowed = (written.chars().count() / 3).max(1);
+    let lower = written.to_lowercase();
+    let near = candidates
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), *candidate))
+        .filter(|&(distance, _)| distance <= allowed)
+        .min_by_key(|&(distance, _)| distance);
+    match near {
+        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+        None if candidates.is_empty() => "there are none".to_owned(),
+        None => {
+            let quoted: Vec<String> = candidates.iter().map(|candidate| format!("`{candidate}`")).collect();
+            format!("one of {}", quoted.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(fields: &[(&str, &str)]) -> Definition {
+        let fields = fields.iter().map(|(key, text)| ((*key).to_owned(), Value::plain(*text))).collect();
+        Definition { system: System::Http, fields }
+    }
+
+    #[test]
+    fn all_faults_of_a_definition_are_told_at_once() {
+        let faults = http(&[("tokn", "x"), ("rate", "fast"), ("timeout", "60"), ("max_concurrent", "0")]).faults();
+        let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["max_concurrent", "rate", "timeout", "tokn", ""]);
+        assert_eq!(faults[3].help.as_deref(), Some("did you mean `token`?"));
+        assert!(faults[2].help.as_deref().is_some_and(|help| help.contains("60s")), "{faults:?}");
+        assert_eq!(faults[4].message, "`url` is missing");
+    }
+
+    #[test]
+    fn a_definition_never_shows_its_texts() {
+        let shown = format!("{:?}", http(&[("password", "hunter2-secret")]));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn rates_are_read_with_their_periods() {
+        let rate = read_rate("600/m").expect("a rate");
+        assert_eq!((rate.requests.get(), rate.per), (600, Duration::from_secs(60)));
+        assert!(read_rate("0/s").is_err() && read_rate("10").is_err() && read_rate("1/fortnight").is_err());
+    }
+}
