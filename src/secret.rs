@@ -38,10 +38,8 @@ impl Redactor {
                 known.secrets.push(form);
             }
         }
-        known.matcher = AhoCorasick::builder()
-            .match_kind(aho_corasick::MatchKind::LeftmostLongest)
-            .build(&known.secrets)
-            .ok();
+        known.matcher =
+            AhoCorasick::builder().match_kind(aho_corasick::MatchKind::LeftmostLongest).build(&known.secrets).ok();
     }
 
     /// Replaces every known secret in `text`.

@@ -21,8 +21,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "execute",
         &[
-            "error", "secret", "time", "model", "template", "connections", "extract", "stage", "warehouse", "state",
-            "monitor", "plan",
+            "error",
+            "secret",
+            "time",
+            "model",
+            "template",
+            "connections",
+            "extract",
+            "stage",
+            "warehouse",
+            "state",
+            "monitor",
+            "plan",
         ],
     ),
 ];
@@ -165,9 +175,10 @@ fn every_path_that_the_architecture_names_exists() {
     for document in ["ARCHITECTURE.md", "README.md"] {
         let text = fs::read_to_string(root.join(document)).expect("the document");
         for quoted in text.split('`').skip(1).step_by(2) {
-            let is_path = ["src/", "tests/", "schemas/", "hooks/", "pipelines/", "sql/", "scripts/", "benches/", "migrations/"]
-                .iter()
-                .any(|folder| quoted.starts_with(folder));
+            let is_path =
+                ["src/", "tests/", "schemas/", "hooks/", "pipelines/", "sql/", "scripts/", "benches/", "migrations/"]
+                    .iter()
+                    .any(|folder| quoted.starts_with(folder));
             if is_path && !quoted.contains(['*', ' ', '<', '{']) {
                 seen += 1;
                 if !root.join(quoted).exists() {

@@ -27,7 +27,10 @@ url = "https://earthquake.usgs.gov"
 "#;
 
 const FILES: &[(&str, &str)] = &[
-    ("haul.toml", "# Defaults of the project; all of them may be left out.\nwarehouse = \"warehouse\"\ntimezone = \"UTC\"\n"),
+    (
+        "haul.toml",
+        "# Defaults of the project; all of them may be left out.\nwarehouse = \"warehouse\"\ntimezone = \"UTC\"\n",
+    ),
     ("connections.toml", CONNECTIONS),
     (".gitignore", "/connections.toml\n/.haul\n/warehouse.duckdb*\n"),
     ("pipelines/earthquakes.toml", include_str!("../../pipelines/earthquakes.toml")),

@@ -60,7 +60,8 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
     }
     let keys: Vec<UnitKey> = keys.into_iter().rev().take(args.days).rev().collect();
     let width = tables.iter().map(|table| table.to_string().len()).max().unwrap_or(0);
-    let heads: Vec<String> = keys.iter().map(|key| key.as_str().get(5..10).unwrap_or(key.as_str()).to_owned()).collect();
+    let heads: Vec<String> =
+        keys.iter().map(|key| key.as_str().get(5..10).unwrap_or(key.as_str()).to_owned()).collect();
     screen.data(&format!("{:width$}  {}", "", heads.join(" ")));
     for table in &tables {
         let signs: Vec<String> = if snapshot.unit(table, &UnitKey::whole()).is_some() {

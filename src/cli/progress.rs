@@ -91,15 +91,16 @@ impl Progress {
         }
         match event {
             TaskEvent::Loaded { rows, changes } => {
-                let changes = changes.map(|changes| {
-                    format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed)
-                });
+                let changes =
+                    changes.map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed));
                 self.line(&format!("{GOOD}loaded{GOOD:#}    {id}: {rows} rows{} {cost}", changes.unwrap_or_default()));
             }
             TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {id}: {rows} rows {cost}")),
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {id}: {reason}")),
             TaskEvent::Failed { kind, reason } => self.line(&format!("{BAD}failed{BAD:#}    {id}: {kind}: {reason}")),
-            TaskEvent::Skipped { reason } if self.screen.is_verbose() => self.line(&format!("skipped   {id}: {reason}")),
+            TaskEvent::Skipped { reason } if self.screen.is_verbose() => {
+                self.line(&format!("skipped   {id}: {reason}"))
+            }
             TaskEvent::Retried { reason } => self.line(&format!("{WARN}retrying{WARN:#}  {id}: {reason}")),
             TaskEvent::Skipped { .. } | TaskEvent::Cancelled | TaskEvent::Started { .. } => {}
         }
@@ -149,7 +150,9 @@ impl Monitor for Progress {
             Event::Retry { task, reason, pause } => {
                 self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
             }
-            Event::Warning { task: Some(task), message } => self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}")),
+            Event::Warning { task: Some(task), message } => {
+                self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"))
+            }
             Event::Warning { task: None, message } => self.line(&format!("{WARN}warning{WARN:#}   {message}")),
             Event::RunFinished { .. } => {}
         }

@@ -181,7 +181,14 @@ fn print(plan: &Plan, screen: &Screen) {
                 [first, .., last] => format!("{first} to {last}"),
             };
             let step = &task.step;
-            vec![step.name.clone(), step.action.word().to_owned(), unit, step.into.to_string(), step.write.word().to_owned(), task.due.words().to_owned()]
+            vec![
+                step.name.clone(),
+                step.action.word().to_owned(),
+                unit,
+                step.into.to_string(),
+                step.write.word().to_owned(),
+                task.due.words().to_owned(),
+            ]
         })
         .collect();
     screen.table(&["step", "does", "unit", "into", "write", "why"], rows);

@@ -24,11 +24,9 @@ pub enum SecretValue {
     File(String),
     /// What this command prints.
     Command(String),
-    /// In this secret of Google's Secret Manager: `projects/p/secrets/s`.
-    GcpSecret(String),
 }
 
-const SECRET_KEYS: &[&str] = &["env", "file", "command", "gcp_secret"];
+const SECRET_KEYS: &[&str] = &["env", "file", "command"];
 
 impl Read for SecretValue {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
@@ -54,8 +52,7 @@ impl Read for SecretValue {
         Some(match key.get_ref().as_ref() {
             "env" => Self::Env(place),
             "file" => Self::File(place),
-            "command" => Self::Command(place),
-            _ => Self::GcpSecret(place),
+            _ => Self::Command(place),
         })
     }
 }
@@ -81,7 +78,6 @@ impl JsonSchema for SecretValue {
                 place("env", "A variable of the environment."),
                 place("file", "A file."),
                 place("command", "A command that prints it."),
-                place("gcp_secret", "A secret of Google's Secret Manager: `projects/p/secrets/s`."),
             ],
         })
     }

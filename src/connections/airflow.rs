@@ -29,8 +29,17 @@ pub(super) struct Taken {
 
 /// Settings of Python's `requests` that Airflow keeps beside the headers.
 const REQUESTS_OPTIONS: &[&str] = &[
-    "verify", "proxies", "proxy", "stream", "cert", "max_redirects", "allow_redirects", "check_response", "trust_env",
-    "auth_type", "auth_kwargs",
+    "verify",
+    "proxies",
+    "proxy",
+    "stream",
+    "cert",
+    "max_redirects",
+    "allow_redirects",
+    "check_response",
+    "trust_env",
+    "auth_type",
+    "auth_kwargs",
 ];
 
 /// Whether a scheme or `conn_type` is one that is known here.
@@ -67,7 +76,8 @@ fn text(json: Option<&Json>) -> Option<String> {
 impl Airflow {
     /// Reads `conn-type://login:password@host:port/schema?extra=...`, also with the protocol of the host before it.
     pub fn from_uri(uri: &str) -> Result<Self, Vec<Fault>> {
-        let (scheme, rest) = uri.split_once("://").ok_or_else(|| vec![Fault::of("", "it is neither JSON nor a URI")])?;
+        let (scheme, rest) =
+            uri.split_once("://").ok_or_else(|| vec![Fault::of("", "it is neither JSON nor a URI")])?;
         let nested = rest.split_once("://").filter(|(protocol, _)| !protocol.contains(['@', ':', '/', '?']));
         let read = parts(if nested.is_some() { rest } else { uri }).map_err(|fault| vec![fault])?;
         let host = nested.map_or_else(|| read.host.clone(), |(protocol, _)| format!("{protocol}://{}", read.host));
@@ -160,7 +170,9 @@ impl Airflow {
                 // A bare number is Airflow's way to give a timeout in seconds.
                 let json = match (&*key, &json) {
                     ("timeout", Json::Number(seconds)) => Json::from(format!("{seconds}s")),
-                    ("timeout", Json::String(seconds)) if seconds.parse::<f64>().is_ok() => Json::from(format!("{seconds}s")),
+                    ("timeout", Json::String(seconds)) if seconds.parse::<f64>().is_ok() => {
+                        Json::from(format!("{seconds}s"))
+                    }
                     _ => json,
                 };
                 if let Ok(Some(value)) = json::value(System::Http, &key, &json) {
@@ -297,7 +309,8 @@ mod tests {
 
     #[test]
     fn http_has_its_protocol_in_the_schema_and_its_headers_in_the_extras() {
-        let (fields, notes) = read("http://ann:p%40ss%2Fw@api.example.com:8443/https?X-Tenant=7&timeout=30&verify=false");
+        let (fields, notes) =
+            read("http://ann:p%40ss%2Fw@api.example.com:8443/https?X-Tenant=7&timeout=30&verify=false");
         let expected = [
             r#"headers={"X-Tenant":"7"}"#,
             r#"password="p@ss/w""#,

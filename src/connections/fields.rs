@@ -95,8 +95,7 @@ const SERVER: &[Field] = &[
     field("tls", Form::Word(TLS)),
 ];
 
-const MONGODB: &[Field] =
-    &[field("uri", Form::Text).secret().required(), field("database", Form::Text).required()];
+const MONGODB: &[Field] = &[field("uri", Form::Text).secret().required(), field("database", Form::Text).required()];
 
 const BIGQUERY: &[Field] = &[
     field("project", Form::Text).required(),
@@ -106,8 +105,7 @@ const BIGQUERY: &[Field] = &[
 ];
 
 impl System {
-    pub const ALL: [Self; 6] =
-        [Self::Http, Self::DuckDb, Self::Postgres, Self::MySql, Self::MongoDb, Self::BigQuery];
+    pub const ALL: [Self; 6] = [Self::Http, Self::DuckDb, Self::Postgres, Self::MySql, Self::MongoDb, Self::BigQuery];
 
     /// The word that stands behind `type =`.
     pub fn name(self) -> &'static str {
@@ -150,18 +148,16 @@ pub(super) enum Reference {
     Env(String),
     File(String),
     Command(String),
-    GcpSecret(String),
 }
 
 impl Reference {
-    pub const KEYS: &'static [&'static str] = &["env", "file", "command", "gcp_secret"];
+    pub const KEYS: &'static [&'static str] = &["env", "file", "command"];
 
     pub fn from_key(key: &str, place: String) -> Option<Self> {
         Some(match key {
             "env" => Self::Env(place),
             "file" => Self::File(place),
             "command" => Self::Command(place),
-            "gcp_secret" => Self::GcpSecret(place),
             _ => return None,
         })
     }
@@ -171,7 +167,6 @@ impl Reference {
             Self::Env(place) => ("env", place),
             Self::File(place) => ("file", place),
             Self::Command(place) => ("command", place),
-            Self::GcpSecret(place) => ("gcp_secret", place),
         }
     }
 }
@@ -270,11 +265,14 @@ impl Definition {
                 (Value::From(_), form) if form != Form::Map => {
                     faults.push(Fault::of(key, format!("`{key}` has to be written out, it cannot be a reference")));
                 }
-                (_, Form::Map) => faults.push(Fault::of(key, format!("`{key}` has to be a table of names with values"))),
+                (_, Form::Map) => {
+                    faults.push(Fault::of(key, format!("`{key}` has to be a table of names with values")))
+                }
                 _ => faults.push(Fault::of(key, format!("`{key}` has to be a text"))),
             }
         }
-        for field in self.system.fields().iter().filter(|field| field.required && !self.fields.contains_key(field.key)) {
+        for field in self.system.fields().iter().filter(|field| field.required && !self.fields.contains_key(field.key))
+        {
             faults.push(Fault::of("", format!("`{}` is missing", field.key)));
         }
         if self.system == System::Http && faults.is_empty() {
@@ -346,8 +344,8 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
 
 fn check_url(key: &str, text: &str) -> Result<(), Fault> {
     let help = "it looks like \"https://api.example.com/v1\"";
-    let url = url::Url::parse(text)
-        .map_err(|error| Fault::of(key, format!("`{key}` is no address: {error}")).help(help))?;
+    let url =
+        url::Url::parse(text).map_err(|error| Fault::of(key, format!("`{key}` is no address: {error}")).help(help))?;
     if !matches!(url.scheme(), "http" | "https") {
         let message = format!("`{key}` has to begin with http:// or https://");
         return Err(Fault::of(key, message).help(help));
@@ -357,7 +355,9 @@ fn check_url(key: &str, text: &str) -> Result<(), Fault> {
 
 /// Reads `"10/s"`, `"600/m"`, `"1000/h"`, `"5000/d"`.
 pub(super) fn read_rate(text: &str) -> Result<Rate, Fault> {
-    let fault = || Fault::of("rate", "`rate` has to be a number of requests in a period").help("\"10/s\", \"600/m\" or \"1000/h\"");
+    let fault = || {
+        Fault::of("rate", "`rate` has to be a number of requests in a period").help("\"10/s\", \"600/m\" or \"1000/h\"")
+    };
     let (requests, period) = text.split_once('/').ok_or_else(fault)?;
     let requests = requests.trim().parse().map_err(|_| fault())?;
     let seconds = match period.trim() {

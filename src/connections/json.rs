@@ -17,7 +17,10 @@ pub(super) fn flat_auth_word(word: &str) -> (&str, Option<&str>) {
 /// Reads `{"type": ..., ...}`.
 pub(super) fn definition(members: &Map<String, Json>) -> Result<Definition, Vec<Fault>> {
     let Some(kind) = members.get("type").and_then(Json::as_str) else {
-        return Err(vec![Fault::of("type", "`type` is missing").help("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`")]);
+        return Err(vec![
+            Fault::of("type", "`type` is missing")
+                .help("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`"),
+        ]);
     };
     let system = System::from_name(kind).map_err(|fault| vec![fault])?;
     let mut fields = BTreeMap::new();
@@ -49,12 +52,7 @@ fn nested_auth(auth: &Map<String, Json>, fields: &mut BTreeMap<String, Value>, f
     }
 }
 
-fn put(
-    fields: &mut BTreeMap<String, Value>,
-    faults: &mut Vec<Fault>,
-    key: &str,
-    value: Result<Option<Value>, Fault>,
-) {
+fn put(fields: &mut BTreeMap<String, Value>, faults: &mut Vec<Fault>, key: &str, value: Result<Option<Value>, Fault>) {
     match value {
         Ok(Some(value)) => drop(fields.insert(key.to_owned(), value)),
         Ok(None) => {}
@@ -124,18 +122,24 @@ mod tests {
     #[test]
     fn a_place_that_is_not_known_is_a_fault() {
         let faults = read(r#"{"type":"http","url":"https://a","token":{"vault":"x"}}"#).expect_err("no such place");
-        assert!(faults[0].help.as_deref().is_some_and(|help| help.contains("gcp_secret")));
-        assert!(read(r#"{"type":"htp"}"#).expect_err("no such type")[0].help.as_deref() == Some("did you mean `http`?"));
+        assert!(faults[0].help.as_deref().is_some_and(|help| help.contains("command")));
+        assert!(
+            read(r#"{"type":"htp"}"#).expect_err("no such type")[0].help.as_deref() == Some("did you mean `http`?")
+        );
     }
 
     #[test]
     fn what_is_stored_is_what_was_read() {
-        let first = read(r#"{"type":"http","url":"https://a","token":{"file":"t"},"headers":{"X-A":{"env":"B"},"Accept":"c"}}"#)
-            .expect("a connection");
-        let mut json: Map<String, Json> = first.fields.iter().map(|(key, value)| (key.clone(), value.to_json())).collect();
+        let first = read(
+            r#"{"type":"http","url":"https://a","token":{"file":"t"},"headers":{"X-A":{"env":"B"},"Accept":"c"}}"#,
+        )
+        .expect("a connection");
+        let mut json: Map<String, Json> =
+            first.fields.iter().map(|(key, value)| (key.clone(), value.to_json())).collect();
         json.insert("type".to_owned(), "http".into());
         let again = definition(&json).expect("the same");
-        let members = |definition: &Definition| definition.fields.values().map(|v| v.to_json().to_string()).collect::<Vec<_>>();
+        let members =
+            |definition: &Definition| definition.fields.values().map(|v| v.to_json().to_string()).collect::<Vec<_>>();
         assert_eq!(members(&again), members(&first));
     }
 }

@@ -106,7 +106,9 @@ impl Keys {
         let ours = ["HAUL_KEY", "HAUL_KEY_FILE", "HAUL_PASSPHRASE"];
         let environment: BTreeMap<String, String> = ours
             .iter()
-            .filter_map(|name| Some(((*name).to_owned(), environment.get(*name).filter(|text| !text.is_empty())?.clone())))
+            .filter_map(|name| {
+                Some(((*name).to_owned(), environment.get(*name).filter(|text| !text.is_empty())?.clone()))
+            })
             .collect();
         for name in ["HAUL_KEY", "HAUL_PASSPHRASE"] {
             if let Some(secret) = environment.get(name) {

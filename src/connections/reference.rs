@@ -1,4 +1,4 @@
-//! Resolving secret references: variables, files, commands, and Google's Secret Manager.
+//! Resolving secret references: variables, files and commands.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::fields::Reference;
-use super::google;
 use crate::error::{Context, Error, Kind, Result};
 use crate::secret::Redactor;
 use crate::time::display_duration;
@@ -39,7 +38,6 @@ impl Resolver {
             Reference::Env(name) => self.variable(name),
             Reference::File(path) => self.file(path),
             Reference::Command(command) => self.command(command),
-            Reference::GcpSecret(secret) => google::secret(secret, &self.environment),
         }?;
         self.redactor.learn(&text);
         Ok(text)
@@ -69,11 +67,11 @@ impl Resolver {
         let program = command.split_whitespace().next().unwrap_or_default();
         // Only the program is named: an argument may be a secret itself.
         let doing = || format!("running the secret command `{program}`");
-        let words = split_words(command).ok_or_else(|| {
-            Error::new(Kind::Connection, doing()).because("a quote in it is not closed")
-        })?;
-        let (program, arguments) =
-            words.split_first().ok_or_else(|| Error::new(Kind::Connection, "running a secret command").because("it is empty"))?;
+        let words = split_words(command)
+            .ok_or_else(|| Error::new(Kind::Connection, doing()).because("a quote in it is not closed"))?;
+        let (program, arguments) = words
+            .split_first()
+            .ok_or_else(|| Error::new(Kind::Connection, "running a secret command").because("it is empty"))?;
         let mut child = Command::new(program)
             .args(arguments)
             .current_dir(&self.root)
@@ -100,7 +98,8 @@ impl Resolver {
         if !status.success() {
             let complaint: String = complaint.chars().take(COMPLAINT).collect();
             let complaint = if complaint.is_empty() { "it printed no reason".to_owned() } else { complaint };
-            return Err(Error::new(Kind::Connection, doing()).because(format!("{status}: {}", self.redactor.redact(&complaint))));
+            return Err(Error::new(Kind::Connection, doing())
+                .because(format!("{status}: {}", self.redactor.redact(&complaint))));
         }
         let mut text = String::from_utf8(output(&stdout))
             .map_err(|_| Error::new(Kind::Connection, doing()).because("what it printed is not UTF-8"))?;

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::key::{Derivation, Key, Keys};
 use crate::error::{Context, Error, Kind, Result};
@@ -49,11 +49,18 @@ struct Contents {
 pub(super) type Fields = BTreeMap<String, Zeroizing<String>>;
 
 /// A refresh token that an endpoint gave in the place of another one.
-#[derive(Serialize, Deserialize, zeroize::ZeroizeOnDrop)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Rotated {
     pub token: String,
     /// The one that the connection's source tells; once that is another one, this record is out of date.
     pub configured: String,
+}
+
+impl Drop for Rotated {
+    fn drop(&mut self) {
+        self.token.zeroize();
+        self.configured.zeroize();
+    }
 }
 
 impl Store {
@@ -128,7 +135,8 @@ impl Store {
     /// Remembers a rotated refresh token.
     pub fn keep_rotated(&self, name: &str, rotated: &Rotated) -> Result<()> {
         let text = Zeroizing::new(
-            serde_json::to_string(rotated).map_err(|_| Error::internal("a refresh token could not be written as JSON"))?,
+            serde_json::to_string(rotated)
+                .map_err(|_| Error::internal("a refresh token could not be written as JSON"))?,
         );
         self.change(|contents, key| {
             contents.refresh_tokens.insert(name.to_owned(), envelope(key, &text, name, ROTATED)?);
@@ -212,7 +220,8 @@ impl Store {
     fn lock(&self) -> Result<File> {
         let path = self.folder.join("connections.lock");
         let doing = || format!("locking the encrypted store by `{}`", path.display());
-        let file = File::options().create(true).truncate(false).write(true).open(&path).context(Kind::Storage, doing)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).context(Kind::Storage, doing)?;
         file.lock().context(Kind::Storage, doing)?;
         Ok(file)
     }
@@ -241,7 +250,9 @@ impl Store {
     fn tampered(&self, name: &str) -> Error {
         Error::new(Kind::Connection, format!("opening `{name}` in the encrypted store `{}`", self.path().display()))
             .because("the file was changed after it was sealed, or is damaged")
-            .hint(format!("bring the file back from a backup, or set the connection again: haul connections set {name}"))
+            .hint(format!(
+                "bring the file back from a backup, or set the connection again: haul connections set {name}"
+            ))
     }
 }
 

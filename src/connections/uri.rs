@@ -21,14 +21,16 @@ pub(super) struct Parts {
 /// Reads `scheme://user:password@host:port/path?query`.
 pub(super) fn parts(text: &str) -> Result<Parts, Fault> {
     let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-        Fault::of("", "it is neither JSON nor a URI").help("a URI looks like https://user:password@host/path?timeout=30s")
+        Fault::of("", "it is neither JSON nor a URI")
+            .help("a URI looks like https://user:password@host/path?timeout=30s")
     })?;
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (login, authority) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
     let (user, password) = match login {
         Some(login) => {
-            let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
+            let (user, password) =
+                login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
             (Some(decode(user)).filter(|user| !user.is_empty()), password.map(decode))
         }
         None => (None, None),
@@ -79,8 +81,9 @@ pub(super) fn encode(text: &str) -> String {
 pub(super) fn definition(text: &str) -> Result<Definition, Vec<Fault>> {
     let text = text.trim();
     if text.starts_with('{') {
-        let value: serde_json::Value = serde_json::from_str(text)
-            .map_err(|error| vec![Fault::of("", format!("the JSON is wrong at line {} column {}", error.line(), error.column()))])?;
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+            vec![Fault::of("", format!("the JSON is wrong at line {} column {}", error.line(), error.column()))]
+        })?;
         let members = value.as_object().ok_or_else(|| vec![Fault::of("", "the JSON has to be an object")])?;
         if !members.contains_key("type") && members.contains_key("conn_type") {
             return Airflow::from_json(members).and_then(Airflow::into_definition).map(|read| read.definition);
@@ -223,7 +226,9 @@ mod tests {
         let faults = definition("https://ann:hunter2@a/?tmeout=3s").expect_err("an unknown field");
         assert_eq!(faults[0].help.as_deref(), Some("did you mean `timeout`?"));
         let faults = definition("htps://ann:hunter2@a/").expect_err("an unknown scheme");
-        assert!(!format!("{faults:?}").contains("hunter2") && faults[0].help.as_deref() == Some("did you mean `https`?"));
+        assert!(
+            !format!("{faults:?}").contains("hunter2") && faults[0].help.as_deref() == Some("did you mean `https`?")
+        );
     }
 
     #[test]

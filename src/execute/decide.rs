@@ -100,8 +100,9 @@ impl Held {
             pipeline.steps.iter().find(|step| step.into == *table).map(|step| (Arc::clone(pipeline), Arc::clone(step)))
         });
         let Some((pipeline, step)) = owner else {
-            return Err(Error::usage(format!("no step of this project writes {table}"))
-                .hint("`haul status` lists the tables"));
+            return Err(
+                Error::usage(format!("no step of this project writes {table}")).hint("`haul status` lists the tables")
+            );
         };
         let unit = match pipeline.calendar() {
             Some(calendar) if unit != UnitKey::whole().as_str() => Some(calendar.parse(unit)?),

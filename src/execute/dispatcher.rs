@@ -38,11 +38,7 @@ pub(super) async fn run(
     let shared = Shared {
         gear,
         pipeline: &plan.pipeline,
-        occasion: Occasion {
-            run: record.id.clone(),
-            logical_date: plan.logical_date,
-            window: plan.window.clone(),
-        },
+        occasion: Occasion { run: record.id.clone(), logical_date: plan.logical_date, window: plan.window.clone() },
         monitor: Arc::clone(&monitor),
         cancel,
         ledger: Mutex::new(super::ledger_of(gear, &plan.pipeline).await?),
@@ -149,7 +145,8 @@ impl<'a> Dispatcher<'a> {
                 Some(()) = workers.next(), if !workers.is_empty() => {}
                 else => {}
             }
-            if workers.is_empty() && self.events.1.is_empty() && (self.ready.is_empty() || shared.cancel.is_cancelled()) {
+            if workers.is_empty() && self.events.1.is_empty() && (self.ready.is_empty() || shared.cancel.is_cancelled())
+            {
                 break;
             }
         }

@@ -37,7 +37,8 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
     shared.crossed(task, Boundary::Leased);
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
-    let scope = scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
+    let scope =
+        scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
     let pull = pull_of(gear, step, &scope).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let dir = stages.current(leases[0].pull, started_at)?;
@@ -237,12 +238,10 @@ fn judge(shared: &Shared<'_>, task: &PlannedTask, manifest: &Manifest, leases: &
                 Some(loaded) if loaded.rows == rows && loaded.fingerprint == fingerprint && !is_forced(task) => {
                     (PullOutcome::Unchanged, None)
                 }
-                Some(loaded) if task.step.write != Write::Append => {
-                    match task.step.guard.judge(loaded.rows, rows) {
-                        Verdict::Pass => (PullOutcome::Loaded, None),
-                        Verdict::Hold(reason) => (PullOutcome::Held, Some(reason)),
-                    }
-                }
+                Some(loaded) if task.step.write != Write::Append => match task.step.guard.judge(loaded.rows, rows) {
+                    Verdict::Pass => (PullOutcome::Loaded, None),
+                    Verdict::Hold(reason) => (PullOutcome::Held, Some(reason)),
+                },
                 _ => (PullOutcome::Loaded, None),
             };
             UnitOutcome {
@@ -279,7 +278,8 @@ async fn commit(
         return Ok(());
     }
     let occasion = &shared.occasion;
-    let commit = staged_commit(shared.gear, shared.pipeline, &task.step, step, occasion, manifest, units, warehouse.dialect())?;
+    let commit =
+        staged_commit(shared.gear, shared.pipeline, &task.step, step, occasion, manifest, units, warehouse.dialect())?;
     let committed = warehouse.commit(commit).await?;
     for warning in &committed.warnings {
         shared.warn(task, warning);
@@ -329,7 +329,11 @@ pub(super) fn staged_commit(
         .map_err(|error| error.while_doing(format!("typing the columns of {}", step.into)))?;
     Ok(Commit {
         table: step.into.clone(),
-        grain: pipeline.window.as_ref().filter(|_| !units.iter().any(|unit| unit.key.is_whole())).map(|rule| rule.grain),
+        grain: pipeline
+            .window
+            .as_ref()
+            .filter(|_| !units.iter().any(|unit| unit.key.is_whole()))
+            .map(|rule| rule.grain),
         rows: NewRows::Staged {
             files: manifest.segments.clone(),
             columns,

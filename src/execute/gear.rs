@@ -83,7 +83,7 @@ impl Gear {
                 resolved.kind
             )));
         };
-        let tokens = Arc::new(Keeper(self.connections.clone()));
+        let tokens = Arc::new(Keeper::new(self.connections.clone()));
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
@@ -99,7 +99,13 @@ impl Gear {
 }
 
 /// Puts rotated refresh tokens back into the connection store.
-struct Keeper(Connections);
+pub(super) struct Keeper(Connections);
+
+impl Keeper {
+    pub(super) fn new(connections: Connections) -> Self {
+        Self(connections)
+    }
+}
 
 impl TokenKeeper for Keeper {
     fn keep(&self, connection: &str, refresh_token: &SecretString) -> Result<()> {

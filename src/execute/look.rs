@@ -73,13 +73,7 @@ async fn request_lines(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Str
 }
 
 /// The first rows that a step would bring for the last unit before a logical date; nothing is written.
-pub async fn preview(
-    gear: &Gear,
-    pipeline: &Arc<Pipeline>,
-    step: &str,
-    date: NaiveDate,
-    rows: usize,
-) -> Result<Rows> {
+pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate, rows: usize) -> Result<Rows> {
     let (step, occasion) = occasion(pipeline, step, date)?;
     let unit = occasion.window.as_ref().map(|window| *window.last());
     match &step.action {
@@ -104,7 +98,8 @@ async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> 
     let pull = extract::pull_of(gear, step, scope).await?;
     let enough = CancellationToken::new();
     let sink = Arc::new(FirstPage { rows, found: Mutex::default(), enough: enough.clone() });
-    let ended = crate::extract::pull(&client, &pull, Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;
+    let ended =
+        crate::extract::pull(&client, &pull, Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;
     let found = std::mem::take(&mut *sink.found.lock().unwrap_or_else(PoisonError::into_inner));
     match ended {
         Err(error) if error.kind() != Kind::Cancelled => Err(error),

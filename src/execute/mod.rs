@@ -16,6 +16,7 @@ mod extract;
 mod gear;
 mod look;
 mod outcome;
+mod probe;
 mod scope;
 mod stages;
 mod transform;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
 pub use look::{Rendered, preview, render};
+pub use probe::{Probed, probe};
 
 use crate::error::Result;
 use crate::model::ledger::Snapshot;
@@ -54,12 +56,7 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
 /// # Errors
 /// Only what keeps the run as a whole from going on: a state store that cannot be written. A task's failure is part
 /// of the returned record.
-pub async fn run(
-    gear: &Gear,
-    plan: &Plan,
-    monitor: Arc<dyn Monitor>,
-    cancel: CancellationToken,
-) -> Result<RunRecord> {
+pub async fn run(gear: &Gear, plan: &Plan, monitor: Arc<dyn Monitor>, cancel: CancellationToken) -> Result<RunRecord> {
     dispatcher::run(gear, plan, monitor, cancel).await
 }
 

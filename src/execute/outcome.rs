@@ -1,9 +1,7 @@
 //! What a worker has to say at its end, and how that becomes records of the ledger.
 
 use crate::error::{Error, Kind};
-use crate::model::ledger::{
-    Changes, Fingerprint, Lease, Loaded, PullOutcome, PullRecord, UnitRecord, UnitState,
-};
+use crate::model::ledger::{Changes, Fingerprint, Lease, Loaded, PullOutcome, PullRecord, UnitRecord, UnitState};
 use crate::model::name::TableName;
 use crate::model::run::TaskEvent;
 use crate::secret::Redactor;

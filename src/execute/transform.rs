@@ -34,7 +34,15 @@ pub(super) struct Statement {
 /// Renders the step and finds out whether anything that it reads has changed since it was last computed.
 pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Transform) -> Result<Prepared> {
     let warehouse = shared.gear.warehouse(&shared.pipeline.warehouse).await?;
-    let sql = rendered(shared.gear, shared.pipeline, &task.step, step, &occasion(shared, task), unit(task, step), warehouse.dialect())?;
+    let sql = rendered(
+        shared.gear,
+        shared.pipeline,
+        &task.step,
+        step,
+        &occasion(shared, task),
+        unit(task, step),
+        warehouse.dialect(),
+    )?;
     let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
     // What a window's statement says of its dates is no change of its days: there, the template counts.
     let text = if unit(task, step).is_some() || task.units.is_empty() { &*sql } else { &*step.sql.text };
@@ -77,7 +85,10 @@ pub(super) async fn run(
     let commit = Commit {
         table: task.step.into.clone(),
         grain: shared.pipeline.window.as_ref().filter(|_| !task.units.is_empty()).map(|rule| rule.grain),
-        rows: NewRows::Query { sql: statement.sql, time_column: step.time_column.clone().filter(|_| step.per == Per::Window) },
+        rows: NewRows::Query {
+            sql: statement.sql,
+            time_column: step.time_column.clone().filter(|_| step.per == Per::Window),
+        },
         write: task.step.write.clone(),
         contract: crate::model::schema::Contract::Evolve,
         units,

@@ -120,6 +120,34 @@ impl HttpClient {
         &self.inner.settings.url
     }
 
+    /// Asks for one address of the API once, without a retry: whether it is there, and whether it takes who we are.
+    ///
+    /// `path` is appended to the connection's address. Returns one sentence on the answer.
+    ///
+    /// # Errors
+    /// The server cannot be reached, refuses who we are, or answers with an error to a `path` that was given.
+    pub async fn probe(&self, path: Option<&str>) -> Result<String> {
+        let url = format!("{}{}", self.url(), path.unwrap_or_default());
+        let request = Request { method: Method::Get, url, params: Vec::new(), headers: Vec::new(), body: None };
+        let mut tried = self.once(&request, None).await;
+        if let Err(refused) = &tried
+            && refused.unauthorized.is_some()
+            && auth::renew(&self.inner, refused.unauthorized).await?
+        {
+            tried = self.once(&request, None).await;
+        }
+        match tried {
+            Ok(answer) => Ok(format!("it answered {} bytes", answer.body.len())),
+            // Without a path of its own, the root of an API need not exist: an answer is all that can be asked for.
+            Err(refused) if path.is_none() && refused.error.kind() == Kind::Source => {
+                Ok(format!("it answered: {}", refused.error.chain()))
+            }
+            Err(refused) => {
+                Err(refused.error.while_doing(format!("asking {}", self.inner.redactor.redact(&request.url))))
+            }
+        }
+    }
+
     /// How many requests may be under way at once.
     pub(super) fn width(&self) -> usize {
         self.inner.settings.max_concurrent.max(1)
@@ -202,7 +230,8 @@ impl HttpClient {
         }
         let (builder, serial) = auth::authorize(inner, style, self.build(request)).await?;
         inner.sent.fetch_add(1, Ordering::Relaxed);
-        let mut answer = builder.timeout(inner.settings.timeout).send().await.map_err(|error| self.unreachable(&error))?;
+        let mut answer =
+            builder.timeout(inner.settings.timeout).send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let headers = answer.headers().clone();
         let mut body = BytesMut::new();

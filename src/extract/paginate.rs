@@ -170,15 +170,19 @@ pub(super) fn next(paginate: &Paginate, seen: &Seen<'_>) -> Result<Option<Positi
 /// The whole address behind a next link: on the same host, and without our key in it.
 fn address(seen: &Seen<'_>, link: &str) -> Result<String> {
     let wrong = |what: String| Error::new(Kind::Source, format!("the next page of page {} is {what}", seen.number + 1));
-    let base = Url::parse(&seen.base.url).map_err(|error| wrong(format!("relative to {}", seen.base.url)).because(error))?;
+    let base =
+        Url::parse(&seen.base.url).map_err(|error| wrong(format!("relative to {}", seen.base.url)).because(error))?;
     let mut url = base.join(link).map_err(|error| wrong(format!("`{link}`")).because(error))?;
     if (url.host_str(), url.port_or_known_default()) != (base.host_str(), base.port_or_known_default()) {
         return Err(wrong(format!("on another host, {}", url.host_str().unwrap_or("none")))
             .hint("credentials are sent to the connection's own host only"));
     }
     if let Some(secret) = seen.secret_param {
-        let kept: Vec<(String, String)> =
-            url.query_pairs().filter(|(name, _)| name != secret).map(|(name, value)| (name.into(), value.into())).collect();
+        let kept: Vec<(String, String)> = url
+            .query_pairs()
+            .filter(|(name, _)| name != secret)
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         url.query_pairs_mut().clear().extend_pairs(kept);
     }
     Ok(url.into())
@@ -190,7 +194,8 @@ fn next_link(header: &str) -> Option<String> {
         let (target, parameters) = link.split_once(';')?;
         let is_next = parameters.split(';').any(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            name.trim().eq_ignore_ascii_case("rel") && value.trim().trim_matches('"').split(' ').any(|rel| rel == "next")
+            name.trim().eq_ignore_ascii_case("rel")
+                && value.trim().trim_matches('"').split(' ').any(|rel| rel == "next")
         });
         is_next.then(|| target.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
     })

@@ -88,15 +88,21 @@ impl Puller<'_> {
             let count = read.page.entry.rows;
             rows += count;
             if count > 0 && previous == Some(read.page.entry.digest) {
-                return Err(Error::new(Kind::Source, format!("page {} has the same rows as the page before", number + 1))
-                    .hint("the API seems to ignore the page: look at the parameter names in `paginate`"));
+                return Err(Error::new(
+                    Kind::Source,
+                    format!("page {} has the same rows as the page before", number + 1),
+                )
+                .hint("the API seems to ignore the page: look at the parameter names in `paginate`"));
             }
             previous = Some(read.page.entry.digest);
             let next = paginate::next(&self.pull.paginate, &self.seen(&read, rows))?;
             if let Some(next) = next.as_ref().filter(|next| !visited.insert(fold(next))) {
-                return Err(Error::new(Kind::Source, format!("page {} leads back to a page that was read", number + 1))
-                    .because(self.client.inner.redactor.redact(&format!("{next:?}")))
-                    .hint("the API's next page runs in a circle"));
+                return Err(Error::new(
+                    Kind::Source,
+                    format!("page {} leads back to a page that was read", number + 1),
+                )
+                .because(self.client.inner.redactor.redact(&format!("{next:?}")))
+                .hint("the API's next page runs in a circle"));
             }
             read.page.entry.next.clone_from(&next);
             pulled.pages += 1;
@@ -120,8 +126,11 @@ impl Puller<'_> {
                     progress.add(&entry);
                     return self.side_by_side(total, &progress, pulled).await;
                 }
-                return Err(Error::new(Kind::Source, format!("page 1 has {count} rows, {size} were asked for, {total} there are"))
-                    .hint(format!("the API's largest page may be smaller: try `limit = {count}`")));
+                return Err(Error::new(
+                    Kind::Source,
+                    format!("page 1 has {count} rows, {size} were asked for, {total} there are"),
+                )
+                .hint(format!("the API's largest page may be smaller: try `limit = {count}`")));
             }
             (at, number) = (next, number + 1);
         }
@@ -156,8 +165,11 @@ impl Puller<'_> {
             rows += entry.rows;
             pulled.total_moved |= told.total.is_some_and(|now| now != total);
             if entry.rows > 0 && !digests.insert(entry.digest) && !pulled.total_moved {
-                return Err(Error::new(Kind::Source, format!("page {} has the same rows as another page", entry.number + 1))
-                    .hint("the API seems to ignore the page: look at the parameter names in `paginate`"));
+                return Err(Error::new(
+                    Kind::Source,
+                    format!("page {} has the same rows as another page", entry.number + 1),
+                )
+                .hint("the API seems to ignore the page: look at the parameter names in `paginate`"));
             }
         }
         if rows != total && !pulled.total_moved {

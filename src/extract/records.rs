@@ -87,7 +87,8 @@ pub(super) fn value_at(body: &[u8], path: &str) -> Result<Option<Value>> {
 }
 
 fn query(path: &str) -> Result<JsonPath> {
-    JsonPath::parse(path).map_err(|error| Error::new(Kind::Config, format!("`{path}` is no JSONPath")).because(error.to_string()))
+    JsonPath::parse(path)
+        .map_err(|error| Error::new(Kind::Config, format!("`{path}` is no JSONPath")).because(error.to_string()))
 }
 
 fn not_json(body: &[u8], error: &dyn std::fmt::Display) -> Error {
@@ -136,7 +137,9 @@ fn elements(text: &str, value: &RawValue) -> Result<Vec<Range<usize>>> {
     }
     let list: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| {
         let found: String = value.get().chars().take(80).collect();
-        Error::new(Kind::Source, "the rows are not a list").because(format!("found {found}")).hint("`records` must lead to a list")
+        Error::new(Kind::Source, "the rows are not a list")
+            .because(format!("found {found}"))
+            .hint("`records` must lead to a list")
     })?;
     Ok(list.into_iter().map(|element| range(text, element)).collect())
 }

@@ -231,14 +231,18 @@ fn fitted(own: &Column, staged: &StagedColumn, contract: Contract, changes: &mut
     use LogicalType::{Date, Json, Other, Text, Timestamp};
     let new = &staged.column.data_type;
     // A text column takes what merely looked like a date; a JSON column takes everything.
-    let fits = matches!((&own.data_type, new), (Text, Date | Timestamp) | (Json | Other(_), _)) || own.data_type == *new;
+    let fits =
+        matches!((&own.data_type, new), (Text, Date | Timestamp) | (Json | Other(_), _)) || own.data_type == *new;
     let wide = if fits { Some(own.data_type.clone()) } else { own.data_type.widen(new) };
     let Some(wide) = wide else {
         return Err(Error::new(
             Kind::Data,
             format!("the column `{}` is {} in the table and {new} in the new rows", own.name, own.data_type),
         )
-        .hint(format!("declare it: `columns = {{ {} = \"{}\" }}`, or change the table's type", staged.source, own.data_type)));
+        .hint(format!(
+            "declare it: `columns = {{ {} = \"{}\" }}`, or change the table's type",
+            staged.source, own.data_type
+        )));
     };
     let column = Column { name: own.name.clone(), data_type: wide };
     if column.data_type != own.data_type {

@@ -215,15 +215,19 @@ fn number_type(number: Number, path: &str, place: Place) -> Result<(LogicalType,
 }
 
 fn too_long(path: &str, place: Place) -> Error {
-    let text = format!("the column `{path}` has numbers of more than 38 digits, the first on page {}, row {}", place.page, place.row);
-    Error::new(Kind::Data, text).hint("keep their digits as text: `columns = { … = \"VARCHAR\" }`, or as `\"DOUBLE\"` without them")
+    let text = format!(
+        "the column `{path}` has numbers of more than 38 digits, the first on page {}, row {}",
+        place.page, place.row
+    );
+    Error::new(Kind::Data, text)
+        .hint("keep their digits as text: `columns = { … = \"VARCHAR\" }`, or as `\"DOUBLE\"` without them")
 }
 
 fn text_type(words: Words) -> (LogicalType, Reading) {
     match words {
-        Words { plain: true, .. } | Words { offset: true, naive: true, .. } | Words { offset: true, date: true, .. } => {
-            (LogicalType::Text, Reading::Direct)
-        }
+        Words { plain: true, .. }
+        | Words { offset: true, naive: true, .. }
+        | Words { offset: true, date: true, .. } => (LogicalType::Text, Reading::Direct),
         Words { offset: true, .. } => (LogicalType::Timestamp, Reading::OffsetTimestamp),
         Words { naive: true, .. } => (LogicalType::Timestamp, Reading::Text),
         Words { date: true, .. } => (LogicalType::Date, Reading::Text),
@@ -283,7 +287,13 @@ fn declared_reading(data_type: &LogicalType, seen: &Seen) -> (LogicalType, Readi
     (data_type.clone(), reading)
 }
 
-fn add(columns: &mut Vec<StagedColumn>, source: &str, data_type: LogicalType, reading: Reading, naming: Naming) -> Result<()> {
+fn add(
+    columns: &mut Vec<StagedColumn>,
+    source: &str,
+    data_type: LogicalType,
+    reading: Reading,
+    naming: Naming,
+) -> Result<()> {
     let name = match naming {
         Naming::Source => source.to_owned(),
         Naming::Snake => snake(source),
@@ -307,7 +317,11 @@ fn snake(name: &str) -> String {
             snake.push('_');
         }
         lower = c.is_lowercase() || c.is_ascii_digit();
-        if c.is_alphanumeric() { snake.extend(c.to_lowercase()) } else if !snake.ends_with('_') { snake.push('_') }
+        if c.is_alphanumeric() {
+            snake.extend(c.to_lowercase())
+        } else if !snake.ends_with('_') {
+            snake.push('_')
+        }
     }
     snake.trim_matches('_').to_owned()
 }

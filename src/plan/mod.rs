@@ -215,7 +215,14 @@ impl Draft<'_> {
 /// Of several reasons, the one that says most of a task comes first.
 fn rank(due: Due) -> usize {
     const ORDER: [Due; 9] = [
-        Due::Forced, Due::Failed, Due::Held, Due::Missing, Due::Gap, Due::New, Due::Repull, Due::Downstream,
+        Due::Forced,
+        Due::Failed,
+        Due::Held,
+        Due::Missing,
+        Due::Gap,
+        Due::New,
+        Due::Repull,
+        Due::Downstream,
         Due::Snapshot,
     ];
     ORDER.iter().position(|other| *other == due).unwrap_or(ORDER.len())

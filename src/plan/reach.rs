@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Draft;
 use super::due::{asked_again, because, begun, records};
 use super::timeline::Timeline;
-use super::Draft;
 use crate::model::ledger::UnitRecord;
 use crate::model::pipeline::Transform;
 use crate::model::plan::Due;
@@ -139,7 +139,8 @@ fn readable(
     });
     let loaded = || {
         transform.reads.iter().any(|read| {
-            let has = |key: &UnitKey| draft.snapshot.unit(&read.table, key).is_some_and(|record| record.loaded.is_some());
+            let has =
+                |key: &UnitKey| draft.snapshot.unit(&read.table, key).is_some_and(|record| record.loaded.is_some());
             has(&UnitKey::whole()) || timeline.upstream(place, read.reach).any(|place| has(&timeline.keys[place]))
         })
     };
@@ -158,7 +159,8 @@ pub(super) fn after(draft: &Draft<'_>, index: usize, places: &[usize]) -> Vec<us
                 after.extend(whole.map(|placed| placed.task));
                 // The tasks of a step are in the order of time and do not overlap.
                 let from = tasks.partition_point(|placed| placed.units.last().is_some_and(|last| *last < units.start));
-                let touching = tasks[from..].iter().take_while(|placed| placed.units.first().is_some_and(|u| *u < units.end));
+                let touching =
+                    tasks[from..].iter().take_while(|placed| placed.units.first().is_some_and(|u| *u < units.end));
                 after.extend(touching.map(|placed| placed.task));
             }
             _ => after.extend(tasks.iter().map(|placed| placed.task)),

@@ -35,8 +35,10 @@ impl Timeline {
         let (Some(rule), Some(calendar)) = (&pipeline.window, pipeline.calendar()) else {
             return match ask.range {
                 None => Ok(None),
-                Some(_) => Err(Error::usage(format!("`{}` has no [window]: there is nothing to backfill", pipeline.name))
-                    .hint("every run of it covers all there is; use `haul run`")),
+                Some(_) => {
+                    Err(Error::usage(format!("`{}` has no [window]: there is nothing to backfill", pipeline.name))
+                        .hint("every run of it covers all there is; use `haul run`"))
+                }
             };
         };
         let begin = rule.begin.map(|date| calendar.of_date(date).start);

@@ -147,12 +147,8 @@ impl Journal {
             segment.file.sync_data().context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
         }
         self.file.sync_data().context(Kind::Storage, || "writing the journal".to_owned())?;
-        let mut units: BTreeMap<UnitKey, (u64, Fingerprint)> = self
-            .totals
-            .units
-            .iter()
-            .map(|(unit, (rows, sum))| (unit.clone(), (*rows, Fingerprint(*sum))))
-            .collect();
+        let mut units: BTreeMap<UnitKey, (u64, Fingerprint)> =
+            self.totals.units.iter().map(|(unit, (rows, sum))| (unit.clone(), (*rows, Fingerprint(*sum)))).collect();
         // A unit without rows is a unit all the same.
         for unit in &spec.units {
             units.entry(unit.key()).or_default();
@@ -188,7 +184,8 @@ fn recover(dir: &Path, path: &Path, identity: &str) -> Result<Option<Recovered>>
         // A line without an end was torn: it and what follows is not durable.
         Result::Ok(read > 0 && text.last() == Some(&b'\n'))
     };
-    if !next(&mut text)? || serde_json::from_slice::<Header>(&text).ok().is_none_or(|header| header.identity != identity)
+    if !next(&mut text)?
+        || serde_json::from_slice::<Header>(&text).ok().is_none_or(|header| header.identity != identity)
     {
         return Ok(None);
     }

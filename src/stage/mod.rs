@@ -84,10 +84,11 @@ impl Stage {
             return Ok(manifest);
         }
         let manifest = state.seal(&self.shared.spec)?;
-        journal::write_durably(&self.shared.dir, "manifest.json", &serde_json::to_vec(&manifest).context(
-            Kind::Internal,
-            || "writing the manifest".to_owned(),
-        )?)?;
+        journal::write_durably(
+            &self.shared.dir,
+            "manifest.json",
+            &serde_json::to_vec(&manifest).context(Kind::Internal, || "writing the manifest".to_owned())?,
+        )?;
         read(&self.shared.dir)
     }
 

@@ -40,11 +40,8 @@ pub(super) struct Rule {
 
 impl Rule {
     pub fn new(spec: &Spec) -> Self {
-        let keys = if spec.units.is_empty() {
-            vec![UnitKey::whole()]
-        } else {
-            spec.units.iter().map(Unit::key).collect()
-        };
+        let keys =
+            if spec.units.is_empty() { vec![UnitKey::whole()] } else { spec.units.iter().map(Unit::key).collect() };
         let prefix = |unit: &Unit| {
             let start = match unit.calendar.grain {
                 Grain::Hour => unit.start.format("%Y-%m-%d %H:%M:%S").to_string(),
@@ -148,7 +145,10 @@ impl Rule {
         let wrong = || format!("`{raw}`");
         let millis = |scale: f64| -> Result<Instant, String> {
             let number: f64 = raw.trim_matches('"').parse().map_err(|_| wrong())?;
-            #[expect(clippy::cast_possible_truncation, reason = "a float of microseconds saturates, and is refused next")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a float of microseconds saturates, and is refused next"
+            )]
             chrono::Utc.timestamp_micros((number * scale) as i64).single().ok_or_else(wrong)
         };
         match time.format {

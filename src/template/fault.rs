@@ -14,10 +14,54 @@ use crate::model::name::{Origin, Text};
 
 /// Filters of Jinja that are worth suggesting.
 pub(super) const JINJA_FILTERS: &[&str] = &[
-    "safe", "escape", "e", "lower", "upper", "title", "capitalize", "replace", "length", "count", "dictsort", "items",
-    "reverse", "trim", "join", "split", "lines", "default", "d", "round", "abs", "int", "float", "attr", "first",
-    "last", "min", "max", "sort", "list", "string", "bool", "batch", "slice", "sum", "indent", "select", "reject",
-    "selectattr", "rejectattr", "map", "groupby", "unique", "chain", "zip", "pprint", "format", "tojson",
+    "safe",
+    "escape",
+    "e",
+    "lower",
+    "upper",
+    "title",
+    "capitalize",
+    "replace",
+    "length",
+    "count",
+    "dictsort",
+    "items",
+    "reverse",
+    "trim",
+    "join",
+    "split",
+    "lines",
+    "default",
+    "d",
+    "round",
+    "abs",
+    "int",
+    "float",
+    "attr",
+    "first",
+    "last",
+    "min",
+    "max",
+    "sort",
+    "list",
+    "string",
+    "bool",
+    "batch",
+    "slice",
+    "sum",
+    "indent",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+    "map",
+    "groupby",
+    "unique",
+    "chain",
+    "zip",
+    "pprint",
+    "format",
+    "tojson",
 ];
 
 /// Functions of Jinja.
@@ -128,7 +172,9 @@ fn words(templates: &Templates, error: &EngineError, undefined: Option<&str>) ->
             let name = detail.split('"').nth(1).unwrap_or_default();
             (format!("there is no file `{name}` in sql/"), near_file(name, templates.files.keys().map(String::as_str)))
         }
-        ErrorKind::SyntaxError => (format!("syntax error: {}", error.detail().unwrap_or("it ends too early")), Vec::new()),
+        ErrorKind::SyntaxError => {
+            (format!("syntax error: {}", error.detail().unwrap_or("it ends too early")), Vec::new())
+        }
         kind => (error.detail().map_or_else(|| kind.to_string(), str::to_owned), Vec::new()),
     }
 }
@@ -156,7 +202,9 @@ pub(super) fn undefined_hints(name: &str) -> Vec<String> {
         (_, "window" | "unit") if !NAMES.contains(&name) && name != root => {
             return did_you_mean(name, NAMES.iter());
         }
-        (_, "unit") => "a step that runs once for the whole window, or has none, has no `unit`: use window.start, window.end",
+        (_, "unit") => {
+            "a step that runs once for the whole window, or has none, has no `unit`: use window.start, window.end"
+        }
         (_, "window") => "the pipeline has no [window]",
         _ if NAMES.contains(&name) => "it needs a [window] or a logical date",
         _ => {

@@ -24,7 +24,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("epoch_ms", |state: &State, value: &Value| {
         when(state, value).map(|when| when.instant().timestamp_millis())
     });
-    env.add_filter("date", |state: &State, value: &Value| when(state, value).map(|when| When::Day(when.date()).value()));
+    env.add_filter("date", |state: &State, value: &Value| {
+        when(state, value).map(|when| When::Day(when.date()).value())
+    });
     env.add_filter("in_tz", in_tz);
 }
 
@@ -121,7 +123,8 @@ impl Object for Macros {
     fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, name: &str, args: &[Value]) -> Result<Value, Error> {
         match (name, args) {
             ("ds_add", [ds, days]) => {
-                let days = days.as_i64().ok_or_else(|| invalid("the second argument of ds_add() is a number".into()))?;
+                let days =
+                    days.as_i64().ok_or_else(|| invalid("the second argument of ds_add() is a number".into()))?;
                 Ok(Value::from(When::Day(when(state, ds)?.date()).add(days, "days")?.iso()))
             }
             ("ds_format", [ds, from, to]) => {
@@ -134,7 +137,10 @@ impl Object for Macros {
                 ErrorKind::MissingArgument,
                 "they are called as ds_add(ds, days) and ds_format(ds, input_format, output_format)",
             )),
-            _ => Err(Error::new(ErrorKind::UnknownMethod, format!("macros.{name} is unknown; there are ds_add and ds_format"))),
+            _ => Err(Error::new(
+                ErrorKind::UnknownMethod,
+                format!("macros.{name} is unknown; there are ds_add and ds_format"),
+            )),
         }
     }
 }
@@ -144,6 +150,7 @@ fn ds_format(state: &State, ds: &str, from: &str, to: &str) -> Result<String, Er
     if let Ok(local) = NaiveDateTime::parse_from_str(ds, from) {
         return When::Moment(Moment { at: local.and_utc(), zone, shown: Some(Tz::UTC) }).strftime(to);
     }
-    let date = NaiveDate::parse_from_str(ds, from).map_err(|_| invalid(format!("`{ds}` is not written as `{from}`")))?;
+    let date =
+        NaiveDate::parse_from_str(ds, from).map_err(|_| invalid(format!("`{ds}` is not written as `{from}`")))?;
     When::Day(Day { date, zone }).strftime(to)
 }

@@ -342,21 +342,26 @@ impl Walk<'_> {
                 self.found.inspection.refs.push((name.clone(), self.origin(span)));
                 Ok(())
             }
-            _ => Err(self.error(span, "the name inside ref() must be a literal", vec![
-                "write ref('name'): what a step reads must be known before it is rendered".to_owned(),
-            ])),
+            _ => Err(self.error(
+                span,
+                "the name inside ref() must be a literal",
+                vec!["write ref('name'): what a step reads must be known before it is rendered".to_owned()],
+            )),
         }
     }
 
     fn source(&mut self, call: &Call<'_>, span: Span) -> Result<()> {
         let parts: Option<Vec<String>> = literals(call).into_iter().collect();
         let Some(parts) = parts.filter(|parts| (1..=2).contains(&parts.len())) else {
-            return Err(self.error(span, "the name inside source() must be a literal", vec![
-                "write source('schema', 'table')".to_owned(),
-            ]));
+            return Err(self.error(
+                span,
+                "the name inside source() must be a literal",
+                vec!["write source('schema', 'table')".to_owned()],
+            ));
         };
-        let table = TableName::parse(&parts.join("."))
-            .map_err(|error| self.error(span, &error.to_string(), error.hints().iter().map(ToString::to_string).collect()))?;
+        let table = TableName::parse(&parts.join(".")).map_err(|error| {
+            self.error(span, &error.to_string(), error.hints().iter().map(ToString::to_string).collect())
+        })?;
         self.found.inspection.sources.push((table.to_string(), self.origin(span)));
         Ok(())
     }

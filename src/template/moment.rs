@@ -45,9 +45,10 @@ impl When {
         if value.is_undefined() {
             return Err(Error::from(ErrorKind::UndefinedError));
         }
-        value.as_str().and_then(|text| Self::parse(text.trim(), zone)).ok_or_else(|| {
-            invalid(format!("{} is neither a date nor an instant", shown(value)))
-        })
+        value
+            .as_str()
+            .and_then(|text| Self::parse(text.trim(), zone))
+            .ok_or_else(|| invalid(format!("{} is neither a date nor an instant", shown(value))))
     }
 
     fn parse(text: &str, zone: Tz) -> Option<Self> {
@@ -93,9 +94,8 @@ impl When {
     /// Formats with `%` directives, on the wall clock of the zone asked for or the pipeline's.
     pub fn strftime(self, format: &str) -> Result<String, Error> {
         let format = python_directives(format);
-        let items: Vec<Item<'_>> = StrftimeItems::new(&format)
-            .parse()
-            .map_err(|_| invalid(format!("`{format}` is not a time format")))?;
+        let items: Vec<Item<'_>> =
+            StrftimeItems::new(&format).parse().map_err(|_| invalid(format!("`{format}` is not a time format")))?;
         let mut text = String::new();
         let written = match self {
             Self::Day(day) => write!(text, "{}", day.date.format_with_items(items.iter())),

@@ -21,15 +21,46 @@ const FRAME: &str = "_haul_scope";
 
 /// The variables that say which part of time a template is rendered for.
 pub(super) const WINDOW_NAMES: &[&str] = &[
-    "ds", "ds_nodash", "next_ds", "prev_ds", "ts", "logical_date", "data_interval_start", "data_interval_end", "window",
+    "ds",
+    "ds_nodash",
+    "next_ds",
+    "prev_ds",
+    "ts",
+    "logical_date",
+    "data_interval_start",
+    "data_interval_end",
+    "window",
     "unit",
 ];
 
 /// All variables, with those of `window`, `unit` and `run` by their dotted names.
 pub(super) const NAMES: &[&str] = &[
-    "ds", "ds_nodash", "next_ds", "prev_ds", "ts", "logical_date", "data_interval_start", "data_interval_end",
-    "run_date", "window", "window.start", "window.end", "window.first", "window.last", "window.days", "window.units",
-    "unit", "unit.start", "unit.end", "unit.date", "unit.key", "run", "run.id", "run.started_at", "this", "macros",
+    "ds",
+    "ds_nodash",
+    "next_ds",
+    "prev_ds",
+    "ts",
+    "logical_date",
+    "data_interval_start",
+    "data_interval_end",
+    "run_date",
+    "window",
+    "window.start",
+    "window.end",
+    "window.first",
+    "window.last",
+    "window.days",
+    "window.units",
+    "unit",
+    "unit.start",
+    "unit.end",
+    "unit.date",
+    "unit.key",
+    "run",
+    "run.id",
+    "run.started_at",
+    "this",
+    "macros",
     "timezone",
 ];
 
@@ -226,16 +257,16 @@ fn var(state: &State, name: &str, default: Option<Value>) -> Result<Value, Error
 fn env_var(state: &State, name: &str, default: Option<Value>) -> Result<Value, Error> {
     let upper = name.to_uppercase();
     if SECRET_NAMES.iter().any(|prefix| upper.starts_with(prefix)) {
-        return Err(invalid(format!("env_var(): `{name}` may hold credentials, which no template may print")).with_source(
-            HaulError::usage("").hint("credentials belong to connections; requests get them from there"),
-        ));
+        return Err(invalid(format!("env_var(): `{name}` may hold credentials, which no template may print"))
+            .with_source(
+                HaulError::usage("").hint("credentials belong to connections; requests get them from there"),
+            ));
     }
     match ((frame(state)?.scope.env)(name), default) {
         (Some(value), _) => Ok(Value::from(value)),
         (None, Some(default)) => Ok(default),
-        (None, None) => Err(invalid(format!("env_var(): `{name}` is not set")).with_source(
-            HaulError::usage("").hint(format!("set it, or give a default: env_var('{name}', '')")),
-        )),
+        (None, None) => Err(invalid(format!("env_var(): `{name}` is not set"))
+            .with_source(HaulError::usage("").hint(format!("set it, or give a default: env_var('{name}', '')")))),
     }
 }
 

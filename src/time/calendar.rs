@@ -209,13 +209,13 @@ impl Calendar {
         if let Ok(naive) = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%MZ") {
             return Ok(self.containing(naive.and_utc()));
         }
-        chrono::DateTime::parse_from_rfc3339(text)
-            .map(|instant| self.containing(instant.with_timezone(&Utc)))
-            .map_err(|error| {
+        chrono::DateTime::parse_from_rfc3339(text).map(|instant| self.containing(instant.with_timezone(&Utc))).map_err(
+            |error| {
                 Error::usage(format!("`{text}` is not a date or an instant"))
                     .because(error)
                     .hint("dates look like 2018-02-01, instants like 2018-02-01T05:00:00Z")
-            })
+            },
+        )
     }
 
     fn unit(self, start: Instant, end: Instant) -> Unit {

@@ -28,11 +28,8 @@ impl Window {
     pub fn spanning(calendar: Calendar, from: Instant, to: Instant) -> Result<Self> {
         let units = calendar.between(from, to);
         if units.is_empty() {
-            return Err(Error::usage(format!(
-                "the window from {from} to {to} holds no {}",
-                calendar.grain.plural()
-            ))
-            .hint("a window needs at least one unit; the end is not part of it"));
+            return Err(Error::usage(format!("the window from {from} to {to} holds no {}", calendar.grain.plural()))
+                .hint("a window needs at least one unit; the end is not part of it"));
         }
         Ok(Self { units })
     }
@@ -91,7 +88,11 @@ impl Reach {
         let (from, to) = text.split_once("..").ok_or_else(|| fault("has no `..`"))?;
         let side = |side: &str| -> Result<i32> {
             let side = side.trim();
-            let digits = if side == "0" { side } else { side.strip_suffix(grain.letter()).ok_or_else(|| fault("has another unit than the window"))? };
+            let digits = if side == "0" {
+                side
+            } else {
+                side.strip_suffix(grain.letter()).ok_or_else(|| fault("has another unit than the window"))?
+            };
             digits.parse().map_err(|_| fault("has a side that is not a whole number"))
         };
         let reach = Self { from: side(from)?, to: side(to)? };

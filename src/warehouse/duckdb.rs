@@ -45,7 +45,10 @@ impl DuckDb {
         Ok(Self { thread: Mutex::new(Some((send, thread))) })
     }
 
-    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (tell, told) = oneshot::channel();
         let work: Work = Box::new(move |connection| drop(tell.send(work(connection))));
         let sent = match &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -99,7 +102,9 @@ impl Driver for DuckDb {
 
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows> {
         self.with(move |connection| {
-            connection.execute_batch("BEGIN TRANSACTION").map_err(|error| commit::failed("beginning a query", error))?;
+            connection
+                .execute_batch("BEGIN TRANSACTION")
+                .map_err(|error| commit::failed("beginning a query", error))?;
             let rows = query(connection, &sql, max_rows);
             // Whatever the statement was, nothing of it stays.
             let _ = connection.execute_batch("ROLLBACK");
@@ -128,8 +133,7 @@ fn query(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
     let plain = sql.trim().trim_end_matches(';');
     let described = format!("DESCRIBE {plain}");
     let mut statement = connection.prepare(&described).map_err(failed)?;
-    let columns: Vec<String> =
-        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
+    let columns: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
     let cells: Vec<String> = (0..columns.len()).map(|index| format!("to_json(c{index})")).collect();
     let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
     let wrapped = format!(
@@ -139,8 +143,7 @@ fn query(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
         max_rows.saturating_add(1)
     );
     let mut statement = connection.prepare(&wrapped).map_err(failed)?;
-    let texts: Vec<String> =
-        statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
+    let texts: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
     let truncated = texts.len() > max_rows;
     let rows = texts
         .iter()

@@ -128,9 +128,7 @@ fn journals(folder: &Path) -> Vec<PathBuf> {
 
 fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     match value {
-        Value::Object(members) => {
-            members.get(name).or_else(|| members.values().find_map(|member| find(member, name)))
-        }
+        Value::Object(members) => members.get(name).or_else(|| members.values().find_map(|member| find(member, name))),
         _ => None,
     }
 }
@@ -150,7 +148,8 @@ fn forget_times(value: &mut Value) {
     match value {
         Value::Object(members) => {
             members.retain(|name, _| {
-                !name.ends_with("_at") && !["pull", "generation", "last_pull", "runs", "last_run", "run"].contains(&name.as_str())
+                !name.ends_with("_at")
+                    && !["pull", "generation", "last_pull", "runs", "last_run", "run"].contains(&name.as_str())
             });
             members.values_mut().for_each(forget_times);
         }

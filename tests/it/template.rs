@@ -215,7 +215,11 @@ fn every_wrong_name_gets_the_right_one_as_a_hint() {
     ] {
         let error = refused(source);
         assert!(error.chain().contains(what), "{source}: {}", error.chain());
-        assert!(error.hints().iter().any(|text| text.contains(hint)) || hint.is_empty(), "{source}: {:?}", error.hints());
+        assert!(
+            error.hints().iter().any(|text| text.contains(hint)) || hint.is_empty(),
+            "{source}: {:?}",
+            error.hints()
+        );
     }
 }
 
@@ -314,7 +318,9 @@ fn inspection_refuses_what_could_only_fail_later() {
         assert!(error.to_string().starts_with("pipelines/ratings.toml:10:"), "{source}: {error}");
         assert!(error.details().is_some(), "{source}");
     }
-    for source in ["{{ x | default(1) }}", "{% if x is defined %}{% endif %}", "{% if ds | string == '2018-02-01' %}{% endif %}"] {
+    for source in
+        ["{{ x | default(1) }}", "{% if x is defined %}{% endif %}", "{% if ds | string == '2018-02-01' %}{% endif %}"]
+    {
         templates(&[]).inspect(&text(source)).unwrap_or_else(|error| panic!("{source}: {}", error.chain()));
     }
 }

@@ -10,7 +10,12 @@ use crate::warehouse::dialect::DUCKDB;
 use crate::warehouse::{BoundCheck, Commit, Committed, NEW_ROWS, UnitCommit};
 
 /// Runs every check; a failed one stops the commit, or is told, as it says itself.
-pub(super) fn run(connection: &Connection, commit: &Commit, written: &[&UnitCommit], committed: &mut Committed) -> Result<()> {
+pub(super) fn run(
+    connection: &Connection,
+    commit: &Commit,
+    written: &[&UnitCommit],
+    committed: &mut Committed,
+) -> Result<()> {
     for check in &commit.checks {
         let fault = match &check.rule {
             CheckRule::RowCount { min, max } => row_count(written, committed, *min, *max),
@@ -20,9 +25,10 @@ pub(super) fn run(connection: &Connection, commit: &Commit, written: &[&UnitComm
         match check.severity {
             Severity::Warn => committed.warnings.push(format!("the check `{}` failed: {what}", check.name)),
             Severity::Error => {
-                let error = Error::new(Kind::Check, format!("the check `{}` of {} failed", check.name, check_place(check)))
-                    .because(what)
-                    .hint("the old rows stay; the new ones were not loaded");
+                let error =
+                    Error::new(Kind::Check, format!("the check `{}` of {} failed", check.name, check_place(check)))
+                        .because(what)
+                        .hint("the old rows stay; the new ones were not loaded");
                 return Err(if sample.is_empty() { error } else { error.detail(sample) });
             }
         }
@@ -34,7 +40,12 @@ fn check_place(check: &BoundCheck) -> &'static str {
     if check.sql.is_some() { "the step's own SQL" } else { "the new rows" }
 }
 
-fn row_count(written: &[&UnitCommit], committed: &Committed, min: Option<u64>, max: Option<u64>) -> Option<(String, String)> {
+fn row_count(
+    written: &[&UnitCommit],
+    committed: &Committed,
+    min: Option<u64>,
+    max: Option<u64>,
+) -> Option<(String, String)> {
     written.iter().find_map(|unit| {
         let rows = committed.units.iter().find(|one| one.key == unit.key)?.rows;
         let low = min.is_some_and(|min| rows < min);
@@ -84,7 +95,9 @@ fn statement(rule: &CheckRule) -> String {
         }
         CheckRule::Relation { column, to, field } => {
             let (column, field, to) = (DUCKDB.ident(column), DUCKDB.ident(field), DUCKDB.relation(to));
-            format!("SELECT * FROM {new} WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT {field} FROM {to} WHERE {field} IS NOT NULL)")
+            format!(
+                "SELECT * FROM {new} WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT {field} FROM {to} WHERE {field} IS NOT NULL)"
+            )
         }
         CheckRule::RowCount { .. } | CheckRule::Sql(_) => format!("SELECT * FROM {new} WHERE false"),
     }

@@ -48,9 +48,10 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
     let unit = match (commit.grain, unit_in_rows, units) {
         (None, _, _) => None,
         (Some(grain), true, _) => Some(format!("CAST(r._haul_unit AS {}) AS _haul_unit", unit_type(grain))),
-        (Some(_), false, units) => {
-            units.first().and_then(|unit| unit.unit.as_ref()).map(|unit| format!("{} AS _haul_unit", unit_literal(unit)))
-        }
+        (Some(_), false, units) => units
+            .first()
+            .and_then(|unit| unit.unit.as_ref())
+            .map(|unit| format!("{} AS _haul_unit", unit_literal(unit))),
     };
     outputs.extend(unit);
     if files.is_empty() {
@@ -60,8 +61,10 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
             .map(|staged| format!("NULL::{} AS {}", staged.column.data_type, DUCKDB.ident(&staged.column.name)))
             .collect();
         let columns = if empty.is_empty() { "1 AS nothing".to_owned() } else { empty.join(", ") };
-        return format!("SELECT * EXCLUDE (nothing) FROM (SELECT {columns}, 1 AS nothing, NULL::BIGINT AS _haul_pull) WHERE false")
-            .replace("1 AS nothing, 1 AS nothing", "1 AS nothing");
+        return format!(
+            "SELECT * EXCLUDE (nothing) FROM (SELECT {columns}, 1 AS nothing, NULL::BIGINT AS _haul_pull) WHERE false"
+        )
+        .replace("1 AS nothing, 1 AS nothing", "1 AS nothing");
     }
     let mut types: Vec<String> = reconciled.kept.iter().map(read_as).collect();
     if *unit_in_rows {
@@ -117,7 +120,8 @@ pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_
             only.unit.as_ref().map(|unit| format!(", {} AS _haul_unit", unit_literal(unit))).unwrap_or_default()
         }
         (Some(grain), Some(column), units) => {
-            let arms: Vec<String> = units.iter().filter_map(|unit| unit.unit.as_ref()).map(|unit| arm(unit, column)).collect();
+            let arms: Vec<String> =
+                units.iter().filter_map(|unit| unit.unit.as_ref()).map(|unit| arm(unit, column)).collect();
             format!(", CAST(CASE {} END AS {}) AS _haul_unit", arms.join(" "), unit_type(grain))
         }
         (Some(_), None, _) => {
@@ -175,8 +179,7 @@ pub(super) fn columns(connection: &Connection) -> Result<Vec<StagedColumn>> {
 
 /// A SELECT of the computed rows of these units.
 pub(super) fn computed_select(commit: &Commit, units: &[&UnitCommit], reconciled: &Reconciled) -> String {
-    let mut outputs: Vec<String> =
-        reconciled.kept.iter().map(|staged| DUCKDB.ident(&staged.column.name)).collect();
+    let mut outputs: Vec<String> = reconciled.kept.iter().map(|staged| DUCKDB.ident(&staged.column.name)).collect();
     if commit.grain.is_some() {
         outputs.push("_haul_unit".to_owned());
     }
@@ -206,7 +209,12 @@ pub(super) fn fingerprint(
 }
 
 /// What the new rows of a unit change against the old ones.
-pub(super) fn drift(connection: &Connection, commit: &Commit, unit: &UnitCommit, reconciled: &Reconciled) -> Result<Changes> {
+pub(super) fn drift(
+    connection: &Connection,
+    commit: &Commit,
+    unit: &UnitCommit,
+    reconciled: &Reconciled,
+) -> Result<Changes> {
     if unit.previous.is_none() || commit.write == Write::Append {
         return Ok(NONE);
     }
@@ -239,11 +247,15 @@ pub(super) fn merge(connection: &Connection, commit: &Commit, keys: &[String], n
     let mut statement = format!("CREATE OR REPLACE TEMP TABLE {NEW_ROWS} AS SELECT DISTINCT * FROM {new}");
     if let Some(newest) = newest_by {
         let newest = DUCKDB.ident(newest);
-        statement = format!("{statement} QUALIFY row_number() OVER (PARTITION BY {list} ORDER BY {newest} DESC NULLS LAST) = 1");
+        statement = format!(
+            "{statement} QUALIFY row_number() OVER (PARTITION BY {list} ORDER BY {newest} DESC NULLS LAST) = 1"
+        );
     }
     execute(connection, "leaving one row of each key", &statement)?;
-    let twice = format!("SELECT CAST(to_json(struct_pack({})) AS VARCHAR) FROM {new} GROUP BY {list} HAVING count(*) > 1 LIMIT 1",
-        keys.iter().map(|key| format!("{0} := {0}", DUCKDB.ident(key))).collect::<Vec<_>>().join(", "));
+    let twice = format!(
+        "SELECT CAST(to_json(struct_pack({})) AS VARCHAR) FROM {new} GROUP BY {list} HAVING count(*) > 1 LIMIT 1",
+        keys.iter().map(|key| format!("{0} := {0}", DUCKDB.ident(key))).collect::<Vec<_>>().join(", ")
+    );
     match connection.query_row(&twice, [], |row| row.get::<_, String>(0)) {
         Ok(key) => {
             return Err(Error::new(Kind::Data, format!("several different rows have the key {key}"))
@@ -253,10 +265,8 @@ pub(super) fn merge(connection: &Connection, commit: &Commit, keys: &[String], n
         Err(error) => return Err(failed("looking for keys that come twice", error)),
     }
     let target = DUCKDB.relation(&commit.table);
-    let same: Vec<String> = keys
-        .iter()
-        .map(|key| format!("{target}.{0} IS NOT DISTINCT FROM n.{0}", DUCKDB.ident(key)))
-        .collect();
+    let same: Vec<String> =
+        keys.iter().map(|key| format!("{target}.{0} IS NOT DISTINCT FROM n.{0}", DUCKDB.ident(key))).collect();
     let sql = format!("DELETE FROM {target} USING {new} AS n WHERE {}", same.join(" AND "));
     execute(connection, "removing the rows of the new keys", &sql)
 }

@@ -123,5 +123,6 @@ pub fn loads(connection: &Connection, tables: &[TableName]) -> Result<Vec<(Table
 }
 
 fn broken(table: &TableName, unit: &str, found: &str) -> Error {
-    Error::new(Kind::Warehouse, format!("reading the load of {unit} of {table}")).because(format!("`{found}` is none of haul's"))
+    Error::new(Kind::Warehouse, format!("reading the load of {unit} of {table}"))
+        .because(format!("`{found}` is none of haul's"))
 }

@@ -33,7 +33,8 @@ impl DaysApi {
     /// Starts it on a free port.
     pub fn start() -> Self {
         let seen = Arc::new(Seen::default());
-        let router = Router::new().route("/items", get(items)).route("/notes", get(notes)).with_state(Arc::clone(&seen));
+        let router =
+            Router::new().route("/items", get(items)).route("/notes", get(notes)).with_state(Arc::clone(&seen));
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,0 +1,226 @@
+//! From a definition's fields to the connection of the model, with every secret resolved.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::fields::{Definition, Fault, System, Value, is_harmless_entry, read_rate};
+use super::reference::Resolver;
+use super::store::Rotated;
+use super::style::{self, Style};
+use super::uri;
+use crate::error::{Context, Kind, Result};
+use crate::model::connection::{
+    Auth, BigQueryConnection, Connection, ConnectionKind, DuckDbConnection, Grant, HttpConnection, KeyPlace,
+    MongoDbConnection, OAuth2, ServerConnection, Tls,
+};
+use crate::secret::{ExposeSecret, Redactor, SecretString};
+use crate::time::parse_duration;
+
+/// How many requests are under way at once when the connection does not say.
+const MAX_CONCURRENT: usize = 8;
+/// How long one page may take when the connection does not say.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// How much memory DuckDB may use when the connection does not say.
+const MEMORY_LIMIT: &str = "512MB";
+
+/// Resolves all fields of a connection.
+pub(super) fn resolve(
+    name: &str,
+    definition: &Definition,
+    rotated: Option<Rotated>,
+    resolver: &Resolver,
+    root: &Path,
+) -> Result<Connection> {
+    let fields = Resolved { definition, resolver };
+    let kind = match definition.system {
+        System::Http => ConnectionKind::Http(http(&fields, rotated)?),
+        System::DuckDb => ConnectionKind::DuckDb(duckdb(&fields, root)?),
+        System::Postgres => ConnectionKind::Postgres(server(&fields, 5432, "postgres")?),
+        System::MySql => ConnectionKind::MySql(server(&fields, 3306, "mysql")?),
+        System::MongoDb => ConnectionKind::MongoDb(mongodb(&fields)?),
+        System::BigQuery => ConnectionKind::BigQuery(BigQueryConnection {
+            project: fields.need("project")?,
+            location: fields.text("location")?,
+            service_account: fields.secret("service_account")?,
+            endpoint: fields.text("endpoint")?,
+        }),
+    };
+    Ok(Connection { name: name.to_owned(), kind })
+}
+
+/// The text of one value.
+pub(super) fn text(value: &Value, resolver: &Resolver) -> Result<String> {
+    match value {
+        Value::Plain(text) => Ok(text.expose_secret().to_owned()),
+        Value::From(reference) => resolver.resolve(reference),
+        Value::Map(_) => Ok(String::new()),
+    }
+}
+
+/// Tells the redactor of a secret and of the secrets within it.
+pub(super) fn learn(redactor: &Redactor, key: &str, text: &str) {
+    redactor.learn(text);
+    if key == "uri" {
+        learn_login(redactor, text);
+    }
+    if let Ok(serde_json::Value::Object(members)) = serde_json::from_str(text) {
+        for secret in ["private_key", "private_key_id", "client_secret", "refresh_token"] {
+            if let Some(text) = members.get(secret).and_then(serde_json::Value::as_str) {
+                redactor.learn(text);
+            }
+        }
+    }
+    // A header's value is a word for the scheme and the secret: `Bearer abc`.
+    if let Some((_, secret)) = text
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("basic"))
+    {
+        redactor.learn(secret);
+    }
+}
+
+/// Tells the redactor of the password in an address.
+pub(super) fn learn_login(redactor: &Redactor, address: &str) {
+    let Some(authority) = address.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest))
+    else {
+        return;
+    };
+    if let Some((_, password)) = authority.rsplit_once('@').and_then(|(login, _)| login.split_once(':')) {
+        redactor.learn(password);
+        redactor.learn(&uri::decode(password));
+    }
+}
+
+/// The fields of a definition as texts.
+struct Resolved<'a> {
+    definition: &'a Definition,
+    resolver: &'a Resolver,
+}
+
+impl Resolved<'_> {
+    fn text(&self, key: &str) -> Result<Option<String>> {
+        let Some(value) = self.definition.fields.get(key) else { return Ok(None) };
+        let text = text(value, self.resolver).map_err(|error| error.while_doing(format!("resolving `{key}`")))?;
+        if self.definition.is_secret(key) {
+            learn(&self.resolver.redactor, key, &text);
+        }
+        Ok(Some(text))
+    }
+
+    /// A field that the definition is known to have.
+    fn need(&self, key: &str) -> Result<String> {
+        Ok(self.text(key)?.unwrap_or_default())
+    }
+
+    fn secret(&self, key: &str) -> Result<Option<SecretString>> {
+        Ok(self.text(key)?.map(SecretString::from))
+    }
+
+    fn need_secret(&self, key: &str) -> Result<SecretString> {
+        Ok(SecretString::from(self.need(key)?))
+    }
+
+    fn map(&self, key: &str) -> Result<BTreeMap<String, String>> {
+        let Some(Value::Map(entries)) = self.definition.fields.get(key) else { return Ok(BTreeMap::new()) };
+        let read = |(entry, value): (&String, &Value)| {
+            let text =
+                text(value, self.resolver).map_err(|error| error.while_doing(format!("resolving `{key}.{entry}`")))?;
+            if !is_harmless_entry(key, entry) {
+                learn(&self.resolver.redactor, entry, &text);
+            }
+            Ok((entry.clone(), text))
+        };
+        entries.iter().map(read).collect()
+    }
+}
+
+fn http(fields: &Resolved<'_>, rotated: Option<Rotated>) -> Result<HttpConnection> {
+    let of_fault = |fault: Fault| Fault::into_error(vec![fault], "reading its fields".to_owned());
+    let style = style::of(&fields.definition.fields).map_err(of_fault)?;
+    let auth = match style {
+        Style::None => Auth::None,
+        Style::Basic => {
+            let password = fields.secret("password")?.unwrap_or_default();
+            Auth::Basic { user: fields.need("user")?, password }
+        }
+        Style::Bearer => Auth::Bearer { token: fields.need_secret("token")? },
+        Style::ApiKey => {
+            let place = match (fields.text("header")?, fields.text("query")?) {
+                (_, Some(parameter)) => KeyPlace::Query(parameter),
+                (header, None) => KeyPlace::Header(header.unwrap_or_else(|| "X-API-Key".to_owned())),
+            };
+            Auth::ApiKey { place, key: fields.need_secret("key")? }
+        }
+        Style::ClientCredentials => Auth::OAuth2(oauth2(fields, Grant::ClientCredentials)?),
+        Style::RefreshToken => {
+            let configured = fields.need("refresh_token")?;
+            // Once the source tells another token than the one that was rotated, the source is right.
+            let token = match rotated.filter(|rotated| rotated.configured == configured) {
+                Some(rotated) => {
+                    fields.resolver.redactor.learn(&rotated.token);
+                    rotated.token.clone()
+                }
+                None => configured,
+            };
+            Auth::OAuth2(oauth2(fields, Grant::RefreshToken(SecretString::from(token)))?)
+        }
+    };
+    let headers = fields.map("headers")?;
+    Ok(HttpConnection {
+        url: fields.need("url")?.trim_end_matches('/').to_owned(),
+        auth,
+        headers: headers.into_iter().map(|(name, text)| (name, SecretString::from(text))).collect(),
+        rate: fields.text("rate")?.map(|rate| read_rate(&rate).map_err(of_fault)).transpose()?,
+        max_concurrent: count(fields, "max_concurrent")?.unwrap_or(MAX_CONCURRENT),
+        timeout: fields.text("timeout")?.map_or(Ok(TIMEOUT), |text| parse_duration(&text))?,
+        test_path: fields.text("test_path")?,
+    })
+}
+
+fn oauth2(fields: &Resolved<'_>, grant: Grant) -> Result<OAuth2> {
+    Ok(OAuth2 {
+        grant,
+        token_url: fields.need("token_url")?,
+        client_id: fields.need("client_id")?,
+        client_secret: fields.secret("client_secret")?,
+        scope: fields.text("scope")?,
+        extra: fields.map("extra")?,
+    })
+}
+
+fn duckdb(fields: &Resolved<'_>, root: &Path) -> Result<DuckDbConnection> {
+    let path = fields.need("path")?;
+    Ok(DuckDbConnection {
+        path: if path == ":memory:" { PathBuf::from(path) } else { root.join(path) },
+        memory_limit: fields.text("memory_limit")?.unwrap_or_else(|| MEMORY_LIMIT.to_owned()),
+        threads: count(fields, "threads")?,
+    })
+}
+
+fn server(fields: &Resolved<'_>, port: u16, system: &str) -> Result<ServerConnection> {
+    let tls = match fields.text("tls")?.as_deref() {
+        Some("disable") => Tls::Disable,
+        Some("require") => Tls::Require,
+        Some("verify-full") => Tls::VerifyFull,
+        _ => Tls::Prefer,
+    };
+    let port = fields.text("port")?.map_or(Ok(port), |text| text.parse());
+    Ok(ServerConnection {
+        host: fields.text("host")?.unwrap_or_else(|| "localhost".to_owned()),
+        port: port.context(Kind::Connection, || format!("reading the port of a {system} connection"))?,
+        user: fields.need("user")?,
+        password: fields.secret("password")?,
+        database: fields.need("database")?,
+        tls,
+    })
+}
+
+fn mongodb(fields: &Resolved<'_>) -> Result<MongoDbConnection> {
+    Ok(MongoDbConnection { uri: fields.need_secret("uri")?, database: fields.need("database")? })
+}
+
+fn count(fields: &Resolved<'_>, key: &str) -> Result<Option<usize>> {
+    let text = fields.text(key)?;
+    text.map(|text| text.parse().context(Kind::Connection, || format!("reading `{key}`"))).transpose()
+}
