@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use super::worker::{self, Shared};
 use crate::error::Result;
 use crate::model::ledger::PullOutcome;
 use crate::model::pipeline::Action;
-use crate::model::plan::{Due, Plan, PlannedTask};
+use crate::model::plan::{Due, Plan};
 use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState, Trigger};
 use crate::monitor::{Event, Monitor};
 
@@ -78,6 +77,30 @@ async fn done_before(gear: &Gear, plan: &Plan, current: &RunRecord) -> Result<Ha
     Ok(done)
 }
 
+/// Works on every task that is begun, many at once; ends when no more can come and all have ended.
+async fn crew(
+    plan: &Plan,
+    shared: &Shared<'_>,
+    mut begun: mpsc::UnboundedReceiver<usize>,
+    events: mpsc::UnboundedSender<(usize, TaskEvent)>,
+) {
+    let mut workers = FuturesUnordered::new();
+    let mut open = true;
+    while open || !workers.is_empty() {
+        tokio::select! {
+            index = begun.recv(), if open => match index {
+                // The receiver lives as long as the dispatcher does.
+                Some(index) => workers.push(worker::work(shared, &plan.tasks[index], {
+                    let events = events.clone();
+                    move |event| drop(events.send((index, event)))
+                })),
+                None => open = false,
+            },
+            Some(()) = workers.next(), if !workers.is_empty() => {}
+        }
+    }
+}
+
 struct Dispatcher<'a> {
     plan: &'a Plan,
     shared: &'a Shared<'a>,
@@ -115,42 +138,40 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    /// Leads the crew of workers until nothing is left to do.
+    ///
+    /// Both are always polled side by side: a worker that holds the state file's writer must never wait for the
+    /// dispatcher, which wants to write there too.
     async fn walk(&mut self) -> Result<()> {
-        let plan = self.plan;
-        let shared = self.shared;
-        let mut workers: FuturesUnordered<BoxFuture<'a, ()>> = FuturesUnordered::new();
+        let (begin, begun) = mpsc::unbounded_channel();
+        let crew = crew(self.plan, self.shared, begun, self.events.0.clone());
+        let (led, ()) = tokio::join!(self.lead(begin), crew);
+        led
+    }
+
+    async fn lead(&mut self, begin: mpsc::UnboundedSender<usize>) -> Result<()> {
+        let mut active = 0;
         loop {
-            while workers.len() < plan.pipeline.max_active && !shared.cancel.is_cancelled() {
+            while active < self.plan.pipeline.max_active && !self.shared.cancel.is_cancelled() {
                 let Some((index, ())) = self.ready.pop_first() else { break };
                 if let Some(reason) = self.reason_to_skip(index) {
                     self.apply(vec![(index, TaskEvent::Skipped { reason })]).await?;
                     continue;
                 }
-                let tell = self.events.0.clone();
-                let task: &'a PlannedTask = &plan.tasks[index];
-                workers.push(Box::pin(async move {
-                    // The receiver lives as long as the workers do.
-                    worker::work(shared, task, |event| drop(tell.send((index, event)))).await;
-                }));
+                active += 1;
+                // The crew listens for as long as this end is open.
+                let _ = begin.send(index);
             }
-            tokio::select! {
-                biased;
-                Some(event) = self.events.1.recv() => {
-                    let mut batch = vec![event];
-                    while let Ok(event) = self.events.1.try_recv() {
-                        batch.push(event);
-                    }
-                    self.apply(batch).await?;
-                }
-                Some(()) = workers.next(), if !workers.is_empty() => {}
-                else => {}
+            if active == 0 {
+                return Ok(());
             }
-            if workers.is_empty() && self.events.1.is_empty() && (self.ready.is_empty() || shared.cancel.is_cancelled())
-            {
-                break;
+            let Some(event) = self.events.1.recv().await else { return Ok(()) };
+            let mut batch = vec![event];
+            while let Ok(event) = self.events.1.try_recv() {
+                batch.push(event);
             }
+            active -= self.apply(batch).await?;
         }
-        Ok(())
     }
 
     /// Why a task is not begun although nothing is left to wait for.
@@ -170,12 +191,16 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Folds events into the tasks' states, stores and tells them, and releases what waited for their ends.
-    async fn apply(&mut self, batch: Vec<(usize, TaskEvent)>) -> Result<()> {
+    ///
+    /// Returns how many tasks ended by them.
+    async fn apply(&mut self, batch: Vec<(usize, TaskEvent)>) -> Result<usize> {
+        let mut ended = 0;
         let mut logs = Vec::with_capacity(batch.len());
         for (index, event) in batch {
             let task = &self.plan.tasks[index];
             self.states[index] = self.states[index].apply(&event)?;
             if self.states[index].is_final() {
+                ended += 1;
                 for &follower in &self.followers[index] {
                     self.waits[follower] -= 1;
                     if self.waits[follower] == 0 {
@@ -186,7 +211,8 @@ impl<'a> Dispatcher<'a> {
             self.shared.monitor.event(&Event::Task { task: &task.id, event: &event });
             logs.push(TaskLog { task: task.id.clone(), at: self.shared.gear.clock.now(), event });
         }
-        self.shared.gear.state.append(&self.shared.occasion.run, &logs).await
+        self.shared.gear.state.append(&self.shared.occasion.run, &logs).await?;
+        Ok(ended)
     }
 
     /// Ends the run: what was not begun is cancelled, the counts are summed up.
