@@ -148,8 +148,14 @@ impl Calendar {
             let start = self.hour_start(instant);
             return self.unit(start, self.hour_end(start));
         }
-        let date = self.first_date(instant.with_timezone(&self.tz).date_naive());
-        self.of_date(date)
+        let mut first = self.first_date(instant.with_timezone(&self.tz).date_naive());
+        let mut unit = self.of_date(first);
+        while unit.end <= instant {
+            // Clocks put back across midnight show the old date once more, after the new one has begun.
+            first = self.date_after(first);
+            unit = self.of_date(first);
+        }
+        unit
     }
 
     /// The unit that begins on, or contains, a calendar date; for hours the first one of that date.
@@ -209,13 +215,13 @@ impl Calendar {
         if let Ok(naive) = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%MZ") {
             return Ok(self.containing(naive.and_utc()));
         }
-        chrono::DateTime::parse_from_rfc3339(text)
-            .map(|instant| self.containing(instant.with_timezone(&Utc)))
-            .map_err(|error| {
+        chrono::DateTime::parse_from_rfc3339(text).map(|instant| self.containing(instant.with_timezone(&Utc))).map_err(
+            |error| {
                 Error::usage(format!("`{text}` is not a date or an instant"))
                     .because(error)
                     .hint("dates look like 2018-02-01, instants like 2018-02-01T05:00:00Z")
-            })
+            },
+        )
     }
 
     fn unit(self, start: Instant, end: Instant) -> Unit {
