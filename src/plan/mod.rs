@@ -1,1 +1,273 @@
-//! Planning: from project, ledger and request to a plan; pure functions.
+//! Planning: from pipeline, ledger and request to a plan; pure functions.
+//!
+//! ```text
+//!  Pipeline ─▶ graph: order and selection ─┐
+//!  Snapshot ─▶ timeline: units with places ├─▶ due: extracts ─▶ reach: transforms ─▶ Plan ─▶ explain
+//!  Ask ────────────────────────────────────┘
+//! ```
+
+mod due;
+mod explain;
+mod graph;
+mod reach;
+mod timeline;
+
+use std::sync::Arc;
+
+use chrono::{Datelike, NaiveDate};
+
+pub use explain::{Explained, Explanation, Totals, WindowText, explain};
+
+use crate::error::{Error, Result};
+use crate::model::ledger::Snapshot;
+use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
+use crate::model::plan::{Due, LeftAlone, Plan, PlannedTask};
+use crate::model::run::{TaskId, Trigger};
+use crate::time::{Instant, UnitKey};
+use graph::Graph;
+use timeline::Timeline;
+
+/// More tasks than this are taken for a mistake.
+const MAX_TASKS: usize = 100_000;
+
+/// What a run is asked to do.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// What asked for it.
+    pub trigger: Trigger,
+    /// The date that the run is for: the window ends where its unit begins.
+    pub logical_date: NaiveDate,
+    /// The steps to run: `name`, `+name` with what it reads, `name+` with what reads it; none for all.
+    pub select: Vec<String>,
+    /// The dates of a backfill, instead of the window.
+    pub range: Option<Range>,
+    /// Whether to do everything again, whatever the ledger says.
+    pub force: bool,
+}
+
+/// The dates of a backfill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first date.
+    pub from: NaiveDate,
+    /// The first date that no longer belongs to it.
+    pub to: NaiveDate,
+    /// Which of its units are done again.
+    pub reprocess: Reprocess,
+}
+
+/// Which units of a backfill are done again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reprocess {
+    /// Those that are not loaded.
+    #[default]
+    Missing,
+    /// Those that failed or are held.
+    Failed,
+    /// All of them.
+    All,
+}
+
+/// Makes the plan of a run.
+///
+/// # Errors
+/// A cycle, a name that does not exist, a range that makes no sense, and a run that would do nothing.
+pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Instant) -> Result<Plan> {
+    plausible(ask)?;
+    let graph = Graph::of(pipeline)?;
+    let selected = graph.select(pipeline, &ask.select)?;
+    let timeline = Timeline::of(pipeline, snapshot, ask)?;
+    let mut draft = Draft {
+        pipeline,
+        snapshot,
+        ask,
+        now,
+        timeline: timeline.as_ref(),
+        graph: &graph,
+        selected: &selected,
+        tasks: Vec::new(),
+        left: Vec::new(),
+        planned: vec![Vec::new(); pipeline.steps.len()],
+    };
+    for &index in &graph.order {
+        if selected[index] {
+            draft.step(index)?;
+        }
+    }
+    if draft.tasks.is_empty() {
+        return Err(nothing_to_do(pipeline, ask, &draft.left));
+    }
+    let Draft { mut tasks, left, .. } = draft;
+    if ask.force {
+        for task in &mut tasks {
+            task.due = Due::Forced;
+        }
+    }
+    Ok(Plan {
+        pipeline: pipeline.clone(),
+        trigger: ask.trigger,
+        logical_date: ask.logical_date,
+        tasks,
+        left,
+        window: timeline.map(Timeline::into_window).transpose()?,
+    })
+}
+
+/// A plan that is being made, step by step in topological order.
+struct Draft<'a> {
+    pipeline: &'a Arc<Pipeline>,
+    snapshot: &'a Snapshot,
+    ask: &'a Ask,
+    now: Instant,
+    timeline: Option<&'a Timeline>,
+    graph: &'a Graph,
+    selected: &'a [bool],
+    tasks: Vec<PlannedTask>,
+    left: Vec<LeftAlone>,
+    /// For each step, its tasks: their place in the plan and the places of their units in the timeline.
+    planned: Vec<Vec<Placed>>,
+}
+
+/// A task's place in the plan, and those of its units in the timeline; no units for a whole table.
+#[derive(Debug, Clone)]
+struct Placed {
+    task: usize,
+    units: Vec<usize>,
+}
+
+impl Draft<'_> {
+    fn step(&mut self, index: usize) -> Result<()> {
+        let step = &self.pipeline.steps[index];
+        let Some(timeline) = self.timeline.filter(|_| step.write != Write::Full) else {
+            if self.whole_is_due(index) {
+                self.add(index, Due::Snapshot, Vec::new())?;
+            }
+            return Ok(());
+        };
+        let (due, per) = match &step.action {
+            Action::Extract(extract) => (due::extract(self, step, timeline), extract.per),
+            Action::Transform(transform) => (reach::transform(self, index, transform, timeline), transform.per),
+        };
+        match per {
+            Per::Unit => due.into_iter().try_for_each(|(unit, due)| self.add(index, due, vec![unit])),
+            Per::Window => self.runs(index, due, timeline),
+        }
+    }
+
+    /// Whether a table without units is made anew: always, but in a backfill only when what it reads is.
+    fn whole_is_due(&mut self, index: usize) -> bool {
+        let step = &self.pipeline.steps[index];
+        let loaded = self.snapshot.unit(&step.into, &UnitKey::whole()).is_some_and(|record| record.loaded.is_some());
+        let upstream = self.graph.upstream[index].iter().any(|(upstream, _)| !self.planned[*upstream].is_empty());
+        let due = self.ask.range.is_none() || !loaded || upstream || self.ask.force;
+        if !due {
+            self.leave(step, UnitKey::whole(), "a whole table has no units to backfill".to_owned());
+        }
+        due
+    }
+
+    /// One task for each contiguous run of units; the window is not divided.
+    fn runs(&mut self, index: usize, due: Vec<(usize, Due)>, timeline: &Timeline) -> Result<()> {
+        let mut due: std::collections::BTreeMap<usize, Due> = due.into_iter().collect();
+        if let Some((_, reason)) = due.range(timeline.window.clone()).min_by_key(|(_, due)| rank(**due)) {
+            let reason = *reason;
+            let begun = timeline.window.clone().filter(|unit| due::begun(self, timeline, *unit).is_ok());
+            for unit in begun.collect::<Vec<_>>() {
+                due.entry(unit).or_insert(reason);
+            }
+            let step = &self.pipeline.steps[index].name;
+            let covered = |left: &LeftAlone| timeline.place(&left.unit).is_some_and(|unit| due.contains_key(&unit));
+            self.left.retain(|left| left.step != *step || !covered(left));
+        }
+        // The window is a task of its own for an extract: what its request says is the window's.
+        let extract = matches!(self.pipeline.steps[index].action, Action::Extract(_));
+        let border = |unit: usize| extract && (unit == timeline.window.start || unit == timeline.window.end);
+        let mut run: Vec<usize> = Vec::new();
+        let mut reason = Due::Downstream;
+        for (unit, due) in due {
+            if run.last().is_some_and(|last| last + 1 != unit || border(unit)) {
+                self.add(index, reason, std::mem::take(&mut run))?;
+            }
+            reason = if run.is_empty() || rank(due) < rank(reason) { due } else { reason };
+            run.push(unit);
+        }
+        if run.is_empty() { Ok(()) } else { self.add(index, reason, run) }
+    }
+
+    fn add(&mut self, index: usize, due: Due, places: Vec<usize>) -> Result<()> {
+        if self.tasks.len() == MAX_TASKS {
+            return Err(too_many());
+        }
+        let step = self.pipeline.steps[index].clone();
+        let units: Vec<_> = self.timeline.map_or_else(Vec::new, |line| places.iter().map(|p| line.units[*p]).collect());
+        let unit = units.first().map_or_else(UnitKey::whole, crate::time::Unit::key);
+        let after = reach::after(self, index, &places);
+        self.planned[index].push(Placed { task: self.tasks.len(), units: places });
+        self.tasks.push(PlannedTask { id: TaskId { step: step.name.clone(), unit }, step, units, due, after });
+        Ok(())
+    }
+
+    fn leave(&mut self, step: &Step, unit: UnitKey, why: String) {
+        self.left.push(LeftAlone { step: step.name.clone(), unit, why });
+    }
+}
+
+/// Of several reasons, the one that says most of a task comes first.
+fn rank(due: Due) -> usize {
+    const ORDER: [Due; 9] = [
+        Due::Forced,
+        Due::Failed,
+        Due::Held,
+        Due::Missing,
+        Due::Gap,
+        Due::New,
+        Due::Repull,
+        Due::Downstream,
+        Due::Snapshot,
+    ];
+    ORDER.iter().position(|other| *other == due).unwrap_or(ORDER.len())
+}
+
+/// Refuses dates that no calendar of a source has.
+fn plausible(ask: &Ask) -> Result<()> {
+    let range = ask.range.map(|range| [range.from, range.to]);
+    for date in [ask.logical_date].into_iter().chain(range.into_iter().flatten()) {
+        if !(1..=9998).contains(&date.year()) {
+            return Err(Error::usage(format!("the date {date} lies outside of the years 1 to 9998")));
+        }
+    }
+    match ask.range {
+        Some(range) if range.from >= range.to => {
+            Err(Error::usage(format!("the range from {} to {} holds no date", range.from, range.to))
+                .hint("the end of a range is not part of it; it lies behind the beginning"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn too_many() -> Error {
+    Error::usage(format!("the plan would have more than {MAX_TASKS} tasks"))
+        .hint("choose a shorter range, fewer steps, or a coarser grain")
+}
+
+/// A run over nothing is an error, not a success.
+fn nothing_to_do(pipeline: &Pipeline, ask: &Ask, left: &[LeftAlone]) -> Error {
+    let what = match ask.range {
+        Some(range) => format!("backfilling `{}` from {} to {}", pipeline.name, range.from, range.to),
+        None => format!("running `{}` for {}", pipeline.name, ask.logical_date),
+    };
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for left in left {
+        match reasons.iter_mut().find(|(why, _)| *why == left.why) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((&left.why, 1)),
+        }
+    }
+    let reasons: Vec<String> = reasons.iter().take(3).map(|(why, count)| format!("{count} × {why}")).collect();
+    let why = if reasons.is_empty() { "there are no steps".to_owned() } else { reasons.join("; ") };
+    let hint = match ask.range {
+        Some(_) => "--reprocess all does loaded units again",
+        None => "--force does them again; another --date has another window",
+    };
+    Error::usage(format!("{what}: nothing is due: {why}")).hint(hint)
+}
