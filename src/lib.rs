@@ -30,6 +30,6 @@ pub mod warehouse;
 
 pub mod plan;
 
-pub mod execute;
+// pub mod execute;
 
 pub mod cli;

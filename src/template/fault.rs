@@ -231,15 +231,11 @@ fn undefined_name(error: &EngineError) -> Option<String> {
     let (source, range) = (error.template_source()?, error.range()?);
     let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
     // A filter's error covers the filter; what it was given stands before the bar.
-    let name = match source.get(..range.start)?.trim_end().strip_suffix('|') {
-        Some(before) => {
-            let before = before.trim_end();
-            before.rsplit(|c| !is_name(c)).next().unwrap_or_default()
-        }
-        None => {
-            let inner = source.get(range)?.trim_start_matches(|c| !is_name(c));
-            inner.split(|c| !is_name(c)).next().unwrap_or_default()
-        }
+    let name = if let Some(before) = source.get(..range.start)?.trim_end().strip_suffix('|') {
+        before.trim_end().rsplit(|c| !is_name(c)).next().unwrap_or_default()
+    } else {
+        let inner = source.get(range)?.trim_start_matches(|c| !is_name(c));
+        inner.split(|c| !is_name(c)).next().unwrap_or_default()
     };
     (!name.is_empty()).then(|| name.to_owned())
 }
