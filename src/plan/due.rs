@@ -108,8 +108,9 @@ fn older(
     let first_known = records.iter().position(Option::is_some).unwrap_or(timeline.window.start);
     let first_loaded = records.iter().position(|record| record.is_some_and(|record| record.loaded.is_some()));
     let mut due = Vec::new();
-    for place in first_known.max(timeline.begin)..timeline.window.start {
-        let verdict = match records[place] {
+    let begin = first_known.max(timeline.begin);
+    for (place, record) in records.iter().enumerate().take(timeline.window.start).skip(begin) {
+        let verdict = match record {
             None if first_loaded.is_some_and(|first| first < place) => Ok(Due::Gap),
             None => continue,
             Some(record) => match record.state {

@@ -107,11 +107,9 @@ fn unknown(pipeline: &Pipeline, name: &str) -> Error {
         .map(|step| (strsim::damerau_levenshtein(name, &step.name), step.name.as_str()))
         .filter(|(distance, known)| *distance <= 1 + known.len() / 3)
         .min();
-    match near {
-        Some((_, near)) => error.hint(format!("did you mean `{near}`?")),
-        None => {
-            let names: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
-            error.hint(format!("its steps are {}", names.join(", ")))
-        }
+    if let Some((_, near)) = near {
+        return error.hint(format!("did you mean `{near}`?"));
     }
+    let names: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
+    error.hint(format!("its steps are {}", names.join(", ")))
 }

@@ -10,6 +10,8 @@ mod due;
 mod explain;
 mod graph;
 mod reach;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
 use std::sync::Arc;

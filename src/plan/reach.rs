@@ -97,8 +97,8 @@ fn own_units(
         return units;
     }
     let first = own.iter().position(|record| record.is_some_and(|record| record.loaded.is_some()));
-    for place in timeline.begin..timeline.window.start {
-        let reason = match own[place] {
+    for (place, record) in own.iter().enumerate().take(timeline.window.start).skip(timeline.begin) {
+        let reason = match record {
             None => first.is_some_and(|first| first < place).then_some(Due::Gap),
             Some(record) => because(record.state).filter(|reason| *reason != Due::Held),
         };

@@ -99,16 +99,12 @@ impl Timeline {
 
 /// The instants that the run is asked to cover.
 fn asked(calendar: Calendar, rule: &WindowRule, ask: &Ask) -> Range<Instant> {
-    match ask.range {
-        Some(range) => {
-            let midnight = |date| Calendar::new(Grain::Day, calendar.tz).of_date(date).start;
-            calendar.of_date(range.from).start..midnight(range.to)
-        }
-        None => {
-            let logical = calendar.of_date(ask.logical_date);
-            back(calendar, logical, rule.lookback()).start..logical.start
-        }
+    if let Some(range) = ask.range {
+        let midnight = |date| Calendar::new(Grain::Day, calendar.tz).of_date(date).start;
+        return calendar.of_date(range.from).start..midnight(range.to);
     }
+    let logical = calendar.of_date(ask.logical_date);
+    back(calendar, logical, rule.lookback()).start..logical.start
 }
 
 /// The unit `count` places earlier.

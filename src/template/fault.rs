@@ -134,7 +134,7 @@ fn blank(c: char) -> char {
 
 /// The bytes that the error speaks of: the unknown name itself where it can be found.
 fn place(source: &str, error: &EngineError, name: Option<&str>) -> Range<usize> {
-    let line = || {
+    let whole_line = || {
         let number = error.line().unwrap_or(1);
         let start = source.split_inclusive('\n').take(number - 1).map(str::len).sum::<usize>().min(source.len());
         let line = source[start..].lines().next().unwrap_or_default();
@@ -142,12 +142,12 @@ fn place(source: &str, error: &EngineError, name: Option<&str>) -> Range<usize> 
         start + indent..start + line.trim_end().len().max(indent)
     };
     let range = error.range().filter(|range| !range.is_empty() && source.get(range.clone()).is_some());
-    let range = range.unwrap_or_else(line);
-    let wanted = name.or_else(|| unknown_word(error));
-    match wanted.and_then(|name| source.get(range.clone())?.find(name).map(|at| (at, name.len()))) {
-        Some((at, length)) => range.start + at..range.start + at + length,
-        None => range,
-    }
+    let range = range.unwrap_or_else(whole_line);
+    let Some(wanted) = name.or_else(|| unknown_word(error)) else { return range };
+    let inside = source.get(range.clone()).and_then(|text| text.find(wanted)).map(|at| range.start + at);
+    let line = source.get(..range.start).and_then(|text| text.rfind('\n')).map_or(0, |newline| newline + 1);
+    let before = || source.get(line..range.start).and_then(|text| text.rfind(wanted)).map(|at| line + at);
+    inside.or_else(before).map_or(range, |start| start..start + wanted.len())
 }
 
 /// What is wrong in words, and what would be right.
@@ -169,7 +169,7 @@ fn words(templates: &Templates, error: &EngineError, undefined: Option<&str>) ->
         ),
         ErrorKind::TemplateNotFound => {
             let detail = error.detail().unwrap_or_default();
-            let name = detail.split('"').nth(1).unwrap_or_default();
+            let name = detail.split(['"', '\'']).nth(1).unwrap_or_default();
             (format!("there is no file `{name}` in sql/"), near_file(name, templates.files.keys().map(String::as_str)))
         }
         ErrorKind::SyntaxError => {
@@ -228,14 +228,16 @@ fn undefined_name(error: &EngineError) -> Option<String> {
     if error.kind() != ErrorKind::UndefinedError {
         return None;
     }
-    let name: String = error
-        .template_source()
-        .and_then(|source| source.get(error.range()?))?
-        .trim_start_matches(|c: char| !c.is_alphanumeric() && c != '_')
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_' || *c == '.')
-        .collect();
-    (!name.is_empty()).then_some(name)
+    let (source, range) = (error.template_source()?, error.range()?);
+    let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    // A filter's error covers the filter; what it was given stands before the bar.
+    let name = if let Some(before) = source.get(..range.start)?.trim_end().strip_suffix('|') {
+        before.trim_end().rsplit(|c| !is_name(c)).next().unwrap_or_default()
+    } else {
+        let inner = source.get(range)?.trim_start_matches(|c| !is_name(c));
+        inner.split(|c| !is_name(c)).next().unwrap_or_default()
+    };
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// The word that the engine does not know: `filter x is unknown`, `x is unknown`.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use minijinja::machinery::ast::{Call, CallArg, Expr, Macro, Stmt};
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Macro, Stmt};
 use minijinja::machinery::{Span, parse};
 
 use super::fault::{self, JINJA_FILTERS, JINJA_FUNCTIONS, did_you_mean, located, near_file, undefined_hints};
@@ -247,6 +247,12 @@ impl Walk<'_> {
             }
             Expr::UnaryOp(node) => self.expr(&node.expr),
             Expr::BinOp(node) => {
+                if matches!(
+                    node.op,
+                    BinOpKind::Eq | BinOpKind::Ne | BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte
+                ) {
+                    self.comparable(&[&node.left, &node.right])?;
+                }
                 self.expr(&node.left)?;
                 self.expr(&node.right)
             }

@@ -20,7 +20,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 pub use fault::render_beside_error;
 pub use inspect::Inspection;
 pub use quoting::Quoting;
-pub use scope::Scope;
+pub use scope::{EnvLookup, Scope};
 
 use crate::error::{Error, Result};
 use crate::model::name::{Origin, Text};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
-use minijinja::value::{Object, Serde, Value};
+use minijinja::value::{Kwargs, Object, Serde, Value};
 use minijinja::{Environment, Error, State};
 use serde_json::Value as Json;
 
@@ -70,6 +70,9 @@ pub(super) const FUNCTIONS: &[&str] = &["ref", "source", "var", "is_incremental"
 /// Names of environment variables that may hold credentials; templates print, so they do not get them.
 const SECRET_NAMES: &[&str] = &["HAUL_CONN_", "AIRFLOW_CONN_", "HAUL_KEY", "HAUL_PASS", "HAUL_SECRET"];
 
+/// Looks up a variable of the environment.
+pub type EnvLookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// Everything that a template can see.
 #[derive(Clone)]
 pub struct Scope {
@@ -96,7 +99,7 @@ pub struct Scope {
     /// Whether the table exists and only a part of it is computed.
     pub is_incremental: bool,
     /// Looks up a variable of the environment.
-    pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub env: Arc<EnvLookup>,
     /// How literals and identifiers are written.
     pub quoting: Quoting,
 }
@@ -150,7 +153,7 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
         env.add_global("logical_date", day(date));
     }
     let unit_value = |unit: &Unit| {
-        Value::from_iter([
+        Value::from_pairs([
             ("start", moment(unit.start)),
             ("end", moment(unit.end)),
             ("date", day(unit.date())),
@@ -162,7 +165,7 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
         days.dedup();
         env.add_global(
             "window",
-            Value::from_iter([
+            Value::from_pairs([
                 ("start", moment(window.start())),
                 ("end", moment(window.end())),
                 ("first", day(window.first().date())),
@@ -176,7 +179,7 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
         env.add_global("unit", unit_value(unit));
     }
     let run = [("id", Value::from(scope.run_id.as_str())), ("started_at", moment(scope.now))];
-    env.add_global("run", Value::from_iter(run));
+    env.add_global("run", Value::from_pairs(run));
     env.add_global("run_date", day(scope.run_date));
     env.add_global("timezone", scope.timezone.name());
     if let Some(this) = &scope.this {
@@ -240,7 +243,8 @@ fn source(state: &State, schema: &str, table: Option<&str>) -> Result<String, Er
     Ok(format!("{}.{}", quoting.ident(&name.schema), quoting.ident(&name.name)))
 }
 
-fn var(state: &State, name: &str, default: Option<Value>) -> Result<Value, Error> {
+fn var(state: &State, name: &str, default: Option<Value>, named: Kwargs) -> Result<Value, Error> {
+    let default = default_of(default, &named)?;
     let frame = frame(state)?;
     match (frame.scope.vars.get(name), default) {
         (Some(value), _) => Ok(Value::from(Serde(value))),
@@ -254,7 +258,15 @@ fn var(state: &State, name: &str, default: Option<Value>) -> Result<Value, Error
     }
 }
 
-fn env_var(state: &State, name: &str, default: Option<Value>) -> Result<Value, Error> {
+/// A default may be named: `var('x', default=4)`.
+fn default_of(default: Option<Value>, named: &Kwargs) -> Result<Option<Value>, Error> {
+    let named_default = named.get::<Option<Value>>("default")?;
+    named.assert_all_used()?;
+    Ok(default.or(named_default))
+}
+
+fn env_var(state: &State, name: &str, default: Option<Value>, named: Kwargs) -> Result<Value, Error> {
+    let default = default_of(default, &named)?;
     let upper = name.to_uppercase();
     if SECRET_NAMES.iter().any(|prefix| upper.starts_with(prefix)) {
         return Err(invalid(format!("env_var(): `{name}` may hold credentials, which no template may print"))

@@ -148,8 +148,14 @@ impl Calendar {
             let start = self.hour_start(instant);
             return self.unit(start, self.hour_end(start));
         }
-        let date = self.first_date(instant.with_timezone(&self.tz).date_naive());
-        self.of_date(date)
+        let mut first = self.first_date(instant.with_timezone(&self.tz).date_naive());
+        let mut unit = self.of_date(first);
+        while unit.end <= instant {
+            // Clocks put back across midnight show the old date once more, after the new one has begun.
+            first = self.date_after(first);
+            unit = self.of_date(first);
+        }
+        unit
     }
 
     /// The unit that begins on, or contains, a calendar date; for hours the first one of that date.

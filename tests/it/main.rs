@@ -13,4 +13,5 @@ mod stage;
 mod state;
 mod support;
 mod template;
+mod time;
 mod warehouse;

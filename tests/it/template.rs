@@ -131,8 +131,8 @@ fn every_filter_gives_an_api_the_form_it_wants() {
         ("ds.strftime('%j')", "032"),
         ("ds.year", "2018"),
         ("[ds, run_date] | max", "2018-02-04"),
-        ("ds < run_date", "true"),
-        ("{'from': ds, 'at': unit.start} | tojson", r#"{"from":"2018-02-01","at":"2018-01-31T15:00:00Z"}"#),
+        ("ds < run_date", "True"),
+        ("{'from': ds, 'at': unit.start} | tojson", r#"{"from": "2018-02-01", "at": "2018-01-31T15:00:00Z"}"#),
     ] {
         assert_eq!(render(&format!("{{{{ {expression} }}}}")), expected, "{expression}");
     }
@@ -173,7 +173,8 @@ fn functions_reach_the_project() {
         ("source('legacy.films')", "\"legacy\".\"films\""),
         ("var('min_votes')", "4"),
         ("var('absent', 7)", "7"),
-        ("is_incremental()", "true"),
+        ("var('absent', default=7)", "7"),
+        ("is_incremental()", "True"),
         ("env_var('REGION')", "EU"),
         ("env_var('ABSENT', 'x')", "x"),
     ] {
@@ -285,7 +286,7 @@ fn inspection_finds_what_a_template_refers_to_also_in_the_files_it_reaches() {
     );
     let found = files.inspect(&source).expect("a good template");
     let refs: Vec<(&str, String)> = found.refs.iter().map(|(name, at)| (name.as_str(), at.to_string())).collect();
-    assert!(refs.contains(&("ratings", "pipelines/ratings.toml:10:50".to_owned())), "{refs:?}");
+    assert!(refs.contains(&("ratings", "pipelines/ratings.toml:10:48".to_owned())), "{refs:?}");
     assert!(refs.iter().any(|(name, at)| *name == "votes" && at.starts_with("sql/macros.sql:1:")), "{refs:?}");
     assert_eq!(found.sources[0].0, "legacy.films");
     assert!(found.sources[0].1.to_string().starts_with("sql/part.sql:2:"));
@@ -330,4 +331,20 @@ fn files_that_include_each_other_end_in_an_error() {
     let files = templates(&[("sql/a.sql", "{% include 'b.sql' %}"), ("sql/b.sql", "{% include 'a.sql' %}")]);
     files.inspect(&text("{% include 'a.sql' %}")).expect("inspection ends");
     files.render(&text("{% include 'a.sql' %}"), &scope()).expect_err("rendering ends, too");
+}
+
+#[test]
+fn perf_probe() {
+    let files = templates(&[("sql/m.sql", "{% macro f(x) %}{{ x }}{% endmacro %}")]);
+    let scope = scope();
+    let t = std::time::Instant::now();
+    for _ in 0..1000 {
+        files.render(&text("SELECT {{ ds | sql }}, {{ ref('ratings') }}"), &scope).expect("x");
+    }
+    eprintln!("PERF render {:?}", t.elapsed());
+    let t = std::time::Instant::now();
+    for _ in 0..1000 {
+        files.inspect(&text("SELECT {{ ds | sql }}, {{ ref('ratings') }} {{ unit.start | iso }} {% if is_incremental() %} x {% endif %}")).expect("x");
+    }
+    eprintln!("PERF inspect {:?}", t.elapsed());
 }
