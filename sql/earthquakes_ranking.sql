@@ -7,7 +7,7 @@ with recent as (
         properties.place                         as place,
         make_timestamp(properties.time * 1000)   as happened_at
     from {{ ref('earthquakes') }}
-    where _haul_unit between date {{ macros.ds_add(ds, -6) | sql }} and date {{ ds | sql }}
+    where _haul_unit between {{ macros.ds_add(ds, -6) | sql }} and {{ ds | sql }}
       and properties.type = 'earthquake'
       and properties.mag is not null
 ),

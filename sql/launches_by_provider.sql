@@ -6,5 +6,5 @@ select
     count(distinct pad -> 'location' ->> 'name')              as sites,
     arg_max(rocket -> 'configuration' ->> 'full_name', "net") as last_rocket
 from {{ ref('launches') }}
-where _haul_unit between date {{ macros.ds_add(ds, -13) | sql }} and date {{ ds | sql }}
+where _haul_unit between {{ macros.ds_add(ds, -13) | sql }} and {{ ds | sql }}
 group by provider

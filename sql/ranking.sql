@@ -5,7 +5,7 @@ with votes as (
         count(*)         as votes,
         avg("rating")    as average
     from {{ ref('ratings') }}
-    where _haul_unit between date {{ macros.ds_add(ds, -6) | sql }} and date {{ ds | sql }}
+    where _haul_unit between {{ macros.ds_add(ds, -6) | sql }} and {{ ds | sql }}
     group by "movieId"
 )
 

@@ -61,7 +61,7 @@ fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
     if written.is_empty() {
         return Ok(committed);
     }
-    table::apply(connection, commit, &reconciled.changes)?;
+    table::apply(connection, commit, &reconciled)?;
     put(connection, commit, &written, &reconciled, target.is_some(), &mut committed)?;
     record(connection, commit, &written, &committed)?;
     committed.schema_changes = reconciled.changes;

@@ -7,7 +7,7 @@ use super::{execute, failed, unit_type};
 use crate::error::{Error, Kind, Result};
 use crate::model::ledger::Loaded;
 use crate::model::name::TableName;
-use crate::model::schema::{Column, LogicalType, SchemaChange, TableSchema};
+use crate::model::schema::{Column, LogicalType, Reconciled, SchemaChange, TableSchema};
 use crate::time::UnitKey;
 use crate::warehouse::Commit;
 use crate::warehouse::dialect::DUCKDB;
@@ -52,15 +52,18 @@ pub(super) fn read_type(text: &str) -> LogicalType {
 }
 
 /// Brings the table into the form that the new rows need.
-pub(super) fn apply(connection: &Connection, commit: &Commit, changes: &[SchemaChange]) -> Result<()> {
+pub(super) fn apply(connection: &Connection, commit: &Commit, reconciled: &Reconciled) -> Result<()> {
     let target = DUCKDB.relation(&commit.table);
-    for change in changes {
+    for change in &reconciled.changes {
         match change {
             SchemaChange::Create => {
                 let schema = DUCKDB.ident(&commit.table.schema);
                 execute(connection, "creating a schema", &format!("CREATE SCHEMA IF NOT EXISTS {schema}"))?;
-                let unit = commit.grain.map(|grain| format!("_haul_unit {}, ", unit_type(grain))).unwrap_or_default();
-                let sql = format!("CREATE TABLE {target} ({unit}_haul_pull BIGINT)");
+                let typed = |column: &Column| format!("{} {}", DUCKDB.ident(&column.name), column.data_type);
+                let mut columns: Vec<String> = reconciled.kept.iter().map(|staged| typed(&staged.column)).collect();
+                columns.extend(commit.grain.map(|grain| format!("_haul_unit {}", unit_type(grain))));
+                columns.push("_haul_pull BIGINT".to_owned());
+                let sql = format!("CREATE TABLE {target} ({})", columns.join(", "));
                 execute(connection, "creating the table", &sql)?;
             }
             SchemaChange::Add(column) => add(connection, &target, column)?,
@@ -74,8 +77,7 @@ pub(super) fn apply(connection: &Connection, commit: &Commit, changes: &[SchemaC
     Ok(())
 }
 
-/// Adds a column.
-pub(super) fn add(connection: &Connection, target: &str, column: &Column) -> Result<()> {
+fn add(connection: &Connection, target: &str, column: &Column) -> Result<()> {
     let sql = format!("ALTER TABLE {target} ADD COLUMN {} {}", DUCKDB.ident(&column.name), column.data_type);
     execute(connection, "adding a column", &sql)
 }
