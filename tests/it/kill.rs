@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::days::{DaysApi, PageKey};
+use crate::support::project::Project;
 
-const HOOKS: &str = r#"
-warehouse = "warehouse"
+const PIPELINE: &str = r#"
 [window]
 grain = "day"
 lookback = 3
@@ -41,69 +41,44 @@ into = "mart.daily"
 const DATE: &str = "2024-05-04";
 
 /// A project of its own for one kill.
-struct Project {
-    folder: tempfile::TempDir,
+struct Victim {
+    project: Project,
 }
 
-impl Project {
+impl Victim {
     fn new(api: &DaysApi) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("pipelines")).expect("pipelines");
-        fs::write(folder.path().join("pipelines/days.toml"), HOOKS).expect("the pipeline");
-        let connections = format!(
-            "[warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n\n[api]\ntype = \"http\"\nurl = \"{}\"\nmax_concurrent = 2\n",
-            api.url
-        );
-        fs::write(folder.path().join("connections.toml"), connections).expect("the connections");
-        Self { folder }
-    }
-
-    fn haul(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
-        command.current_dir(self.folder.path()).args(arguments).env_remove("HAUL_PROJECT").stdin(Stdio::null());
-        command
-    }
-
-    fn output(&self, arguments: &[&str]) -> Output {
-        self.haul(arguments).output().expect("haul starts")
+        let project = Project::with_api(&api.url, "max_concurrent = 2");
+        project.write("pipelines/days.toml", PIPELINE);
+        Self { project }
     }
 
     fn run_to_the_end(&self) {
-        let output = self.output(&["run", "days", "--date", DATE]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn query(&self, sql: &str) -> Value {
-        let output = self.output(&["query", sql, "--output", "json"]);
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        self.project.stdout(&["run", "days", "--date", DATE]);
     }
 
     /// Rows, fingerprints and the ledger: everything that an undisturbed run would have left, but for times.
     fn picture(&self) -> Vec<Value> {
-        let status = self.output(&["status", "--output", "json", "--now", "2024-05-04T06:00:00Z"]);
-        let mut ledger: Value = serde_json::from_slice(&status.stdout).expect("status is JSON");
+        let mut ledger = self.project.json(&["status", "--now", "2024-05-04T06:00:00Z"]);
         forget_times(&mut ledger);
         vec![
-            self.query("select * exclude (_haul_pull) from raw.items order by id"),
-            self.query("select * exclude (_haul_pull) from raw.notes order by id"),
-            self.query("select * exclude (_haul_pull) from mart.daily order by day"),
-            self.query("select table_name, unit, rows, fingerprint, count(*) as commits from _haul_loads group by all order by all"),
+            self.project.query("select * exclude (_haul_pull) from raw.items order by id"),
+            self.project.query("select * exclude (_haul_pull) from raw.notes order by id"),
+            self.project.query("select * exclude (_haul_pull) from mart.daily order by day"),
+            self.project.query("select table_name, unit, rows, fingerprint, count(*) as commits from _haul_loads group by all order by all"),
             ledger,
         ]
     }
 
     /// What became of the newest run, as the state file has it; none when no run had begun.
     fn last_run_status(&self) -> Option<String> {
-        let output = self.output(&["runs", "--output", "json"]);
-        let runs: Value = serde_json::from_slice(&output.stdout).expect("runs are JSON");
+        let runs = self.project.json(&["runs"]);
         Some(runs.as_array()?.first()?["status"].as_str().expect("a status").to_owned())
     }
 
     /// The pages that the journals of this project call durable, and those of the units that are in the warehouse.
     fn durable(&self) -> BTreeSet<PageKey> {
         let mut pages = BTreeSet::new();
-        for journal in journals(&self.folder.path().join(".haul/stage")) {
+        for journal in journals(&self.project.path().join(".haul/stage")) {
             let text = fs::read_to_string(&journal).unwrap_or_default();
             let place = journal.to_string_lossy().into_owned();
             let path = if place.contains("days.items") { "items" } else { "notes" };
@@ -167,17 +142,17 @@ fn forget_times(value: &mut Value) {
 
 /// Runs until the boundary kills the process, runs again, and compares with the undisturbed picture.
 fn kill_and_compare(api: &DaysApi, undisturbed: &[Value], kill: impl FnOnce(&Project) -> String) -> bool {
-    let project = Project::new(api);
+    let victim = Victim::new(api);
     api.forget();
-    let what = kill(&project);
+    let what = kill(&victim.project);
     // A process that was killed before its run had begun, or after it had ended, shows nothing.
-    let killed = project.last_run_status().is_some_and(|status| status != "succeeded");
+    let killed = victim.last_run_status().is_some_and(|status| status != "succeeded");
     if !killed {
         return false;
     }
-    let durable = project.durable();
+    let durable = victim.durable();
     let before = api.counts();
-    project.run_to_the_end();
+    victim.run_to_the_end();
     let after = api.counts();
     for page in &durable {
         assert_eq!(after.get(page), before.get(page), "{what}: the durable page {page:?} was asked for again");
@@ -185,7 +160,7 @@ fn kill_and_compare(api: &DaysApi, undisturbed: &[Value], kill: impl FnOnce(&Pro
     for (page, count) in &after {
         assert!(*count <= 2, "{what}: {page:?} was asked for {count} times");
     }
-    let picture = project.picture();
+    let picture = victim.picture();
     for (got, expected) in picture.iter().zip(undisturbed) {
         assert_eq!(got, expected, "{what}: the picture differs from that of an undisturbed run");
     }
@@ -195,7 +170,7 @@ fn kill_and_compare(api: &DaysApi, undisturbed: &[Value], kill: impl FnOnce(&Pro
 #[test]
 fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
     let api = DaysApi::start();
-    let first = Project::new(&api);
+    let first = Victim::new(&api);
     first.run_to_the_end();
     let undisturbed = first.picture();
     let mut points = Vec::new();
@@ -223,7 +198,7 @@ fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
 #[test]
 fn killed_at_any_moment_a_run_ends_as_if_nothing_had_happened() {
     let api = DaysApi::start();
-    let first = Project::new(&api);
+    let first = Victim::new(&api);
     let begun = Instant::now();
     first.run_to_the_end();
     let whole = begun.elapsed();
@@ -255,14 +230,14 @@ fn kill_after(project: &Project, pause: Duration) {
 #[test]
 fn a_journal_torn_in_the_middle_of_a_line_is_gone_on_with() {
     let api = DaysApi::start();
-    let first = Project::new(&api);
+    let first = Victim::new(&api);
     first.run_to_the_end();
     let undisturbed = first.picture();
     for cut in [1_u64, 7, 40, 200] {
         kill_and_compare(&api, &undisturbed, |project| {
             let output = project.output(&["run", "days", "--date", DATE, "--kill-at", "page:9"]);
             assert!(!output.status.success());
-            for journal in journals(&project.folder.path().join(".haul/stage")) {
+            for journal in journals(&project.path().join(".haul/stage")) {
                 let length = fs::metadata(&journal).expect("a journal").len();
                 let file = fs::OpenOptions::new().write(true).open(&journal).expect("a journal");
                 file.set_len(length.saturating_sub(cut)).expect("a shorter journal");
