@@ -1,6 +1,7 @@
 //! `haul run` and `haul plan`: the days of one pipeline, or of all.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
 use tokio_util::sync::CancellationToken;
@@ -71,8 +72,9 @@ pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &C
         let (plan, mended) = execute::plan(&gear, &pipeline, &ask).await?;
         mended.iter().for_each(|sentence| screen.note(&format!("{WARN}mended{WARN:#}    {sentence}")));
         let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, common.kill_at.as_deref()));
+        let begun = Instant::now();
         let record = execute::run(&gear, &plan, monitor, cancel.clone()).await?;
-        summary(&record, &plan, screen);
+        summary(&record, &plan, begun.elapsed(), screen);
         code = worse(code, exit_code(record.status));
         records.push(record);
         if cancel.is_cancelled() {
@@ -118,19 +120,17 @@ fn worse(one: u8, other: u8) -> u8 {
     if rank(one) >= rank(other) { one } else { other }
 }
 
-fn summary(record: &RunRecord, plan: &Plan, screen: &Screen) {
+fn summary(record: &RunRecord, plan: &Plan, took: Duration, screen: &Screen) {
     let counts = record.counts;
-    let seconds = record.finished_at.map_or(0, |end| (end - record.started_at).num_milliseconds());
     screen.note(&format!(
-        "{}: {} loaded, {} unchanged, {} held, {} failed, {} skipped {DIM}({}.{} s){DIM:#}",
+        "{}: {} loaded, {} unchanged, {} held, {} failed, {} skipped {DIM}({:.1} s){DIM:#}",
         record.id,
         counts.loaded,
         counts.unchanged,
         counts.held,
         counts.failed,
         counts.skipped,
-        seconds / 1000,
-        seconds % 1000 / 100
+        took.as_secs_f64()
     ));
     let name = &plan.pipeline.name;
     let again = format!("haul run {name} --date {}", plan.logical_date);

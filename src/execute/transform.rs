@@ -90,6 +90,7 @@ pub(super) async fn run(
             time_column: step.time_column.clone().filter(|_| step.per == Per::Window),
         },
         write: task.step.write.clone(),
+        keys: task.step.keys.clone(),
         contract: crate::model::schema::Contract::Evolve,
         units,
         checks: checks(gear, shared.pipeline, &task.step, &occasion(shared, task), warehouse.dialect())?,
