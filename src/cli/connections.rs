@@ -47,7 +47,7 @@ pub(super) enum Command {
         /// What `airflow connections export` wrote, as JSON or .env
         #[arg(required_unless_present = "environment")]
         file: Option<PathBuf>,
-        /// Take the variables AIRFLOW_CONN_<NAME> instead
+        /// Take the variables `AIRFLOW_CONN_*` instead
         #[arg(long, conflicts_with = "file")]
         environment: bool,
     },

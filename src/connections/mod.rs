@@ -6,7 +6,7 @@
 //! 2. the encrypted store `.haul/connections.enc` ([`Connections::set`], [`Connections::import`]);
 //! 3. `connections.toml`.
 //!
-//! Whatever the place, it becomes the same definition of fields ([`fields`]); secrets are resolved only when a
+//! Whatever the place, it becomes the same definition of fields (`fields.rs`); secrets are resolved only when a
 //! connection is used, and the [`Redactor`] is told of each of them first.
 
 mod airflow;
