@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 
-use super::client::Inner;
+use super::client::{Inner, excerpt};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Auth, Grant, KeyPlace, OAuth2};
 use crate::model::pipeline::AuthStyle;
@@ -116,9 +116,9 @@ async fn fetch(inner: &Inner, client: &OAuth2, serial: u64) -> Result<Token> {
     let body = answer.bytes().await.context(Kind::Unavailable, doing)?;
     if !status.is_success() {
         let kind = if status.is_server_error() { Kind::Unavailable } else { Kind::Auth };
-        let excerpt: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+        let excerpt = excerpt(&body, &inner.redactor);
         return Err(Error::new(kind, doing())
-            .because(inner.redactor.redact(&format!("{status}: {excerpt}")))
+            .because(format!("{status}: {excerpt}"))
             .hint(format!("`haul connections test {}` tries it alone", inner.name)));
     }
     let answer: Answer = serde_json::from_slice(&body)

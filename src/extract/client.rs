@@ -23,6 +23,9 @@ use crate::time::Clock;
 /// An answer larger than this is no page.
 const LARGEST_BODY: usize = 256 << 20;
 
+/// How many characters of a refusal are told.
+const LONGEST_EXCERPT: usize = 300;
+
 /// No server may ask for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -287,14 +290,14 @@ impl HttpClient {
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], serial: Option<u64>) -> Refused {
-        let excerpt: String = String::from_utf8_lossy(body).chars().take(300).collect();
+        let excerpt = excerpt(body, &self.inner.redactor);
         let kind = match status.as_u16() {
             401 | 403 => Kind::Auth,
             429 => Kind::RateLimited,
             408 | 500 | 502 | 503 | 504 => Kind::Unavailable,
             _ => Kind::Source,
         };
-        let mut error = Error::new(kind, self.inner.redactor.redact(format!("{status} {excerpt}").trim()));
+        let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned());
         if kind == Kind::Auth {
             error = error.hint(format!("check the credentials: `haul connections test {}`", self.inner.name));
         }
@@ -312,6 +315,12 @@ impl HttpClient {
         let until = crate::time::Instant::from(date);
         Some((until - self.inner.clock.now()).to_std().unwrap_or_default())
     }
+}
+
+/// The beginning of an answer, for people. Secrets go first: one that is cut in half is no longer known.
+pub(super) fn excerpt(body: &[u8], redactor: &Redactor) -> String {
+    let text: String = String::from_utf8_lossy(body).chars().take(LONGEST_EXCERPT * 50).collect();
+    redactor.redact(&text).chars().take(LONGEST_EXCERPT).collect()
 }
 
 /// A redirect to another host would carry our credentials there.
