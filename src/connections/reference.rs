@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How much of a command's complaint an error shows.
 const COMPLAINT: usize = 400;
 
-/// Resolves references in the surroundings of one project, and tells the redactor what it finds.
+/// Resolves references in the surroundings of one project.
 #[derive(Clone)]
 pub(super) struct Resolver {
     pub root: PathBuf,
@@ -32,15 +32,13 @@ impl Resolver {
         Self { root: root.to_path_buf(), environment, redactor, patience: PATIENCE }
     }
 
-    /// The text that a reference leads to.
+    /// The text that a reference leads to. Whether it is a secret is known to who asks.
     pub fn resolve(&self, reference: &Reference) -> Result<String> {
-        let text = match reference {
+        match reference {
             Reference::Env(name) => self.variable(name),
             Reference::File(path) => self.file(path),
             Reference::Command(command) => self.command(command),
-        }?;
-        self.redactor.learn(&text);
-        Ok(text)
+        }
     }
 
     fn variable(&self, name: &str) -> Result<String> {
@@ -94,14 +92,16 @@ impl Resolver {
                 .hint("does it wait for an answer? It gets no input; unlock the password store before haul starts"));
         };
         let output = |stream: &mpsc::Receiver<Vec<u8>>| stream.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-        let complaint = String::from_utf8_lossy(&output(&stderr)).trim().to_owned();
+        let printed = output(&stdout);
         if !status.success() {
+            // What it printed before it failed may be the secret, and its complaint may repeat that.
+            String::from_utf8_lossy(&printed).lines().for_each(|line| self.redactor.learn(line.trim()));
+            let complaint = self.redactor.redact(String::from_utf8_lossy(&output(&stderr)).trim());
             let complaint: String = complaint.chars().take(COMPLAINT).collect();
             let complaint = if complaint.is_empty() { "it printed no reason".to_owned() } else { complaint };
-            return Err(Error::new(Kind::Connection, doing())
-                .because(format!("{status}: {}", self.redactor.redact(&complaint))));
+            return Err(Error::new(Kind::Connection, doing()).because(format!("{status}: {complaint}")));
         }
-        let mut text = String::from_utf8(output(&stdout))
+        let mut text = String::from_utf8(printed)
             .map_err(|_| Error::new(Kind::Connection, doing()).because("what it printed is not UTF-8"))?;
         trim_line_break(&mut text);
         if text.is_empty() {
