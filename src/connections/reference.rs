@@ -91,7 +91,6 @@ impl Resolver {
                 .because(format!("it printed nothing to the end within {}", display_duration(self.patience)))
                 .hint("does it wait for an answer? It gets no input; unlock the password store before haul starts"));
         };
-        let output = |stream: &mpsc::Receiver<Vec<u8>>| stream.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
         let printed = output(&stdout);
         if !status.success() {
             // What it printed before it failed may be the secret, and its complaint may repeat that.
@@ -111,18 +110,29 @@ impl Resolver {
     }
 }
 
-/// Reads a stream to its end beside the wait for its process, so that a full pipe stops nobody.
+/// Reads a stream beside the wait for its process, so that a full pipe stops nobody.
 fn reader(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stream) = stream {
-            // A stream that breaks off has given all that it has.
-            let _ = stream.read_to_end(&mut bytes);
+        let Some(mut stream) = stream else { return };
+        let mut piece = [0; 4096];
+        // A stream that breaks off has given all that it has.
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            if send.send(piece[..length].to_vec()).is_err() {
+                return;
+            }
         }
-        let _ = send.send(bytes);
     });
     receive
+}
+
+/// What a process that has ended had printed. Another one that it left behind may hold the pipe open: nobody waits for that.
+fn output(stream: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Ok(piece) = stream.recv_timeout(Duration::from_millis(500)) {
+        bytes.extend(piece);
+    }
+    bytes
 }
 
 /// Waits for the process until `end`; `None` when it still runs.
