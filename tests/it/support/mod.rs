@@ -2,4 +2,6 @@
 
 pub mod apis;
 pub mod days;
+pub mod doors;
+pub mod postgres;
 pub mod project;
