@@ -1,5 +1,6 @@
 //! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 
@@ -115,6 +116,10 @@ impl Driver for DuckDb {
 
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         self.with(move |connection| commit::loads(connection, &tables)).await
+    }
+
+    async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>> {
+        self.with(move |connection| commit::stocked(connection, &table)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod connections;
+mod days;
 mod demo;
 mod examples;
 mod extract;

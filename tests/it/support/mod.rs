@@ -2,4 +2,6 @@
 
 pub mod apis;
 pub mod days;
+pub mod mornings;
 pub mod project;
+pub mod scripted;
