@@ -1,6 +1,7 @@
 //! `haul run` and `haul plan`: the days of one pipeline, or of all.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
 use tokio_util::sync::CancellationToken;
@@ -104,8 +105,9 @@ async fn one(
     let (plan, mended) = execute::plan(gear, pipeline, ask).await?;
     mended.iter().for_each(|sentence| screen.note(&format!("{WARN}mended{WARN:#}    {sentence}")));
     let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, common.kill_at.as_deref()));
+    let begun = Instant::now();
     let record = execute::run(gear, &plan, monitor, cancel.clone()).await?;
-    summary(&record, &plan, ask, screen);
+    summary(&record, &plan, ask, begun.elapsed(), screen);
     if record.status == RunStatus::Held {
         decisions(gear, pipeline, screen).await?;
     }
@@ -144,22 +146,20 @@ fn worse(one: u8, other: u8) -> u8 {
     if rank(one) >= rank(other) { one } else { other }
 }
 
-fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, screen: &Screen) {
+fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &Screen) {
     let counts = record.counts;
     let ended = counts.loaded + counts.unchanged + counts.held + counts.failed + counts.skipped;
     let open = (plan.tasks.len() as u64).saturating_sub(ended);
     let open = if open > 0 { format!(", {open} not done") } else { String::new() };
-    let seconds = record.finished_at.map_or(0, |end| (end - record.started_at).num_milliseconds());
     screen.note(&format!(
-        "{}: {} loaded, {} unchanged, {} held, {} failed, {} skipped{open} {DIM}({}.{} s){DIM:#}",
+        "{}: {} loaded, {} unchanged, {} held, {} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
         record.id,
         counts.loaded,
         counts.unchanged,
         counts.held,
         counts.failed,
         counts.skipped,
-        seconds / 1000,
-        seconds % 1000 / 100
+        took.as_secs_f64()
     ));
     match record.status {
         RunStatus::Failed => screen.note(&format!(

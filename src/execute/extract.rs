@@ -347,6 +347,7 @@ pub(super) fn staged_commit(
             longest_row: manifest.longest_row,
         },
         write: step.write.clone(),
+        keys: step.keys.clone(),
         contract: extract.contract,
         units,
         checks: super::transform::checks(gear, pipeline, step, occasion, unit.as_ref(), dialect)?,

@@ -91,6 +91,7 @@ pub(super) async fn run(
             time_column: step.time_column.clone().filter(|_| step.per == Per::Window),
         },
         write: task.step.write.clone(),
+        keys: task.step.keys.clone(),
         contract: crate::model::schema::Contract::Evolve,
         units,
         checks: checks(

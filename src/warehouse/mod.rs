@@ -117,6 +117,8 @@ pub struct Commit {
     pub rows: NewRows,
     /// How they get into the table.
     pub write: Write,
+    /// The columns that identify a row, by which changed rows are counted.
+    pub keys: Vec<String>,
     /// What new columns do.
     pub contract: Contract,
     /// The units that are written.

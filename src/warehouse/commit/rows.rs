@@ -230,8 +230,12 @@ pub(super) fn drift(
     };
     let added = count(format!("SELECT count(*) FROM ({new} EXCEPT ALL {old})"))?;
     let removed = count(format!("SELECT count(*) FROM ({old} EXCEPT ALL {new})"))?;
-    let Write::Merge { keys, .. } = &commit.write else { return Ok(Changes { added, removed, changed: 0 }) };
-    let keys: Vec<String> = keys.iter().map(|key| DUCKDB.ident(key)).collect();
+    // A key that neither rows nor table have tells nothing apart.
+    let known = |key: &&String| reconciled.kept.iter().any(|staged| staged.column.name.eq_ignore_ascii_case(key));
+    if commit.keys.is_empty() || !commit.keys.iter().all(|key| known(&key)) || added == 0 || removed == 0 {
+        return Ok(Changes { added, removed, changed: 0 });
+    }
+    let keys: Vec<String> = commit.keys.iter().map(|key| DUCKDB.ident(key)).collect();
     let keys = keys.join(", ");
     let changed = count(format!(
         "SELECT count(*) FROM (SELECT {keys} FROM ({new} EXCEPT ALL {old}) INTERSECT SELECT {keys} FROM ({old} EXCEPT ALL {new}))"
