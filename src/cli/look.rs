@@ -78,7 +78,8 @@ pub(super) async fn query(args: &QueryArgs, common: &Common, screen: &Screen) ->
     gear.close().await?;
     print(&rows, screen);
     if rows.truncated {
-        screen.note(&format!("only the first {}; `--rows` shows more", counted(args.rows as u64, "row")));
+        let first = if args.rows == 1 { "row".to_owned() } else { format!("{} rows", args.rows) };
+        screen.note(&format!("only the first {first}; `--rows` shows more"));
     }
     Ok(0)
 }

@@ -290,7 +290,9 @@ fn left_alone(left: &[LeftAlone], screen: &Screen) {
         let units = match group {
             [] => continue,
             [only] => only.unit.to_string(),
-            [first, .., last] => format!("{} to {} ({})", first.unit, last.unit, counted(group.len() as u64, "unit")),
+            [first, .., last] => {
+                format!("{} from {} to {}", counted(group.len() as u64, "unit"), first.unit, last.unit)
+            }
         };
         screen.data(&format!("{DIM}left alone: {} {units}: {}{DIM:#}", group[0].step, group[0].why));
     }

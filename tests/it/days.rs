@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::support::days::DaysApi;
 use crate::support::mornings::{DAYS, Mornings, counted, due, outcome};
 use crate::support::project::told as told_of;
 use crate::support::scripted::{Scripted, day_row};
@@ -60,6 +61,28 @@ fn a_changed_day_is_computed_again_exactly_where_it_is_read() {
     assert_eq!(days.that_are("loaded"), names(&expected));
     let sums = days.project.query("select cast(day as varchar) as unit, amount::bigint as n from mart.weekly");
     assert!(sums.to_string().contains(r#""unit":"2024-05-09","n":130"#), "six days of 10 and one of 70: {sums}");
+}
+
+#[test]
+fn a_revised_day_tells_how_many_rows_came_went_and_changed() {
+    let api = DaysApi::start();
+    let extract = r#"paginate = { by = "offset", limit = 25, total = "$.total" }
+records = "$.items[*]"
+keys = ["id"]
+"#;
+    let days = Mornings::new(
+        &api.url,
+        &format!(
+            "[window]\nlookback = 1\n[[extract]]\nname = \"items\"\nconnection = \"api\"\nrequest = {{ path = \"/items\", params = {{ day = \"{{{{ ds }}}}\" }} }}\n{extract}"
+        ),
+    );
+    days.run("2024-05-04", 0);
+    api.revise("2024-05-03");
+    let told = days.run("2024-05-04", 0);
+    assert!(told.contains("170 rows, +0 -0 ~17"), "{told}");
+    api.resize("2024-05-03", 165);
+    let told = days.run("2024-05-04", 0);
+    assert!(told.contains("165 rows, +0 -5 ~0"), "{told}");
 }
 
 #[test]
