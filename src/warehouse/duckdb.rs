@@ -1,5 +1,6 @@
 //! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 
@@ -138,6 +139,10 @@ impl Driver for DuckDb {
         self.with(move |connection| commit::loads(connection, &tables)).await
     }
 
+    async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>> {
+        self.with(move |connection| commit::stocked(connection, &table)).await
+    }
+
     async fn close(&self) -> Result<()> {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((send, thread)) = thread {
@@ -150,7 +155,15 @@ impl Driver for DuckDb {
 }
 
 fn query(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
-    let failed = |error| commit::failed_in("running the query", sql, 0, error);
+    const WRITES: [&str; 9] = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
+    let word = sql.split_whitespace().next().unwrap_or_default().to_lowercase();
+    let failed = |error| {
+        let error = commit::failed_in("running the query", sql, 0, error);
+        if !WRITES.contains(&word.as_str()) {
+            return error;
+        }
+        error.hint("a query asks for rows: SELECT, FROM, WITH, SHOW or DESCRIBE; it changes nothing in the warehouse")
+    };
     let plain = sql.trim().trim_end_matches(';');
     let described = format!("DESCRIBE {plain}");
     let mut statement = connection.prepare(&described).map_err(failed)?;

@@ -50,7 +50,10 @@ fn row_count(
         let rows = committed.units.iter().find(|one| one.key == unit.key)?.rows;
         let low = min.is_some_and(|min| rows < min);
         let high = max.is_some_and(|max| rows > max);
-        (low || high).then(|| (format!("{} has {rows} rows", unit.key), String::new()))
+        (low || high).then(|| {
+            let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+            (format!("{} has {rows}", unit.key), String::new())
+        })
     })
 }
 
@@ -72,7 +75,8 @@ fn wrong_rows(connection: &Connection, check: &BoundCheck) -> Result<Option<(Str
         .query_map([], |row| row.get(0))
         .and_then(Iterator::collect)
         .map_err(|error| failed("reading wrong rows", error))?;
-    Ok(Some((format!("{wrong} rows"), rows.join("\n"))))
+    let what = if wrong == 1 { "1 row is wrong".to_owned() } else { format!("{wrong} rows are wrong") };
+    Ok(Some((what, rows.join("\n"))))
 }
 
 /// A SELECT of the rows that break a rule.

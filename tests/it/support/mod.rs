@@ -4,4 +4,6 @@ pub mod apis;
 pub mod days;
 pub mod doors;
 pub mod postgres;
+pub mod mornings;
 pub mod project;
+pub mod scripted;
