@@ -11,9 +11,10 @@ pub(super) use table::{describe, loads};
 use super::dialect::DUCKDB;
 use super::{Commit, CommitOutcome, Committed, NEW_ROWS, NewRows, UnitCommit, UnitCommitted};
 use crate::error::{Error, Kind, Result};
+use crate::model::fit;
 use crate::model::ledger::{Changes, Fingerprint};
 use crate::model::pipeline::{Verdict, Write};
-use crate::model::schema::{self, Reconciled};
+use crate::model::schema::Reconciled;
 use crate::time::Grain;
 
 /// Commits, or rolls everything back.
@@ -50,7 +51,7 @@ fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
             rows::columns(connection)?
         }
     };
-    let reconciled = schema::reconcile(target.as_ref(), &incoming, commit.contract)?;
+    let reconciled = fit::reconcile(target.as_ref(), &incoming, commit.contract)?;
     let judged = judge(connection, commit, &pending, &reconciled)?;
     let written: Vec<&UnitCommit> = pending
         .iter()

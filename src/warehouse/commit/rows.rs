@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{Changes, Fingerprint};
 use crate::model::pipeline::Write;
 use crate::model::schema::{Column, LogicalType, Reading, Reconciled, StagedColumn};
+use crate::model::shape::Seen;
 use crate::time::{Grain, Unit};
 use crate::warehouse::dialect::DUCKDB;
 use crate::warehouse::{Commit, NEW_ROWS, NewRows, UnitCommit};
@@ -173,6 +174,7 @@ pub(super) fn columns(connection: &Connection) -> Result<Vec<StagedColumn>> {
             source: name.clone(),
             column: Column { name, data_type: read_type(&text) },
             reading: Reading::Direct,
+            seen: Seen::default(),
         })
         .collect())
 }
