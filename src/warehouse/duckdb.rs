@@ -6,11 +6,10 @@ use std::sync::{Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
 use duckdb::{Config, Connection};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::dialect::DUCKDB;
-use super::{Commit, Committed, Dialect, Driver, Rows, closed, commit};
+use super::{Commit, Committed, Dialect, Driver, Rows, closed, commit, query};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::DuckDbConnection;
 use crate::model::ledger::Loaded;
@@ -127,7 +126,7 @@ impl Driver for DuckDb {
             connection
                 .execute_batch("BEGIN TRANSACTION")
                 .map_err(|error| commit::failed("beginning a query", error))?;
-            let rows = query(connection, &sql, max_rows);
+            let rows = query::run(connection, &sql, max_rows);
             // Whatever the statement was, nothing of it stays.
             let _ = connection.execute_batch("ROLLBACK");
             rows
@@ -152,37 +151,4 @@ impl Driver for DuckDb {
         }
         Ok(())
     }
-}
-
-fn query(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
-    const WRITES: [&str; 9] = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
-    let word = sql.split_whitespace().next().unwrap_or_default().to_lowercase();
-    let failed = |error| {
-        let error = commit::failed_in("running the query", sql, 0, error);
-        if !WRITES.contains(&word.as_str()) {
-            return error;
-        }
-        error.hint("a query asks for rows: SELECT, FROM, WITH, SHOW or DESCRIBE; it changes nothing in the warehouse")
-    };
-    let plain = sql.trim().trim_end_matches(';');
-    let described = format!("DESCRIBE {plain}");
-    let mut statement = connection.prepare(&described).map_err(failed)?;
-    let columns: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
-    let cells: Vec<String> = (0..columns.len()).map(|index| format!("to_json(c{index})")).collect();
-    let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
-    let wrapped = format!(
-        "SELECT CAST(json_array({}) AS VARCHAR) FROM (\n{plain}\n) AS q({}) LIMIT {}",
-        cells.join(", "),
-        names.join(", "),
-        max_rows.saturating_add(1)
-    );
-    let mut statement = connection.prepare(&wrapped).map_err(failed)?;
-    let texts: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
-    let truncated = texts.len() > max_rows;
-    let rows = texts
-        .iter()
-        .take(max_rows)
-        .map(|text| serde_json::from_str::<Vec<Value>>(text).context(Kind::Internal, || "reading a row".to_owned()))
-        .collect::<Result<_>>()?;
-    Ok(Rows { columns, rows, truncated })
 }

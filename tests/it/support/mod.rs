@@ -3,7 +3,7 @@
 pub mod apis;
 pub mod days;
 pub mod doors;
-pub mod postgres;
 pub mod mornings;
+pub mod postgres;
 pub mod project;
 pub mod scripted;
