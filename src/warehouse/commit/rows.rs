@@ -176,7 +176,7 @@ pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_
     // The user's statement begins on a line of its own, so that the lines of an error can be counted back.
     // What it reads may have come from other units: their columns of haul's own are not this row's.
     let create = format!(
-        "CREATE TEMP TABLE {NEW_ROWS} AS SELECT COLUMNS(c -> NOT starts_with(lower(c), '{OWN}')){unit} FROM (\n{plain}\n) AS q"
+        "CREATE TEMP TABLE {NEW_ROWS} AS SELECT COLUMNS(lambda c: NOT starts_with(lower(c), '{OWN}')){unit} FROM (\n{plain}\n) AS q"
     );
     connection.execute_batch(&create).map_err(|error| failed_in("computing the rows", plain, 1, error))?;
     if commit.grain.is_some() {
