@@ -207,15 +207,20 @@ fn arm(unit: &Unit, column: &str) -> String {
     )
 }
 
-/// The columns of the computed rows.
-pub(super) fn columns(connection: &Connection) -> Result<Vec<StagedColumn>> {
+/// The names and types of the new rows' columns.
+pub(super) fn described(connection: &Connection) -> Result<Vec<(String, String)>> {
     let doing = |error| failed("reading the columns of the new rows", error);
     let mut statement = connection.prepare(&format!("DESCRIBE temp.main.{NEW_ROWS}")).map_err(doing)?;
-    let found: Vec<(String, String)> =
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(doing)?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(doing)
+}
+
+/// The columns of the computed rows.
+pub(super) fn columns(connection: &Connection) -> Result<Vec<StagedColumn>> {
+    let found = described(connection)?;
     Ok(found
         .into_iter()
-        .filter(|(name, _)| !name.to_ascii_lowercase().starts_with(OWN))
+        // A column of nothing but untyped nulls is like a member that no row has.
+        .filter(|(name, text)| !name.to_ascii_lowercase().starts_with(OWN) && text.trim_matches('"') != "NULL")
         .map(|(name, text)| StagedColumn {
             source: name.clone(),
             column: Column { name, data_type: read_type(&text) },
