@@ -2,4 +2,5 @@
 
 pub mod apis;
 pub mod days;
+pub mod pages;
 pub mod project;
