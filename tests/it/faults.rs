@@ -74,11 +74,12 @@ fn a_pause_that_the_server_asks_for_holds_for_the_whole_connection() {
         assert_eq!(ids(&project, "raw.others"), all(DAY, 200));
         let asked = api.asked();
         let refused = asked.iter().position(|one| one.param("offset") == "20").expect("the refused request");
-        let again = asked.iter().rposition(|one| one.param("offset") == "20").expect("the same one again");
-        // Only what was under way already arrives in between: without the pause, all other pages would.
-        assert!(again - refused <= 6 && asked.len() - again > 20, "{refused}, {again} of {}", asked.len());
-        let pause = asked[again].at.duration_since(asked[refused].at);
+        let gaps = asked.windows(2).map(|two| two[1].at.duration_since(two[0].at)).enumerate();
+        let (last, pause) = gaps.max_by_key(|(_, gap)| *gap).expect("a gap");
         assert!(pause >= Duration::from_millis(900), "{pause:?}");
+        // Besides the refused request, only what was under way already arrives before the pause.
+        assert!((refused..refused + 3).contains(&last), "quiet after request {last}, {refused} was refused");
+        assert!(asked.len() - last > 30, "all others came after the pause");
     }
 }
 
@@ -210,7 +211,7 @@ fn a_total_that_changes_while_pages_are_read_begins_the_pull_anew() {
 #[test]
 fn a_total_that_never_rests_is_an_error_and_loads_nothing() {
     let api = Arc::new(PagesApi::start());
-    let (source, asked) = (Arc::clone(&api), AtomicUsize::new(30));
+    let (source, asked) = (Arc::clone(&api), AtomicUsize::new(100));
     api.misbehave(move |_| {
         source.resize(DAY[0], asked.fetch_add(1, Ordering::Relaxed));
         None
@@ -218,7 +219,7 @@ fn a_total_that_never_rests_is_an_error_and_loads_nothing() {
     let project = project(&api, "max_concurrent = 1", 1, &[("items", SIDE_BY_SIDE)]);
     let told = run_badly(&project, DATE);
     assert!(told.contains("the total moved during each of 3 pulls"), "{told}");
-    assert!(api.asked().len() <= 6, "a pull that is lost is not read to its end: {}", api.asked().len());
+    assert!(api.asked().len() < 12, "a pull that is lost is not read to its end: {}", api.asked().len());
 }
 
 #[test]
