@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Screen;
-use super::screen::{BAD, DIM, GOOD, WARN};
+use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
 use crate::model::run::{TaskEvent, TaskId};
 use crate::monitor::{Boundary, Event, Monitor};
 
@@ -85,7 +85,7 @@ impl Progress {
                 bar.finish_and_clear();
             }
             if task.pages > 0 {
-                cost = format!("{} pages, {}, ", task.pages, HumanBytes(task.bytes));
+                cost = format!("{}, {}, ", counted(task.pages, "page"), HumanBytes(task.bytes));
             }
             cost = format!("{DIM}({cost}{:.1} s){DIM:#}", task.begun.elapsed().as_secs_f64());
         }
@@ -93,11 +93,14 @@ impl Progress {
             TaskEvent::Loaded { rows, changes } => {
                 let changes =
                     changes.map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed));
-                self.line(&format!("{GOOD}loaded{GOOD:#}    {id}: {rows} rows{} {cost}", changes.unwrap_or_default()));
+                let rows = counted(*rows, "row");
+                self.line(&format!("{GOOD}loaded{GOOD:#}    {id}: {rows}{} {cost}", changes.unwrap_or_default()));
             }
-            TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {id}: {rows} rows {cost}")),
+            TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {id}: {} {cost}", counted(*rows, "row"))),
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {id}: {reason}")),
-            TaskEvent::Failed { kind, reason } => self.line(&format!("{BAD}failed{BAD:#}    {id}: {kind}: {reason}")),
+            TaskEvent::Failed { kind, reason } => {
+                self.line(&format!("{BAD}failed{BAD:#}    {id}: {kind}: {}", indented(reason, 10)))
+            }
             TaskEvent::Skipped { reason } if self.screen.is_verbose() => {
                 self.line(&format!("skipped   {id}: {reason}"))
             }
@@ -130,7 +133,12 @@ impl Monitor for Progress {
     fn event(&self, event: &Event<'_>) {
         match event {
             Event::RunStarted { run, tasks } => {
-                self.line(&format!("{DIM}run {} for {}, {tasks} tasks{DIM:#}", run.id, run.logical_date));
+                self.line(&format!(
+                    "{DIM}run {} for {}, {}{DIM:#}",
+                    run.id,
+                    run.logical_date,
+                    counted(*tasks as u64, "task")
+                ));
             }
             Event::Task { task, event } => self.task(task, event),
             Event::Page { task, rows, bytes, total } => {
@@ -138,7 +146,11 @@ impl Monitor for Progress {
                 self.cross("page");
             }
             Event::Resumed { task, pages, rows } => {
-                self.line(&format!("resumed   {task}: {pages} pages with {rows} rows are here already"));
+                self.line(&format!(
+                    "resumed   {task}: {} with {} on disk already",
+                    counted(*pages, "page"),
+                    counted(*rows, "row")
+                ));
             }
             Event::Boundary { boundary, .. } => self.cross(match boundary {
                 Boundary::Leased => "leased",

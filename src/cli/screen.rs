@@ -27,8 +27,22 @@ pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Something to look at.
 pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
+/// Longer cells of a table are cut.
+const WIDEST_CELL: usize = 80;
+
 /// Less important.
 pub(super) const DIM: Style = Style::new().dimmed();
+
+/// A count with its noun: `1 row`, `2 rows`.
+pub(super) fn counted(count: impl Into<u64>, noun: &str) -> String {
+    let count = count.into();
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// A text of several lines, all but the first of which begin below `width` columns.
+pub(super) fn indented(text: &str, width: usize) -> String {
+    text.trim_end().replace('\n', &format!("\n{:width$}", ""))
+}
 
 impl Screen {
     pub(super) fn new(common: &Common) -> Self {
@@ -112,16 +126,30 @@ impl Screen {
         }
     }
 
-    /// A table of texts.
+    /// A table of texts: one line a row, a rule below the header, cells that are too long cut.
     pub fn table(&self, header: &[&str], rows: Vec<Vec<String>>) {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(header.to_vec());
-        rows.into_iter().for_each(|row| {
-            table.add_row(row);
-        });
+        for row in rows {
+            table.add_row(row.iter().map(|cell| shortened(cell)));
+        }
         let text = table.to_string();
-        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        let mut lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+        let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
+        if !lines.is_empty() {
+            lines.insert(1, format!("{DIM}{}{DIM:#}", "─".repeat(width)));
+        }
         self.data(&lines.join("\n"));
     }
+}
+
+/// A cell on one line that fits beside others; JSON output has it whole.
+fn shortened(cell: &str) -> String {
+    let line = cell.replace(['\n', '\r', '\t'], " ");
+    if line.chars().count() <= WIDEST_CELL {
+        return line;
+    }
+    let kept: String = line.chars().take(WIDEST_CELL - 1).collect();
+    kept + "…"
 }

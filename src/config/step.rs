@@ -73,7 +73,8 @@ pub fn extract(
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let (parts, hook_known) = api(table, &name, around, reader);
     let per = per(table.per.as_ref(), pipeline, reader);
-    let time = time_column(table, &parts, per, &write, &name, pipeline, reader);
+    // What an unknown hook says of rows and their times is unknown too.
+    let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
     let request = request(&parts, &name, reader);
     let uses_window = uses_window(&parts, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
@@ -100,6 +101,7 @@ pub fn extract(
     let origin = reader.origin(&at.span);
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let step = into.map(|into| Step {
+        keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
         origin,
         into,
@@ -147,6 +149,7 @@ pub fn transform(
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let time_column = table.time_column.as_ref().map(|at| at.value.clone());
     let step = into.zip(text).map(|(into, sql)| Step {
+        keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
         origin,
         into,
@@ -182,6 +185,10 @@ fn step_guard(table: Option<&At<GuardTable>>, pipeline: &Pipeline) -> Guard {
     guard(table, pipeline.window.as_ref().map(|window| window.guard).unwrap_or_default())
 }
 
+fn names_of(names: Option<&At<Names>>) -> Vec<String> {
+    names.map(|names| names.value.0.clone()).unwrap_or_default()
+}
+
 fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
     let windowed = pipeline.window.is_some();
     let word = given.write.map_or(if windowed { WriteWord::Replace } else { WriteWord::Full }, |write| write.value);
@@ -210,7 +217,7 @@ fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, rea
                 reader.error("merge-without-keys", span, message).help = Some("keys = [\"id\"]".to_owned());
             }
             Write::Merge {
-                keys: given.keys.map(|keys| keys.value.0.clone()).unwrap_or_default(),
+                keys: names_of(given.keys),
                 newest_by: given.newest_by.map(|newest_by| newest_by.value.clone()),
             }
         }

@@ -191,7 +191,10 @@ async fn release(gear: &Gear, table: &TableName, place: Option<&str>) -> Result<
     let Some(place) = place else { return Ok(()) };
     let snapshot = gear.state.snapshot(std::slice::from_ref(table)).await?;
     if snapshot.table(table).all(|record| record.held_stage.as_deref() != Some(place)) {
-        stage::discard(&held_dir(gear, place))?;
+        let dir = held_dir(gear, place);
+        stage::discard(&dir)?;
+        // Fails, as it should, while another stage of the unit is there.
+        let _ = dir.parent().map(std::fs::remove_dir);
     }
     Ok(())
 }

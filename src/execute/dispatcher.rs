@@ -49,26 +49,38 @@ pub(super) async fn run(
     Ok(record)
 }
 
-/// The extracts that a stopped run for the same date had brought to their end: they are not asked for again.
+/// How many runs in a row may have been stopped before one goes on with them all.
+const MOST_STOPS: u32 = 20;
+
+/// The extracts that runs for the same date had brought to their end before they were stopped: they are not asked for again.
 async fn done_before(gear: &Gear, plan: &Plan, current: &RunRecord) -> Result<HashSet<usize>> {
     let mut done = HashSet::new();
     if plan.trigger == Trigger::Schedule {
         return Ok(done);
     }
-    let runs = gear.state.runs(Some(&plan.pipeline.name), 2).await?;
-    let Some(stopped) = runs.iter().find(|run| run.id != current.id) else { return Ok(done) };
-    let recent = gear.clock.now() - stopped.started_at < chrono::Duration::hours(12);
-    if stopped.status != RunStatus::Cancelled || stopped.logical_date != current.logical_date || !recent {
+    let runs = gear.state.runs(Some(&plan.pipeline.name), MOST_STOPS).await?;
+    let goes_on = |run: &&RunRecord| {
+        let recent = current.started_at - run.started_at < chrono::Duration::hours(12);
+        run.status == RunStatus::Cancelled && run.logical_date == current.logical_date && recent
+    };
+    let stopped: Vec<&RunRecord> = runs.iter().filter(|run| run.id != current.id).take_while(goes_on).collect();
+    if stopped.is_empty() {
         return Ok(done);
     }
+    // Who asks for everything again gets it; but a backfill of everything that was stopped goes on like any other.
+    let backfills = plan.trigger == Trigger::Backfill && stopped.iter().all(|run| run.trigger == Trigger::Backfill);
     for (index, task) in plan.tasks.iter().enumerate() {
-        if !matches!(task.step.action, Action::Extract(_)) || task.due == Due::Forced {
+        let again = task.due == Due::Forced && !backfills;
+        if !matches!(task.step.action, Action::Extract(_)) || again {
             continue;
         }
         let mut all = true;
         for key in task.keys() {
             let pulls = gear.state.pulls(&task.step.into, Some(&key)).await?;
-            all &= pulls.last().is_some_and(|pull| pull.run == stopped.id && pull.outcome != PullOutcome::Failed);
+            all &= pulls.last().is_some_and(|pull| {
+                !matches!(pull.outcome, PullOutcome::Failed | PullOutcome::Held)
+                    && stopped.iter().any(|run| run.id == pull.run)
+            });
         }
         if all {
             done.insert(index);

@@ -62,17 +62,16 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await?;
     shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
-    if held {
-        let place = stages.hold(&dir, leases[0].pull)?;
-        for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
-            outcome.held_stage = Some(place.clone());
-        }
+    let place = if held { Some(stages.hold(&dir, leases[0].pull)?) } else { None };
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
+        outcome.held_stage.clone_from(&place);
     }
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     if !held {
         stages.done(&dir)?;
     }
+    stages.sweep(place.as_deref())?;
     Ok(outcomes)
 }
 
@@ -223,7 +222,13 @@ fn tell_outside(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, manifes
             Some(crate::model::pipeline::Outside::Drop) => "were left out",
             _ => "were kept",
         };
-        shared.warn(task, &format!("{} rows lie outside of the unit and {fate}", manifest.outside));
+        shared.warn(
+            task,
+            &match manifest.outside {
+                1 => format!("1 row lies outside of the unit and {}", fate.replace("were", "was")),
+                rows => format!("{rows} rows lie outside of the unit and {fate}"),
+            },
+        );
     }
 }
 
@@ -351,6 +356,7 @@ pub(super) fn staged_commit(
     units: Vec<UnitCommit>,
     dialect: &Dialect,
 ) -> Result<Commit> {
+    let unit = units.first().and_then(|unit| unit.unit).filter(|_| extract.per == Per::Unit);
     let columns = manifest
         .shape
         .into_schema(&extract.columns, extract.nested, extract.naming)
@@ -369,9 +375,10 @@ pub(super) fn staged_commit(
             longest_row: manifest.longest_row,
         },
         write: step.write.clone(),
+        keys: step.keys.clone(),
         contract: extract.contract,
         units,
-        checks: super::transform::checks(gear, pipeline, step, occasion, dialect)?,
+        checks: super::transform::checks(gear, pipeline, step, occasion, unit.as_ref(), dialect)?,
         run: occasion.run.clone(),
         at: gear.clock.now(),
     })

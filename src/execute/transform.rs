@@ -51,8 +51,9 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
     } else {
         task.units.iter().map(|unit| inputs(&ledger, step, text, Some(unit))).collect()
     };
-    if !is_forced(task) && step.sources.is_empty() {
-        if !step.reads.is_empty() && inputs.iter().all(|inputs| !inputs.any) {
+    // Of tables that no step writes nobody tells whether they have changed: what reads them is computed every time.
+    if !is_forced(task) && step.sources.is_empty() && !step.reads.is_empty() {
+        if inputs.iter().all(|inputs| !inputs.any) {
             return Ok(Prepared::Skip("there is nothing to read yet".to_owned()));
         }
         let fresh = task.keys().iter().zip(&inputs).all(|(key, inputs)| {
@@ -90,9 +91,17 @@ pub(super) async fn run(
             time_column: step.time_column.clone().filter(|_| step.per == Per::Window),
         },
         write: task.step.write.clone(),
+        keys: task.step.keys.clone(),
         contract: crate::model::schema::Contract::Evolve,
         units,
-        checks: checks(gear, shared.pipeline, &task.step, &occasion(shared, task), warehouse.dialect())?,
+        checks: checks(
+            gear,
+            shared.pipeline,
+            &task.step,
+            &occasion(shared, task),
+            unit(task, step),
+            warehouse.dialect(),
+        )?,
         run: shared.occasion.run.clone(),
         at: started_at,
     };
@@ -240,6 +249,7 @@ pub(super) fn checks(
     pipeline: &Pipeline,
     step: &Arc<Step>,
     occasion: &Occasion,
+    unit: Option<&Unit>,
     dialect: &Dialect,
 ) -> Result<Vec<BoundCheck>> {
     step.checks
@@ -247,7 +257,7 @@ pub(super) fn checks(
         .map(|check| {
             let sql = match &check.rule {
                 CheckRule::Sql(text) => {
-                    let mut scope = scope::scope(gear, pipeline, step, occasion, None, dialect);
+                    let mut scope = scope::scope(gear, pipeline, step, occasion, unit, dialect);
                     scope.this = Some(dialect.ident(NEW_ROWS));
                     let rendered = gear.templates.render(text, &scope);
                     Some(rendered.map_err(|error| error.while_doing(format!("rendering the check `{}`", check.name)))?)

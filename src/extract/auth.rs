@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 
-use super::client::Inner;
+use super::client::{Inner, excerpt};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Auth, Grant, KeyPlace, OAuth2};
 use crate::model::pipeline::AuthStyle;
@@ -165,9 +165,9 @@ async fn fetch(inner: &Inner, serial: u64) -> Result<Token> {
             408 | 429 | 500..=599 => Kind::Unavailable,
             _ => Kind::Auth,
         };
-        let excerpt: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+        let excerpt = excerpt(&body, &inner.redactor);
         return Err(Error::new(kind, doing())
-            .because(inner.redactor.redact(&format!("{status}: {excerpt}")))
+            .because(format!("{status}: {excerpt}"))
             .hint(format!("`haul connections test {}` tries it alone", inner.name)));
     }
     let answer: Answer = serde_json::from_slice(&body)

@@ -27,6 +27,9 @@ const LARGEST_BODY: usize = 256 << 20;
 /// So many broken bodies of one page are no accident.
 const BROKEN_ATTEMPTS: u32 = 3;
 
+/// How many characters of a refusal are told.
+const LONGEST_EXCERPT: usize = 300;
+
 /// No server may ask for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -344,7 +347,7 @@ impl HttpClient {
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], serial: Option<u64>) -> Refused {
-        let excerpt: String = String::from_utf8_lossy(body).chars().take(300).collect();
+        let excerpt = excerpt(body, &self.inner.redactor);
         let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| self.after(text));
         let kind = match status.as_u16() {
             429 => Kind::RateLimited,
@@ -355,7 +358,7 @@ impl HttpClient {
             408 | 500..=599 => Kind::Unavailable,
             _ => Kind::Source,
         };
-        let mut error = Error::new(kind, self.inner.redactor.redact(format!("{status} {excerpt}").trim()));
+        let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned());
         if kind == Kind::Auth {
             error = error.hint(format!("check the credentials: `haul connections test {}`", self.inner.name));
         }
@@ -372,6 +375,12 @@ impl HttpClient {
         let until = crate::time::Instant::from(date);
         Some((until - self.inner.clock.now()).to_std().unwrap_or_default())
     }
+}
+
+/// The beginning of an answer, for people. Secrets go first: one that is cut in half is no longer known.
+pub(super) fn excerpt(body: &[u8], redactor: &Redactor) -> String {
+    let text: String = String::from_utf8_lossy(body).chars().take(LONGEST_EXCERPT * 50).collect();
+    redactor.redact(&text).chars().take(LONGEST_EXCERPT).collect()
 }
 
 /// A redirect to another host, or to another port of it, would carry our credentials there.

@@ -1,6 +1,6 @@
 //! Extraction: from an API to durable pages, politely and without losing any.
 //!
-//! A [`Pull`] is a finished request with its page style; [`pull`] asks for its pages and hands each to a [`Sink`] as byte
+//! A [`Pull`] is a finished request with its page style; [`pull()`] asks for its pages and hands each to a [`Sink`] as byte
 //! ranges of the answer. Limits, pauses and tokens belong to the [`HttpClient`], of which a connection has one.
 
 mod auth;

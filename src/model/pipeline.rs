@@ -197,6 +197,8 @@ pub struct Step {
     pub into: TableName,
     /// How its rows get into the table.
     pub write: Write,
+    /// The columns that identify a row: by them a row that changed is told from one that is new.
+    pub keys: Vec<String>,
     /// What its new rows must satisfy before they replace the old ones.
     pub checks: Vec<Check>,
     /// What a new pull may take away.

@@ -32,6 +32,7 @@ fn table(name: &str) -> TableName {
 
 fn step(name: &str, action: Action) -> Step {
     Step {
+        keys: Vec::new(),
         name: name.to_owned(),
         origin: origin(),
         into: table(name),

@@ -6,7 +6,9 @@
 mod commit;
 mod dialect;
 mod duckdb;
+mod query;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ trait Driver: Send + Sync {
     async fn commit(&self, commit: Commit) -> Result<Committed>;
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows>;
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>>;
+    async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>>;
     async fn close(&self) -> Result<()>;
 }
 
@@ -91,6 +94,13 @@ impl Warehouse {
         self.driver.loads(tables.to_vec()).await
     }
 
+    /// The units of which a table has rows; none for a table that is missing or has no units.
+    ///
+    /// What somebody removes by hand stays in `_haul_loads`: the rows themselves tell that it is gone.
+    pub async fn stocked(&self, table: &TableName) -> Result<Option<HashSet<UnitKey>>> {
+        self.driver.stocked(table.clone()).await
+    }
+
     /// Closes it, so that another process may open it.
     pub async fn close(self) -> Result<()> {
         self.driver.close().await
@@ -108,6 +118,8 @@ pub struct Commit {
     pub rows: NewRows,
     /// How they get into the table.
     pub write: Write,
+    /// The columns that identify a row, by which changed rows are counted.
+    pub keys: Vec<String>,
     /// What new columns do.
     pub contract: Contract,
     /// The units that are written.
@@ -219,6 +231,9 @@ pub enum CommitOutcome {
 }
 
 /// The rows of a query.
+///
+/// No digit is lost: whole numbers of up to 64 bits and floats are JSON numbers; longer whole numbers, and decimals of any
+/// length, are JSON texts.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Rows {
     /// The columns' names.

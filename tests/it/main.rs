@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod connections;
+mod days;
 mod demo;
 mod examples;
 mod extract;
@@ -11,7 +12,9 @@ mod kill;
 mod redaction;
 mod stage;
 mod state;
+mod stops;
 mod support;
 mod template;
 mod time;
+mod transforms;
 mod warehouse;
