@@ -47,10 +47,7 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let (manifest, pulled) = match pulled {
         Ok(pulled) => pulled,
         Err(error) => {
-            if error.kind() == Kind::Source {
-                // What the source answered is not what the hook describes: none of it is worth keeping.
-                stages.done(&dir)?;
-            }
+            give_up(&stages, &dir, &error)?;
             return Err(error);
         }
     };
@@ -58,7 +55,10 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases);
     shared.crossed(task, Boundary::Judged);
-    commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await?;
+    if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
+        give_up(&stages, &dir, &error)?;
+        return Err(error);
+    }
     shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
     let place = if held { Some(stages.hold(&dir, leases[0].pull)?) } else { None };
@@ -72,6 +72,11 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     }
     stages.sweep(place.as_deref())?;
     Ok(outcomes)
+}
+
+/// Removes pages whose content is at fault, so that the next run asks for them anew and finds them mended at the source.
+fn give_up(stages: &Stages, dir: &Path, error: &Error) -> Result<()> {
+    if matches!(error.kind(), Kind::Source | Kind::Data | Kind::Check) { stages.done(dir) } else { Ok(()) }
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
