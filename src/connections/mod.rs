@@ -327,7 +327,8 @@ fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
     const SECRETS: [&str; 8] =
         ["password", "token", "key", "client_secret", "refresh_token", "uri", "service_account", "private_key"];
     for (key, json) in members {
-        let near = SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);
+        // `url` is only a letter away from `uri`, but it is no secret: errors name it.
+        let near = !is_address(key) && SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);
         match json {
             Json::String(text) if near || all => resolve::learn(redactor, key, text),
             Json::Number(number) if near => redactor.learn(&number.to_string()),

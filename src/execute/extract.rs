@@ -59,7 +59,10 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases);
     shared.crossed(task, Boundary::Judged);
-    commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await?;
+    if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
+        give_up(&stages, &dir, &error)?;
+        return Err(error);
+    }
     shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
     let place = if held { Some(stages.hold(&dir, leases[0].pull)?) } else { None };
@@ -73,6 +76,11 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     }
     stages.sweep(place.as_deref())?;
     Ok(outcomes)
+}
+
+/// Removes pages whose content is at fault, so that the next run asks for them anew and finds them mended at the source.
+fn give_up(stages: &Stages, dir: &Path, error: &Error) -> Result<()> {
+    if matches!(error.kind(), Kind::Source | Kind::Data | Kind::Check) { stages.done(dir) } else { Ok(()) }
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
@@ -166,9 +174,12 @@ async fn bring(
         };
         let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await;
         let pulled = pulled.map_err(|mut failure| {
-            // A source that does not let the pull go on from its durable pages has to be asked from the beginning.
-            let stuck = failure.error.kind() == Kind::Source && stage.progress().pages() == durable;
-            failure.in_doubt |= stuck;
+            failure.in_doubt |= match failure.error.kind() {
+                // A source that does not let the pull go on from its durable pages is asked from the beginning.
+                Kind::Source => stage.progress().pages() == durable,
+                Kind::Data => true,
+                _ => false,
+            };
             failure
         })?;
         cost.requests += pulled.requests;

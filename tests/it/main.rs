@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod connections;
+mod contracts;
 mod days;
 mod demo;
 mod examples;
@@ -18,3 +19,4 @@ mod template;
 mod time;
 mod transforms;
 mod warehouse;
+mod zones;
