@@ -104,7 +104,7 @@ async fn one(
 ) -> Result<RunRecord> {
     let (plan, mended) = execute::plan(gear, pipeline, ask).await?;
     mended.iter().for_each(|sentence| screen.note(&format!("{WARN}mended{WARN:#}    {sentence}")));
-    let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, common.kill_at.as_deref()));
+    let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, &plan, common.kill_at.as_deref()));
     let begun = Instant::now();
     let record = execute::run(gear, &plan, monitor, cancel.clone()).await?;
     summary(&record, &plan, ask, begun.elapsed(), screen);

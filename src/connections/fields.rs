@@ -289,6 +289,24 @@ impl Definition {
     }
 }
 
+/// Whether a field only says where or as whom, so that it may be shown even when it comes from a reference.
+pub(super) fn names_a_place(key: &str) -> bool {
+    const PLACES: &[&str] = &[
+        "user",
+        "host",
+        "database",
+        "client_id",
+        "scope",
+        "header",
+        "query",
+        "path",
+        "memory_limit",
+        "project",
+        "location",
+    ];
+    PLACES.contains(&key)
+}
+
 /// Whether an entry of `headers` or `extra` may be shown: everything else there is taken for a secret.
 pub(super) fn is_harmless_entry(map: &str, entry: &str) -> bool {
     let entry = entry.to_ascii_lowercase();

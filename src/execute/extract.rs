@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
 use super::stages::Stages;
 use super::worker::{Shared, is_forced};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{self, Page, Pull, Pulled, Sink};
+use crate::extract::{self, Failure, Page, Pull, Pulled, Sink};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::name::Text;
@@ -43,12 +45,14 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let dir = stages.current(leases[0].pull, started_at)?;
 
-    let pulled = bring(shared, task, step, &pull, &dir, leases[0].pull).await;
-    let (manifest, pulled) = match pulled {
-        Ok(pulled) => pulled,
-        Err(error) => {
-            give_up(&stages, &dir, &error)?;
-            return Err(error);
+    let brought = bring(shared, task, step, &pull, &dir, leases[0].pull).await;
+    let (manifest, pulled) = match brought {
+        Ok(brought) => brought,
+        Err(failure) => {
+            if failure.in_doubt || at_fault(&failure.error) {
+                stages.done(&dir)?;
+            }
+            return Err(failure.error);
         }
     };
     shared.crossed(task, Boundary::Sealed);
@@ -56,7 +60,9 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let mut outcomes = judge(shared, task, &manifest, &leases);
     shared.crossed(task, Boundary::Judged);
     if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
-        give_up(&stages, &dir, &error)?;
+        if at_fault(&error) {
+            stages.done(&dir)?;
+        }
         return Err(error);
     }
     shared.crossed(task, Boundary::Committed);
@@ -74,9 +80,9 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     Ok(outcomes)
 }
 
-/// Removes pages whose content is at fault, so that the next run asks for them anew and finds them mended at the source.
-fn give_up(stages: &Stages, dir: &Path, error: &Error) -> Result<()> {
-    if matches!(error.kind(), Kind::Source | Kind::Data | Kind::Check) { stages.done(dir) } else { Ok(()) }
+/// Whether the rows themselves were refused: the next run asks for them anew, since they are mended at the source.
+fn at_fault(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Data | Kind::Check)
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
@@ -117,8 +123,27 @@ fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -
         url,
         params: pairs(&template.params)?,
         headers: pairs(&template.headers)?,
-        body: template.body.as_ref().map(render).transpose()?,
+        body: template.body.as_ref().map(|body| json_body(gear, body, scope)).transpose()?,
     })
+}
+
+/// Renders a body string by string, so that it is JSON whatever the values are.
+fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
+    let doing = || format!("reading the request's body at {}", body.origin);
+    let mut value = serde_json::from_str(&body.text).context(Kind::Config, doing)?;
+    fill(&mut value, &|text| gear.templates.render_json(&Text::new(text, body.origin.clone()), scope))?;
+    Ok(value.to_string())
+}
+
+/// Replaces every string of a value.
+fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
+    match value {
+        Value::String(text) => *value = render(text)?,
+        Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, render))?,
+        Value::Object(members) => members.values_mut().try_for_each(|member| fill(member, render))?,
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    Ok(())
 }
 
 /// Brings all pages into the stage and seals it; begins anew while the source moves under the pull.
@@ -129,7 +154,7 @@ async fn bring(
     pull: &Pull,
     dir: &Path,
     number: u64,
-) -> Result<(Manifest, Pulled)> {
+) -> Result<(Manifest, Pulled), Failure> {
     let client = shared.gear.client(&step.connection).await?;
     let mut cost = Pulled::default();
     for attempt in 1..=STEADY_ATTEMPTS {
@@ -139,8 +164,9 @@ async fn bring(
             return Ok((manifest, cost));
         }
         let progress = stage.progress();
+        let durable = progress.pages();
         if progress.rows > 0 {
-            tell_resumed(shared, task, progress.done + progress.beyond.len() as u64, progress.rows);
+            tell_resumed(shared, task, durable, progress.rows);
         }
         let sink = StageSink {
             stage: stage.clone(),
@@ -148,7 +174,13 @@ async fn bring(
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
         };
-        let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await?;
+        let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await;
+        let pulled = pulled.map_err(|mut failure| {
+            // A source that does not let the pull go on from its durable pages has to be asked from the beginning.
+            let stuck = failure.error.kind() == Kind::Source && stage.progress().pages() == durable;
+            failure.in_doubt |= stuck;
+            failure
+        })?;
         cost.requests += pulled.requests;
         cost.bytes += pulled.bytes;
         if !pulled.total_moved {
@@ -163,7 +195,8 @@ async fn bring(
     }
     Err(Error::new(Kind::Source, format!("reading {}", pull.request.url))
         .because(format!("the total moved during each of {STEADY_ATTEMPTS} pulls"))
-        .hint("pull a unit that has ended, or leave `paginate.total` out and let an empty page end the pull"))
+        .hint("pull a unit that has ended, or leave `paginate.total` out and let an empty page end the pull")
+        .into())
 }
 
 fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &Pull, number: u64) -> stage::Spec {

@@ -102,7 +102,7 @@ async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> 
         crate::extract::pull(&client, &pull, Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;
     let found = std::mem::take(&mut *sink.found.lock().unwrap_or_else(PoisonError::into_inner));
     match ended {
-        Err(error) if error.kind() != Kind::Cancelled => Err(error),
+        Err(failure) if failure.error.kind() != Kind::Cancelled => Err(failure.error),
         _ => Ok(table(found)),
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod connection;
 pub mod drift;
+pub mod fit;
 pub mod hook;
+pub mod infer;
 pub mod ledger;
 mod logical_type;
 pub mod name;

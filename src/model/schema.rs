@@ -1,10 +1,10 @@
-//! Types, columns and tables as a warehouse has them, and how a table follows its rows.
+//! Types, columns and tables as a warehouse has them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use super::shape::Seen;
 
 /// The type of a column, in the terms that all warehouses share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,6 +89,8 @@ pub struct StagedColumn {
     pub column: Column,
     /// How the warehouse must read the member.
     pub reading: Reading,
+    /// What its values were; nothing where they were computed and not staged.
+    pub seen: Seen,
 }
 
 /// How a warehouse must read a member of JSON rows so that nothing is lost.
@@ -154,106 +156,4 @@ impl fmt::Display for LogicalType {
             Self::Other(name) => f.write_str(name),
         }
     }
-}
-
-impl LogicalType {
-    /// The narrowest type that holds every value of both; none where one of them would lose.
-    pub fn widen(&self, other: &Self) -> Option<Self> {
-        use LogicalType::{BigInt, Date, Decimal, Double, HugeInt, Json, List, Struct, Timestamp};
-        if self == other {
-            return Some(self.clone());
-        }
-        Some(match (self, other) {
-            (BigInt, HugeInt) | (HugeInt, BigInt) => HugeInt,
-            (BigInt, Double) | (Double, BigInt) => Double,
-            (BigInt, Decimal { scale, .. }) | (Decimal { scale, .. }, BigInt) if *scale <= 19 => {
-                Decimal { precision: 38, scale: *scale }
-            }
-            (Decimal { scale, .. }, Decimal { scale: other_scale, .. }) => {
-                let scale = (*scale).max(*other_scale);
-                Decimal { precision: 38, scale }
-            }
-            (Date, Timestamp) | (Timestamp, Date) => Timestamp,
-            (Json, Struct(_) | List(_)) | (Struct(_) | List(_), Json) => Json,
-            (List(left), List(right)) => List(Box::new(left.widen(right)?)),
-            (Struct(left), Struct(right)) => Struct(widen_fields(left, right)?),
-            _ => return None,
-        })
-    }
-}
-
-fn widen_fields(left: &[Column], right: &[Column]) -> Option<Vec<Column>> {
-    let mut fields = left.to_vec();
-    for field in right {
-        match fields.iter_mut().find(|own| own.name.eq_ignore_ascii_case(&field.name)) {
-            Some(own) => own.data_type = own.data_type.widen(&field.data_type)?,
-            None => fields.push(field.clone()),
-        }
-    }
-    Some(fields)
-}
-
-/// Compares new rows' columns with a table's, and says what the table needs.
-///
-/// # Errors
-/// A column whose type cannot hold the new values; anything new under [`Contract::Freeze`].
-pub fn reconcile(table: Option<&TableSchema>, incoming: &[StagedColumn], contract: Contract) -> Result<Reconciled> {
-    let mut reconciled = Reconciled::default();
-    let Some(table) = table else {
-        reconciled.changes.push(SchemaChange::Create);
-        reconciled.kept = incoming.to_vec();
-        return Ok(reconciled);
-    };
-    for staged in incoming {
-        let Some(own) = table.column(&staged.column.name) else {
-            match contract {
-                Contract::Discard => reconciled.left_out.push(staged.column.name.clone()),
-                Contract::Evolve => {
-                    reconciled.changes.push(SchemaChange::Add(staged.column.clone()));
-                    reconciled.kept.push(staged.clone());
-                }
-                Contract::Freeze => {
-                    return Err(Error::new(Kind::Data, format!("the column `{}` is new", staged.column.name))
-                        .hint("the contract is \"freeze\": set it to \"evolve\" or \"discard\", or change the table"));
-                }
-            }
-            continue;
-        };
-        let mut kept = staged.clone();
-        kept.column = fitted(own, staged, contract, &mut reconciled.changes)?;
-        reconciled.kept.push(kept);
-    }
-    Ok(reconciled)
-}
-
-/// The table's column as it must be to hold the new values.
-fn fitted(own: &Column, staged: &StagedColumn, contract: Contract, changes: &mut Vec<SchemaChange>) -> Result<Column> {
-    use LogicalType::{Date, Json, Other, Text, Timestamp};
-    let new = &staged.column.data_type;
-    // A text column takes what merely looked like a date; a JSON column takes everything.
-    let fits =
-        matches!((&own.data_type, new), (Text, Date | Timestamp) | (Json | Other(_), _)) || own.data_type == *new;
-    let wide = if fits { Some(own.data_type.clone()) } else { own.data_type.widen(new) };
-    let Some(wide) = wide else {
-        return Err(Error::new(
-            Kind::Data,
-            format!("the column `{}` is {} in the table and {new} in the new rows", own.name, own.data_type),
-        )
-        .hint(format!(
-            "declare it: `columns = {{ {} = \"{}\" }}`, or change the table's type",
-            staged.source, own.data_type
-        )));
-    };
-    let column = Column { name: own.name.clone(), data_type: wide };
-    if column.data_type != own.data_type {
-        if contract == Contract::Freeze {
-            return Err(Error::new(
-                Kind::Data,
-                format!("the column `{}` would have to become {}", own.name, column.data_type),
-            )
-            .hint("the contract is \"freeze\""));
-        }
-        changes.push(SchemaChange::Widen(column.clone()));
-    }
-    Ok(column)
 }

@@ -156,12 +156,14 @@ impl Journal {
         if spec.units.is_empty() {
             units.entry(UnitKey::whole()).or_default();
         }
+        let mut shape = self.totals.shape.clone();
+        shape.settle();
         Ok(Manifest {
             segments: self.totals.lengths.keys().map(|number| relative(*number)).collect(),
             rows: units.values().map(|(rows, _)| rows).sum(),
             bytes: self.totals.bytes,
             longest_row: self.totals.longest_row,
-            shape: self.totals.shape.clone(),
+            shape,
             units,
             outside: self.totals.outside,
             unit_in_rows: spec.split,

@@ -1,7 +1,7 @@
 //! One pass over a row: minified, its types observed, its time found, its digits kept.
 
 use crate::error::{Error, Kind, Result};
-use crate::model::shape::{Field, Number, Place, Seen, Shape, Words};
+use crate::model::shape::{Field, Literal, Place, Seen, Shape, Wording};
 
 /// Rows nested deeper than this are refused.
 const DEEPEST: usize = 128;
@@ -30,7 +30,7 @@ impl<'a> Scanner<'a> {
             self.object(shape, out, 0, true)?;
         } else {
             out.extend_from_slice(b"{\"value\":");
-            let seen = seen_at(shape, 0, "value");
+            let seen = seen_at(shape, 0, "value", self.place);
             self.value(seen, out, 1, None)?;
             out.push(b'}');
         }
@@ -58,6 +58,7 @@ impl<'a> Scanner<'a> {
                     out.push(b',');
                     self.space();
                 }
+                _ if index > 0 => return Err(self.broken()),
                 _ => {}
             }
             let raw = self.string()?;
@@ -71,7 +72,7 @@ impl<'a> Scanner<'a> {
             self.space();
             let name = &raw[1..raw.len() - 1];
             let here = on_path && self.time_path.get(depth).is_some_and(|part| part.as_bytes() == name);
-            let seen = member(shape, index, name).ok_or_else(|| self.broken())?;
+            let seen = member(shape, index, name, self.place).ok_or_else(|| self.broken())?;
             self.value(seen, out, depth + 1, here.then_some(depth + 1))?;
             index += 1;
         }
@@ -81,30 +82,21 @@ impl<'a> Scanner<'a> {
         let from = self.at;
         match self.peek() {
             Some(b'{') => {
-                let (place, shape) = seen.object.get_or_insert_with(|| (self.place, Shape::default()));
-                *place = (*place).min(self.place);
+                let (_, shape) = seen.object.get_or_insert_with(|| (self.place, Shape::default()));
                 self.object(shape, out, depth, path.is_some())?;
             }
             Some(b'[') => {
-                let (place, element) = seen.list.get_or_insert_with(|| (self.place, Box::default()));
-                *place = (*place).min(self.place);
+                let (_, element) = seen.list.get_or_insert_with(|| (self.place, Box::default()));
                 self.list(element, out, depth)?;
             }
             Some(b'"') => {
                 let raw = self.string()?;
                 out.extend_from_slice(raw);
-                let words = words(&raw[1..raw.len() - 1]);
-                match &mut seen.text {
-                    Some((place, known)) => {
-                        *known = known.merge(words);
-                        *place = (*place).min(self.place);
-                    }
-                    none => *none = Some((self.place, words)),
-                }
+                seen.text.get_or_insert_default().note(wording(&raw[1..raw.len() - 1]), self.place);
             }
             Some(b't' | b'f') => {
                 self.word(out)?;
-                seen.boolean = Some(seen.boolean.map_or(self.place, |place| place.min(self.place)));
+                seen.boolean.get_or_insert(self.place);
             }
             Some(b'n') => self.word(out)?,
             Some(b'-' | b'0'..=b'9') => self.number(seen, out)?,
@@ -136,6 +128,7 @@ impl<'a> Scanner<'a> {
                     out.push(b',');
                     self.space();
                 }
+                _ if !first => return Err(self.broken()),
                 _ => {}
             }
             first = false;
@@ -149,9 +142,9 @@ impl<'a> Scanner<'a> {
             self.at += 1;
         }
         let literal = std::str::from_utf8(&self.input[from..self.at]).map_err(|_| self.broken())?;
-        let number = number(literal);
+        let number = number(literal).ok_or_else(|| self.broken())?;
         // The warehouse's JSON reader goes through a 64-bit float; what that would change travels as text.
-        let quoted = number.inexact;
+        let quoted = number.inexact && (number.fraction || number.vast);
         if quoted {
             out.push(b'"');
         }
@@ -159,13 +152,7 @@ impl<'a> Scanner<'a> {
         if quoted {
             out.push(b'"');
         }
-        match &mut seen.number {
-            Some((place, known)) => {
-                *known = known.merge(number);
-                *place = (*place).min(self.place);
-            }
-            none => *none = Some((self.place, number)),
-        }
+        seen.number.get_or_insert_default().note(number, self.place);
         Ok(())
     }
 
@@ -183,6 +170,8 @@ impl<'a> Scanner<'a> {
                     return Ok(&self.input[from..=at]);
                 }
                 b'\\' => at += 2,
+                // A bare line break would make two rows of one.
+                0..=0x1f => break,
                 _ => at += 1,
             }
         }
@@ -224,25 +213,25 @@ impl<'a> Scanner<'a> {
 }
 
 /// The member of this name; rows repeat the order of their members, so the place tells it nearly always.
-fn member<'s>(shape: &'s mut Shape, index: usize, raw: &[u8]) -> Option<&'s mut Seen> {
+fn member<'s>(shape: &'s mut Shape, index: usize, raw: &[u8], place: Place) -> Option<&'s mut Seen> {
     if shape.fields.get(index).is_some_and(|field| field.name.as_bytes() == raw) {
         return shape.fields.get_mut(index).map(|field| &mut field.seen);
     }
     if raw.contains(&b'\\') {
         let quoted = [b"\"", raw, b"\""].concat();
         let name: String = serde_json::from_slice(&quoted).ok()?;
-        return Some(seen_at(shape, index, &name));
+        return Some(seen_at(shape, index, &name, place));
     }
-    std::str::from_utf8(raw).ok().map(|name| seen_at(shape, index, name))
+    std::str::from_utf8(raw).ok().map(|name| seen_at(shape, index, name, place))
 }
 
-fn seen_at<'s>(shape: &'s mut Shape, index: usize, name: &str) -> &'s mut Seen {
+fn seen_at<'s>(shape: &'s mut Shape, index: usize, name: &str, place: Place) -> &'s mut Seen {
     let found = match shape.fields.get(index) {
         Some(field) if field.name == name => index,
         _ => match shape.fields.iter().position(|field| field.name == name) {
             Some(found) => found,
             None => {
-                shape.fields.push(Field { name: name.to_owned(), seen: Seen::default() });
+                shape.fields.push(Field { name: name.to_owned(), first: place, seen: Seen::default() });
                 shape.fields.len() - 1
             }
         },
@@ -250,25 +239,60 @@ fn seen_at<'s>(shape: &'s mut Shape, index: usize, name: &str) -> &'s mut Seen {
     &mut shape.fields[found].seen
 }
 
-/// What a number's literal tells.
-fn number(literal: &str) -> Number {
-    let unsigned = literal.trim_start_matches('-');
-    let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
-        Some(at) => (&unsigned[..at], true),
-        None => (unsigned, false),
+/// What a number's literal tells; none where it is no number.
+fn number(literal: &str) -> Option<Literal> {
+    let unsigned = literal.strip_prefix('-').unwrap_or(literal);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.parse::<i32>().ok()?)),
+        None => (unsigned, None),
     };
     let (whole, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let fraction = exponent || unsigned.contains('.');
-    let count = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX);
-    let digits = count(whole.trim_start_matches('0'));
-    if !fraction {
-        let huge = whole.len() > 18 && literal.parse::<i64>().is_err();
-        let inexact = huge && literal.parse::<i128>().is_err();
-        return Number { digits, scale: 0, fraction, huge, inexact };
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(behind) {
+        return None;
     }
-    let significant = whole.trim_start_matches('0').len() + behind.len();
-    let inexact = significant > 15 && !survives(literal);
-    Number { digits, scale: if exponent { 0 } else { count(behind) }, fraction, huge: false, inexact }
+    let significant = whole.trim_start_matches('0');
+    let count = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
+    if exponent.is_none() && mantissa.len() == whole.len() {
+        let (mut huge, mut vast, mut inexact) = (false, false, false);
+        if significant.len() > 15 {
+            huge = literal.parse::<i64>().is_err();
+            let value = literal.parse::<i128>().ok();
+            vast = value.is_none();
+            inexact = value.is_none_or(|value| !float_holds(value));
+        }
+        return Some(Literal { fraction: false, huge, vast, inexact, digits: count(significant.len()), scale: 0 });
+    }
+    let inexact = (exponent.is_some() || significant.len() + behind.len() > 15) && !survives(literal);
+    let (digits, scale) = match exponent {
+        None => (count(significant.len()), count(behind.len())),
+        Some(_) if is_zero(whole) && is_zero(behind) => (0, 0),
+        Some(exponent) => {
+            // The exponent moves the point; zeros at either end need no digit.
+            let point = significant_point(whole, behind) + i64::from(exponent);
+            let all = format!("{whole}{behind}");
+            let length = i64::try_from(all.trim_matches('0').len()).unwrap_or(i64::MAX);
+            let bound = |value: i64| u16::try_from(value.max(0)).unwrap_or(u16::MAX);
+            (bound(point), bound(length - point))
+        }
+    };
+    Some(Literal { fraction: true, huge: false, vast: false, inexact, digits, scale })
+}
+
+fn is_zero(digits: &str) -> bool {
+    digits.bytes().all(|byte| byte == b'0')
+}
+
+/// How many digits from the first that is not zero to the point; negative for zeros behind the point.
+fn significant_point(whole: &str, behind: &str) -> i64 {
+    let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let significant = whole.trim_start_matches('0');
+    if significant.is_empty() { length(behind.trim_start_matches('0')) - length(behind) } else { length(significant) }
+}
+
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "the loss is what is looked for")]
+fn float_holds(value: i128) -> bool {
+    (value as f64) as i128 == value
 }
 
 /// Whether a literal is the same number after a way through a 64-bit float.
@@ -288,25 +312,25 @@ fn survives(literal: &str) -> bool {
 }
 
 /// What a text looks like.
-fn words(raw: &[u8]) -> Words {
-    let plain = Words { plain: true, ..Words::default() };
+fn wording(raw: &[u8]) -> Wording {
     let digit = |at: usize| raw.get(at).is_some_and(u8::is_ascii_digit);
     let date = raw.len() >= 10
         && raw.len() <= 40
         && raw[4] == b'-'
         && raw[7] == b'-'
         && [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(digit);
-    let Some(text) = date.then(|| std::str::from_utf8(raw).ok()).flatten() else { return plain };
+    let Some(text) = date.then(|| std::str::from_utf8(raw).ok()).flatten() else { return Wording::Plain };
     if chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() {
-        return Words { date: true, ..Words::default() };
+        return Wording::Date;
+    }
+    // No warehouse has a second 60.
+    if text.get(16..19) == Some(":60") {
+        return Wording::Plain;
     }
     if chrono::DateTime::parse_from_rfc3339(text).is_ok() {
-        return Words { offset: true, ..Words::default() };
+        return Wording::Offset;
     }
-    if naive(text).is_some() {
-        return Words { naive: true, ..Words::default() };
-    }
-    plain
+    if naive(text).is_some() { Wording::Naive } else { Wording::Plain }
 }
 
 /// A wall-clock time without an offset.

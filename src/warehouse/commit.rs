@@ -1,5 +1,6 @@
 //! One commit into DuckDB: all of it, or nothing.
 
+mod changes;
 mod checks;
 mod rows;
 mod table;
@@ -11,9 +12,10 @@ pub(super) use table::{describe, loads, stocked};
 use super::dialect::DUCKDB;
 use super::{Commit, CommitOutcome, Committed, NEW_ROWS, NewRows, UnitCommit, UnitCommitted};
 use crate::error::{Error, Kind, Result};
+use crate::model::fit;
 use crate::model::ledger::{Changes, Fingerprint};
 use crate::model::pipeline::{Verdict, Write};
-use crate::model::schema::{self, Reconciled};
+use crate::model::schema::{Reconciled, TableSchema};
 use crate::time::Grain;
 
 /// Commits, or rolls everything back.
@@ -36,13 +38,12 @@ pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Commit
 
 fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
     table::ensure_loads(connection)?;
-    let (known, pending) = assert_leases(connection, commit)?;
+    let target = describe(connection, &commit.table)?;
+    let (known, pending) = assert_leases(connection, commit, target.is_some())?;
     let mut committed = Committed { units: known, ..Committed::default() };
     if pending.is_empty() {
         return Ok(committed);
     }
-    let target = describe(connection, &commit.table)?;
-    let pending: Vec<&UnitCommit> = pending;
     let incoming = match &commit.rows {
         NewRows::Staged { columns, .. } => columns.clone(),
         NewRows::Query { sql, time_column } => {
@@ -50,19 +51,28 @@ fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
             rows::columns(connection)?
         }
     };
-    let reconciled = schema::reconcile(target.as_ref(), &incoming, commit.contract)?;
-    let judged = judge(connection, commit, &pending, &reconciled)?;
+    let reconciled = fit::reconcile(target.as_ref(), &incoming, commit.contract)?;
+    let judged = judge(connection, commit, &pending, &reconciled, target.is_some())?;
     let written: Vec<&UnitCommit> = pending
         .iter()
         .copied()
         .filter(|unit| judged.iter().any(|one| one.key == unit.key && one.outcome == CommitOutcome::Written))
         .collect();
+    let all = written.len() == pending.len();
     committed.units.extend(judged);
     if written.is_empty() {
         return Ok(committed);
     }
-    table::apply(connection, commit, &reconciled)?;
-    put(connection, commit, &written, &reconciled, target.is_some(), &mut committed)?;
+    if matches!(commit.rows, NewRows::Query { .. }) {
+        table::assert_digits(connection, &incoming, &reconciled)?;
+        if !all {
+            let others = rows::units_condition(commit, &written);
+            let sql = format!("DELETE FROM temp.main.{NEW_ROWS} WHERE NOT ({others})");
+            execute(connection, "leaving out the units that stay", &sql)?;
+        }
+    }
+    table::apply(connection, commit, target.as_ref(), &reconciled)?;
+    put(connection, commit, &written, &reconciled, target.as_ref(), &mut committed)?;
     record(connection, commit, &written, &committed)?;
     committed.schema_changes = reconciled.changes;
     committed.left_out = reconciled.left_out;
@@ -70,7 +80,13 @@ fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
 }
 
 /// Refuses a lease that is no longer the newest; finds the units that this very pull has committed before.
-fn assert_leases<'c>(connection: &Connection, commit: &'c Commit) -> Result<(Vec<UnitCommitted>, Vec<&'c UnitCommit>)> {
+///
+/// Without its table, no unit is committed, whatever was once.
+fn assert_leases<'c>(
+    connection: &Connection,
+    commit: &'c Commit,
+    exists: bool,
+) -> Result<(Vec<UnitCommitted>, Vec<&'c UnitCommit>)> {
     let sql = "SELECT generation, pull, rows, fingerprint FROM main._haul_loads \
                WHERE table_name = ? AND unit = ? ORDER BY generation DESC LIMIT 1";
     let mut statement = connection.prepare(sql).map_err(|error| failed("reading _haul_loads", error))?;
@@ -88,10 +104,11 @@ fn assert_leases<'c>(connection: &Connection, commit: &'c Commit) -> Result<(Vec
             Err(error) => return Err(failed("reading _haul_loads", error)),
         };
         let fingerprint: Fingerprint = print.parse().unwrap_or_default();
-        if pull == unit.pull && unit.staged.is_none_or(|(_, staged)| staged == fingerprint) {
+        let same = pull == unit.pull && unit.staged.is_none_or(|(_, staged)| staged == fingerprint);
+        if same && exists {
             let outcome = CommitOutcome::Already;
             already.push(UnitCommitted { key: unit.key.clone(), outcome, rows, fingerprint, changes: None });
-        } else if generation >= unit.generation {
+        } else if generation > unit.generation || (generation == unit.generation && !same) {
             return Err(Error::new(Kind::Stale, format!("the lease on {} of {}", unit.key, commit.table)).because(
                 format!("generation {} wants to write, generation {generation} has written", unit.generation),
             ));
@@ -108,6 +125,7 @@ fn judge(
     commit: &Commit,
     pending: &[&UnitCommit],
     reconciled: &Reconciled,
+    exists: bool,
 ) -> Result<Vec<UnitCommitted>> {
     let mut judged = Vec::new();
     for unit in pending {
@@ -116,7 +134,7 @@ fn judge(
             None => rows::fingerprint(connection, commit, unit, reconciled)?,
         };
         let outcome = match &unit.previous {
-            Some(old) if unit.staged.is_none() && old.rows == rows && old.fingerprint == fingerprint => {
+            Some(old) if exists && unit.staged.is_none() && old.rows == rows && old.fingerprint == fingerprint => {
                 CommitOutcome::Unchanged
             }
             Some(old) if unit.staged.is_none() => match unit.guard.judge(old.rows, rows) {
@@ -136,42 +154,72 @@ fn put(
     commit: &Commit,
     written: &[&UnitCommit],
     reconciled: &Reconciled,
-    existed: bool,
+    target: Option<&TableSchema>,
     committed: &mut Committed,
 ) -> Result<()> {
-    let has_old = existed && written.iter().any(|unit| unit.previous.as_ref().is_some_and(|old| old.rows > 0));
+    let has_old = target.is_some() && written.iter().any(|unit| unit.previous.as_ref().is_some_and(|old| old.rows > 0));
     let direct = !has_old && commit.checks.is_empty() && !matches!(commit.write, Write::Merge { .. });
+    let columns = rows::columns_of(commit, reconciled);
     let source = match &commit.rows {
-        NewRows::Staged { .. } if direct => rows::staged_select(commit, written, reconciled),
         NewRows::Staged { .. } => {
             let select = rows::staged_select(commit, written, reconciled);
-            execute(connection, "reading the staged rows", &format!("CREATE TEMP TABLE {NEW_ROWS} AS {select}"))?;
-            format!("SELECT * FROM temp.main.{NEW_ROWS}")
+            if direct {
+                select
+            } else {
+                let select = rows::whole_select(&select, target, reconciled);
+                execute(connection, "reading the staged rows", &format!("CREATE TEMP TABLE {NEW_ROWS} AS {select}"))?;
+                format!("SELECT {columns} FROM temp.main.{NEW_ROWS}")
+            }
         }
         NewRows::Query { .. } => rows::computed_select(commit, written, reconciled),
     };
+    if let Write::Merge { keys, newest_by } = &commit.write {
+        changes::one_row_a_key(connection, keys, newest_by.as_deref())?;
+    }
     if !direct {
         checks::run(connection, commit, written, committed)?;
     }
-    if has_old {
-        for unit in written {
-            let changes = rows::drift(connection, commit, unit, reconciled)?;
-            if let Some(own) = committed.units.iter_mut().find(|one| one.key == unit.key) {
-                own.changes = unit.previous.as_ref().map(|_| changes);
-            }
+    for unit in written {
+        let Some(old) = &unit.previous else { continue };
+        let rows = committed.units.iter_mut().find(|one| one.key == unit.key);
+        if let Some(own) = rows {
+            // Where nothing was, all is new; a look at the table would tell no more.
+            own.changes = Some(if old.rows == 0 || !has_old || commit.write == Write::Append {
+                Changes { added: own.rows, ..Changes::default() }
+            } else {
+                changes::count(connection, commit, unit, reconciled, target)?
+            });
         }
     }
-    let target = DUCKDB.relation(&commit.table);
+    let relation = DUCKDB.relation(&commit.table);
     match &commit.write {
         Write::Replace => {
             let bounds = rows::units_condition(commit, written);
-            execute(connection, "removing the old rows", &format!("DELETE FROM {target} WHERE {bounds}"))?;
+            execute(connection, "removing the old rows", &format!("DELETE FROM {relation} WHERE {bounds}"))?;
         }
-        Write::Full => execute(connection, "removing the old rows", &format!("DELETE FROM {target}"))?,
-        Write::Merge { keys, newest_by } => rows::merge(connection, commit, keys, newest_by.as_deref())?,
+        Write::Full => {
+            execute(connection, "removing the old rows", &format!("DELETE FROM {relation}"))?;
+            table::forget_loads(connection, commit)?;
+        }
+        Write::Merge { keys, .. } => changes::remove_keys(connection, commit, keys)?,
         Write::Append => {}
     }
-    execute(connection, "inserting the new rows", &format!("INSERT INTO {target} BY NAME {source}"))
+    let insert = format!("INSERT INTO {relation} BY NAME {source}");
+    let inserted = connection.execute(&insert, []).map_err(|error| failed("inserting the new rows", error))?;
+    assert_complete(commit, written, inserted)
+}
+
+/// Refuses a stage whose files have other rows than its manifest: they were changed since.
+fn assert_complete(commit: &Commit, written: &[&UnitCommit], inserted: usize) -> Result<()> {
+    let NewRows::Staged { files, .. } = &commit.rows else { return Ok(()) };
+    let expected: u64 = written.iter().filter_map(|unit| unit.staged).map(|(rows, _)| rows).sum();
+    if matches!(commit.write, Write::Merge { .. }) || u64::try_from(inserted).is_ok_and(|rows| rows == expected) {
+        return Ok(());
+    }
+    let folder = files.first().and_then(|file| file.parent()).and_then(|folder| folder.parent());
+    let folder = folder.map(|folder| folder.display().to_string()).unwrap_or_default();
+    Err(Error::new(Kind::Storage, format!("the stage has {inserted} rows, its manifest says {expected}"))
+        .hint(format!("its files were changed since it was sealed; remove the folder {folder} and pull again")))
 }
 
 fn record(connection: &Connection, commit: &Commit, written: &[&UnitCommit], committed: &Committed) -> Result<()> {
@@ -232,6 +280,3 @@ fn unit_type(grain: Grain) -> &'static str {
         Grain::Day | Grain::Week | Grain::Month => "DATE",
     }
 }
-
-/// No difference at all.
-const NONE: Changes = Changes { added: 0, removed: 0, changed: 0 };

@@ -6,11 +6,10 @@ use std::sync::{Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
 use duckdb::{Config, Connection};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::dialect::DUCKDB;
-use super::{Commit, Committed, Dialect, Driver, Rows, closed, commit};
+use super::{Commit, Committed, Dialect, Driver, Rows, closed, commit, query};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::DuckDbConnection;
 use crate::model::ledger::Loaded;
@@ -69,15 +68,24 @@ fn connect(settings: &DuckDbConnection) -> Result<Connection> {
         .and_then(|config| config.with("preserve_insertion_order", "false"))
         .and_then(|config| config.with("autoinstall_known_extensions", "false"))
         .and_then(|config| config.with("autoload_known_extensions", "false"))
+        // A load that is larger goes into the file at its commit, instead of into the log first and again at the close.
+        .and_then(|config| config.with("checkpoint_threshold", "4MB"))
+        .and_then(|config| config.with("write_buffer_row_group_count", "1"))
         .context(Kind::Config, doing)?;
-    let opened = if settings.path == Path::new(":memory:") {
-        Connection::open_in_memory_with_flags(config)
-    } else {
-        if let Some(folder) = settings.path.parent() {
+    let attached = match settings.path.parent() {
+        _ if settings.path == Path::new(":memory:") => None,
+        Some(folder) => {
             std::fs::create_dir_all(folder).context(Kind::Storage, doing)?;
+            Some(attach(&settings.path))
         }
-        Connection::open_with_flags(&settings.path, config)
+        None => Some(attach(&settings.path)),
     };
+    let opened = Connection::open_in_memory_with_flags(config).and_then(|connection| {
+        if let Some(statement) = attached {
+            connection.execute_batch(&statement)?;
+        }
+        Ok(connection)
+    });
     opened.map_err(|error| {
         let error = Error::new(Kind::Storage, doing()).because(error);
         if error.chain().contains("lock") {
@@ -85,6 +93,18 @@ fn connect(settings: &DuckDbConnection) -> Result<Connection> {
         }
         error
     })
+}
+
+/// The statement that opens a file under the name that DuckDB itself would give it.
+///
+/// Rows wait in memory until a row group is full: small ones keep a load's memory small, and cost next to nothing.
+fn attach(path: &Path) -> String {
+    const ROW_GROUP: u32 = 8 * 2048;
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let reserved = ["", "memory", "temp", "system", "main"].contains(&stem.to_lowercase().as_str());
+    let name = DUCKDB.ident(if reserved { "warehouse" } else { &stem });
+    let file = DUCKDB.literal(&path.to_string_lossy());
+    format!("ATTACH {file} AS {name} (ROW_GROUP_SIZE {ROW_GROUP}); USE {name}")
 }
 
 #[async_trait]
@@ -106,7 +126,7 @@ impl Driver for DuckDb {
             connection
                 .execute_batch("BEGIN TRANSACTION")
                 .map_err(|error| commit::failed("beginning a query", error))?;
-            let rows = query(connection, &sql, max_rows);
+            let rows = query::run(connection, &sql, max_rows);
             // Whatever the statement was, nothing of it stays.
             let _ = connection.execute_batch("ROLLBACK");
             rows
@@ -131,37 +151,4 @@ impl Driver for DuckDb {
         }
         Ok(())
     }
-}
-
-fn query(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
-    const WRITES: [&str; 9] = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
-    let word = sql.split_whitespace().next().unwrap_or_default().to_lowercase();
-    let failed = |error| {
-        let error = commit::failed_in("running the query", sql, 0, error);
-        if !WRITES.contains(&word.as_str()) {
-            return error;
-        }
-        error.hint("a query asks for rows: SELECT, FROM, WITH, SHOW or DESCRIBE; it changes nothing in the warehouse")
-    };
-    let plain = sql.trim().trim_end_matches(';');
-    let described = format!("DESCRIBE {plain}");
-    let mut statement = connection.prepare(&described).map_err(failed)?;
-    let columns: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
-    let cells: Vec<String> = (0..columns.len()).map(|index| format!("to_json(c{index})")).collect();
-    let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
-    let wrapped = format!(
-        "SELECT CAST(json_array({}) AS VARCHAR) FROM (\n{plain}\n) AS q({}) LIMIT {}",
-        cells.join(", "),
-        names.join(", "),
-        max_rows.saturating_add(1)
-    );
-    let mut statement = connection.prepare(&wrapped).map_err(failed)?;
-    let texts: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
-    let truncated = texts.len() > max_rows;
-    let rows = texts
-        .iter()
-        .take(max_rows)
-        .map(|text| serde_json::from_str::<Vec<Value>>(text).context(Kind::Internal, || "reading a row".to_owned()))
-        .collect::<Result<_>>()?;
-    Ok(Rows { columns, rows, truncated })
 }

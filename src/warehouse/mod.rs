@@ -6,6 +6,7 @@
 mod commit;
 mod dialect;
 mod duckdb;
+mod query;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -230,6 +231,9 @@ pub enum CommitOutcome {
 }
 
 /// The rows of a query.
+///
+/// No digit is lost: whole numbers of up to 64 bits and floats are JSON numbers; longer whole numbers, and decimals of any
+/// length, are JSON texts.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Rows {
     /// The columns' names.

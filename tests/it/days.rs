@@ -367,6 +367,11 @@ fn a_failed_day_stops_only_what_reads_it_and_the_next_run_repairs_it() {
     let shown = days.text("2024-05-04", &["show", "days-2024-05-04-1"]);
     assert!(shown.contains("no such day") && shown.contains("400"), "{shown}");
     assert!(shown.contains("skipped") && shown.contains("items 2024-05-02 failed"), "{shown}");
+    let status = days.text("2024-05-04", &["status"]);
+    assert!(
+        status.contains("raw.items 2024-05-02 failed: ") && status.contains("the next run does it again"),
+        "{status}"
+    );
     let runs = days.text("2024-05-04", &["runs"]);
     assert!(runs.lines().any(|line| line.contains("days-2024-05-04-1") && line.contains("failed")), "{runs}");
 

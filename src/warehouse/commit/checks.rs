@@ -3,7 +3,7 @@
 use duckdb::Connection;
 use serde_json::Value;
 
-use super::{failed, failed_in};
+use super::{failed, failed_in, rows};
 use crate::error::{Error, Kind, Result};
 use crate::model::pipeline::{CheckRule, Severity};
 use crate::warehouse::dialect::DUCKDB;
@@ -16,10 +16,17 @@ pub(super) fn run(
     written: &[&UnitCommit],
     committed: &mut Committed,
 ) -> Result<()> {
+    if commit.checks.is_empty() {
+        return Ok(());
+    }
+    let columns = rows::columns(connection)?;
+    let has = |name: &String| columns.iter().any(|column| column.source.eq_ignore_ascii_case(name));
     for check in &commit.checks {
+        // A member that no row has is null in every row.
+        let missing: Vec<&String> = named(&check.rule).iter().filter(|name| !has(name)).collect();
         let fault = match &check.rule {
             CheckRule::RowCount { min, max } => row_count(written, committed, *min, *max),
-            _ => wrong_rows(connection, check)?,
+            _ => wrong_rows(connection, check, &missing)?,
         };
         let Some((what, sample)) = fault else { continue };
         match check.severity {
@@ -57,10 +64,19 @@ fn row_count(
     })
 }
 
-fn wrong_rows(connection: &Connection, check: &BoundCheck) -> Result<Option<(String, String)>> {
+/// The columns that a rule names.
+fn named(rule: &CheckRule) -> &[String] {
+    match rule {
+        CheckRule::NotNull(columns) | CheckRule::Unique(columns) => columns,
+        CheckRule::Accepted { column, .. } | CheckRule::Relation { column, .. } => std::slice::from_ref(column),
+        CheckRule::RowCount { .. } | CheckRule::Sql(_) => &[],
+    }
+}
+
+fn wrong_rows(connection: &Connection, check: &BoundCheck, missing: &[&String]) -> Result<Option<(String, String)>> {
     let sql = match (&check.rule, &check.sql) {
         (_, Some(sql)) => sql.trim_end().trim_end_matches(';').to_owned(),
-        (rule, None) => statement(rule),
+        (rule, None) => statement(rule, missing),
     };
     let count = format!("SELECT count(*) FROM (\n{sql}\n)");
     let wrong: u64 = connection
@@ -76,12 +92,17 @@ fn wrong_rows(connection: &Connection, check: &BoundCheck) -> Result<Option<(Str
         .and_then(Iterator::collect)
         .map_err(|error| failed("reading wrong rows", error))?;
     let what = if wrong == 1 { "1 row is wrong".to_owned() } else { format!("{wrong} rows are wrong") };
+    let what = match missing {
+        [] => what,
+        [first, ..] => format!("{what}; none has a column `{first}`"),
+    };
     Ok(Some((what, rows.join("\n"))))
 }
 
 /// A SELECT of the rows that break a rule.
-fn statement(rule: &CheckRule) -> String {
-    let new = format!("temp.main.{NEW_ROWS}");
+fn statement(rule: &CheckRule, missing: &[&String]) -> String {
+    let nulls: String = missing.iter().map(|column| format!(", NULL AS {}", DUCKDB.ident(column))).collect();
+    let new = format!("(SELECT *{nulls} FROM temp.main.{NEW_ROWS})");
     let list = |columns: &[String]| columns.iter().map(|column| DUCKDB.ident(column)).collect::<Vec<_>>();
     match rule {
         CheckRule::NotNull(columns) => {
@@ -93,9 +114,12 @@ fn statement(rule: &CheckRule) -> String {
             format!("SELECT {columns}, count(*) AS times FROM {new} GROUP BY {columns} HAVING count(*) > 1")
         }
         CheckRule::Accepted { column, values } => {
-            let values: Vec<String> = values.iter().map(literal).collect();
+            // Null passes anyway, and among the values it would let everything pass.
+            let values: Vec<String> = values.iter().filter(|value| !value.is_null()).map(literal).collect();
             let column = DUCKDB.ident(column);
-            format!("SELECT * FROM {new} WHERE {column} IS NOT NULL AND {column} NOT IN ({})", values.join(", "))
+            let accepted =
+                if values.is_empty() { "false".to_owned() } else { format!("{column} IN ({})", values.join(", ")) };
+            format!("SELECT * FROM {new} WHERE {column} IS NOT NULL AND NOT ({accepted})")
         }
         CheckRule::Relation { column, to, field } => {
             let (column, field, to) = (DUCKDB.ident(column), DUCKDB.ident(field), DUCKDB.relation(to));

@@ -1,13 +1,14 @@
-//! New rows on their way into a table: read, computed, digested, compared with the old ones, merged.
+//! New rows on their way into a table: read, computed, digested.
 
 use duckdb::Connection;
 
 use super::table::read_type;
-use super::{NONE, execute, failed, failed_in, unit_type};
+use super::{failed, failed_in, unit_type};
 use crate::error::{Error, Kind, Result};
-use crate::model::ledger::{Changes, Fingerprint};
-use crate::model::pipeline::Write;
-use crate::model::schema::{Column, LogicalType, Reading, Reconciled, StagedColumn};
+use crate::model::infer::OWN;
+use crate::model::ledger::Fingerprint;
+use crate::model::schema::{Column, LogicalType, Reading, Reconciled, StagedColumn, TableSchema};
+use crate::model::shape::Seen;
 use crate::time::{Grain, Unit};
 use crate::warehouse::dialect::DUCKDB;
 use crate::warehouse::{Commit, NEW_ROWS, NewRows, UnitCommit};
@@ -44,6 +45,9 @@ fn pull_expression(units: &[&UnitCommit]) -> String {
 /// A SELECT that reads the staged rows of these units, typed and named as the table has them.
 pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: &Reconciled) -> String {
     let NewRows::Staged { files, unit_in_rows, longest_row, .. } = &commit.rows else { return String::new() };
+    if files.is_empty() {
+        return empty_select(commit, reconciled);
+    }
     let mut outputs: Vec<String> = reconciled.kept.iter().map(cast).collect();
     let unit = match (commit.grain, unit_in_rows, units) {
         (None, _, _) => None,
@@ -54,18 +58,6 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
             .map(|unit| format!("{} AS _haul_unit", unit_literal(unit))),
     };
     outputs.extend(unit);
-    if files.is_empty() {
-        let empty: Vec<String> = reconciled
-            .kept
-            .iter()
-            .map(|staged| format!("NULL::{} AS {}", staged.column.data_type, DUCKDB.ident(&staged.column.name)))
-            .collect();
-        let columns = if empty.is_empty() { "1 AS nothing".to_owned() } else { empty.join(", ") };
-        return format!(
-            "SELECT * EXCLUDE (nothing) FROM (SELECT {columns}, 1 AS nothing, NULL::BIGINT AS _haul_pull) WHERE false"
-        )
-        .replace("1 AS nothing, 1 AS nothing", "1 AS nothing");
-    }
     let mut types: Vec<String> = reconciled.kept.iter().map(read_as).collect();
     if *unit_in_rows {
         types.push("'_haul_unit': 'VARCHAR'".to_owned());
@@ -73,7 +65,7 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
     if types.is_empty() {
         types.push("'_haul_nothing': 'VARCHAR'".to_owned());
     }
-    let files: Vec<String> = files.iter().map(|file| DUCKDB.literal(&file.to_string_lossy())).collect();
+    let files: Vec<String> = files.iter().map(|file| DUCKDB.literal(&no_pattern(&file.to_string_lossy()))).collect();
     // The reader's buffers grow with this; rows are known to be no longer.
     let object = (longest_row + 1024).max(256 << 10);
     let inner = format!(
@@ -86,6 +78,58 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
     let condition = if *unit_in_rows { format!(" WHERE {}", units_condition(commit, units)) } else { String::new() };
     let exclude = if outputs.is_empty() { " EXCLUDE (_haul_one)" } else { "" };
     format!("SELECT *{exclude}, ({})::BIGINT AS _haul_pull FROM ({inner}){condition}", pull_expression(units))
+}
+
+/// A SELECT of no rows, with the columns that there would be.
+fn empty_select(commit: &Commit, reconciled: &Reconciled) -> String {
+    let null =
+        |staged: &StagedColumn| format!("NULL::{} AS {}", staged.column.data_type, DUCKDB.ident(&staged.column.name));
+    let mut outputs: Vec<String> = reconciled.kept.iter().map(null).collect();
+    outputs.extend(commit.grain.map(|grain| format!("NULL::{} AS _haul_unit", unit_type(grain))));
+    format!(
+        "SELECT {}, NULL::BIGINT AS _haul_pull WHERE false",
+        outputs.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// A path as the reader's list of files has it: a bracket or a star in a folder's name is no pattern.
+fn no_pattern(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[') {
+            plain.extend(['[', c, ']']);
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// The columns that the table gets from the new rows, haul's own among them.
+pub(super) fn columns_of(commit: &Commit, reconciled: &Reconciled) -> String {
+    let mut names: Vec<String> = reconciled.kept.iter().map(|staged| DUCKDB.ident(&staged.column.name)).collect();
+    names.extend(commit.grain.map(|_| "_haul_unit".to_owned()));
+    names.push("_haul_pull".to_owned());
+    names.join(", ")
+}
+
+/// A SELECT of the staged rows with every column of the table: those that no row has are null.
+pub(super) fn whole_select(select: &str, target: Option<&TableSchema>, reconciled: &Reconciled) -> String {
+    let nulls: Vec<String> = absent(target, reconciled)
+        .map(|column| format!("NULL::{} AS {}", column.data_type, DUCKDB.ident(&column.name)))
+        .collect();
+    if nulls.is_empty() { select.to_owned() } else { format!("SELECT *, {} FROM ({select})", nulls.join(", ")) }
+}
+
+/// The table's columns that the new rows do not have.
+pub(super) fn absent<'t>(
+    target: Option<&'t TableSchema>,
+    reconciled: &'t Reconciled,
+) -> impl Iterator<Item = &'t Column> {
+    target
+        .into_iter()
+        .flat_map(|table| &table.columns)
+        .filter(|column| !reconciled.kept.iter().any(|staged| staged.column.name.eq_ignore_ascii_case(&column.name)))
 }
 
 /// What the JSON reader is told of a member.
@@ -130,7 +174,10 @@ pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_
         }
     };
     // The user's statement begins on a line of its own, so that the lines of an error can be counted back.
-    let create = format!("CREATE TEMP TABLE {NEW_ROWS} AS SELECT q.*{unit} FROM (\n{plain}\n) AS q");
+    // What it reads may have come from other units: their columns of haul's own are not this row's.
+    let create = format!(
+        "CREATE TEMP TABLE {NEW_ROWS} AS SELECT COLUMNS(c -> NOT starts_with(lower(c), '{OWN}')){unit} FROM (\n{plain}\n) AS q"
+    );
     connection.execute_batch(&create).map_err(|error| failed_in("computing the rows", plain, 1, error))?;
     if commit.grain.is_some() {
         let sql = format!("SELECT count(*) FROM temp.main.{NEW_ROWS} WHERE _haul_unit IS NULL");
@@ -168,11 +215,12 @@ pub(super) fn columns(connection: &Connection) -> Result<Vec<StagedColumn>> {
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(doing)?;
     Ok(found
         .into_iter()
-        .filter(|(name, _)| !name.starts_with("_haul_"))
+        .filter(|(name, _)| !name.to_ascii_lowercase().starts_with(OWN))
         .map(|(name, text)| StagedColumn {
             source: name.clone(),
             column: Column { name, data_type: read_type(&text) },
             reading: Reading::Direct,
+            seen: Seen::default(),
         })
         .collect())
 }
@@ -184,7 +232,7 @@ pub(super) fn computed_select(commit: &Commit, units: &[&UnitCommit], reconciled
         outputs.push("_haul_unit".to_owned());
     }
     outputs.push(format!("({})::BIGINT AS _haul_pull", pull_expression(units)));
-    format!("SELECT {} FROM temp.main.{NEW_ROWS} WHERE {}", outputs.join(", "), units_condition(commit, units))
+    format!("SELECT {} FROM temp.main.{NEW_ROWS}", outputs.join(", "))
 }
 
 /// Rows and digest of one unit's computed rows; the same rows have the same digest in any order.
@@ -195,7 +243,10 @@ pub(super) fn fingerprint(
     reconciled: &Reconciled,
 ) -> Result<(u64, Fingerprint)> {
     let columns: Vec<String> = reconciled.kept.iter().map(|staged| DUCKDB.ident(&staged.column.name)).collect();
-    let list = if columns.is_empty() { "0".to_owned() } else { columns.join(", ") };
+    // The names and types are part of what the rows are: another name is another table.
+    let names = reconciled.kept.iter().map(|staged| format!("{} {}", staged.column.name, staged.column.data_type));
+    let names = DUCKDB.literal(&names.collect::<Vec<_>>().join(", "));
+    let list = std::iter::once(names).chain(columns).collect::<Vec<_>>().join(", ");
     let sql = format!(
         "SELECT count(*), (coalesce(sum(hash({list})::HUGEINT), 0) % 18446744073709551616)::VARCHAR, \
          (coalesce(sum(hash(7, {list})::HUGEINT), 0) % 18446744073709551616)::VARCHAR FROM temp.main.{NEW_ROWS} WHERE {}",
@@ -206,71 +257,4 @@ pub(super) fn fingerprint(
         .map_err(|error| failed("digesting the new rows", error))?;
     let part = |text: &str| text.parse::<u64>().map_or(0, u128::from);
     Ok((rows, Fingerprint(part(&high) << 64 | part(&low))))
-}
-
-/// What the new rows of a unit change against the old ones.
-pub(super) fn drift(
-    connection: &Connection,
-    commit: &Commit,
-    unit: &UnitCommit,
-    reconciled: &Reconciled,
-) -> Result<Changes> {
-    if unit.previous.is_none() || commit.write == Write::Append {
-        return Ok(NONE);
-    }
-    let columns: Vec<String> = reconciled.kept.iter().map(|staged| DUCKDB.ident(&staged.column.name)).collect();
-    if columns.is_empty() {
-        return Ok(NONE);
-    }
-    let (list, bounds, target) = (columns.join(", "), units_condition(commit, &[unit]), DUCKDB.relation(&commit.table));
-    let old = format!("SELECT {list} FROM {target} WHERE {bounds}");
-    let new = format!("SELECT {list} FROM temp.main.{NEW_ROWS} WHERE {bounds}");
-    let count = |sql: String| -> Result<u64> {
-        connection.query_row(&sql, [], |row| row.get(0)).map_err(|error| failed("counting what changed", error))
-    };
-    let added = count(format!("SELECT count(*) FROM ({new} EXCEPT ALL {old})"))?;
-    let removed = count(format!("SELECT count(*) FROM ({old} EXCEPT ALL {new})"))?;
-    // A key that neither rows nor table have tells nothing apart.
-    let known = |key: &&String| reconciled.kept.iter().any(|staged| staged.column.name.eq_ignore_ascii_case(key));
-    if commit.keys.is_empty() || !commit.keys.iter().all(|key| known(&key)) || added == 0 || removed == 0 {
-        return Ok(Changes { added, removed, changed: 0 });
-    }
-    let keys: Vec<String> = commit.keys.iter().map(|key| DUCKDB.ident(key)).collect();
-    let keys = keys.join(", ");
-    let changed = count(format!(
-        "SELECT count(*) FROM (SELECT {keys} FROM ({new} EXCEPT ALL {old}) INTERSECT SELECT {keys} FROM ({old} EXCEPT ALL {new}))"
-    ))?;
-    Ok(Changes { added: added.saturating_sub(changed), removed: removed.saturating_sub(changed), changed })
-}
-
-/// Leaves one new row of each key, and removes the old rows of these keys.
-pub(super) fn merge(connection: &Connection, commit: &Commit, keys: &[String], newest_by: Option<&str>) -> Result<()> {
-    let new = format!("temp.main.{NEW_ROWS}");
-    let list: Vec<String> = keys.iter().map(|key| DUCKDB.ident(key)).collect();
-    let list = list.join(", ");
-    let mut statement = format!("CREATE OR REPLACE TEMP TABLE {NEW_ROWS} AS SELECT DISTINCT * FROM {new}");
-    if let Some(newest) = newest_by {
-        let newest = DUCKDB.ident(newest);
-        statement = format!(
-            "{statement} QUALIFY row_number() OVER (PARTITION BY {list} ORDER BY {newest} DESC NULLS LAST) = 1"
-        );
-    }
-    execute(connection, "leaving one row of each key", &statement)?;
-    let twice = format!(
-        "SELECT CAST(to_json(struct_pack({})) AS VARCHAR) FROM {new} GROUP BY {list} HAVING count(*) > 1 LIMIT 1",
-        keys.iter().map(|key| format!("{0} := {0}", DUCKDB.ident(key))).collect::<Vec<_>>().join(", ")
-    );
-    match connection.query_row(&twice, [], |row| row.get::<_, String>(0)) {
-        Ok(key) => {
-            return Err(Error::new(Kind::Data, format!("several different rows have the key {key}"))
-                .hint("`newest_by` names the column that tells which of them is the newest"));
-        }
-        Err(duckdb::Error::QueryReturnedNoRows) => {}
-        Err(error) => return Err(failed("looking for keys that come twice", error)),
-    }
-    let target = DUCKDB.relation(&commit.table);
-    let same: Vec<String> =
-        keys.iter().map(|key| format!("{target}.{0} IS NOT DISTINCT FROM n.{0}", DUCKDB.ident(key))).collect();
-    let sql = format!("DELETE FROM {target} USING {new} AS n WHERE {}", same.join(" AND "));
-    execute(connection, "removing the rows of the new keys", &sql)
 }

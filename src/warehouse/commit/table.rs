@@ -7,12 +7,13 @@ use duckdb::{Connection, params};
 
 use super::{execute, failed, unit_type};
 use crate::error::{Error, Kind, Result};
+use crate::model::infer::OWN;
 use crate::model::ledger::Loaded;
 use crate::model::name::TableName;
-use crate::model::schema::{Column, LogicalType, Reconciled, SchemaChange, TableSchema};
+use crate::model::schema::{Column, LogicalType, Reconciled, SchemaChange, StagedColumn, TableSchema};
 use crate::time::UnitKey;
-use crate::warehouse::Commit;
 use crate::warehouse::dialect::DUCKDB;
+use crate::warehouse::{Commit, NEW_ROWS};
 
 const LOADS: &str = "CREATE TABLE IF NOT EXISTS main._haul_loads (table_name VARCHAR NOT NULL, unit VARCHAR NOT NULL, \
                      pull BIGINT NOT NULL, generation BIGINT NOT NULL, rows BIGINT NOT NULL, fingerprint VARCHAR NOT NULL, \
@@ -25,7 +26,8 @@ pub(super) fn ensure_loads(connection: &Connection) -> Result<()> {
 /// The columns of a table without haul's own.
 pub fn describe(connection: &Connection, table: &TableName) -> Result<Option<TableSchema>> {
     let doing = |error| failed("reading the columns of a table", error);
-    let sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? \
+    let sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE lower(schema_name) = lower(?) \
+               AND lower(table_name) = lower(?) \
                AND database_name = current_database() ORDER BY column_index";
     let mut statement = connection.prepare(sql).map_err(doing)?;
     let columns: Vec<(String, String)> = statement
@@ -37,7 +39,7 @@ pub fn describe(connection: &Connection, table: &TableName) -> Result<Option<Tab
     }
     let columns = columns
         .into_iter()
-        .filter(|(name, _)| !name.starts_with("_haul_"))
+        .filter(|(name, _)| !name.to_ascii_lowercase().starts_with(OWN))
         .map(|(name, text)| Column { name, data_type: read_type(&text) })
         .collect();
     Ok(Some(TableSchema { columns }))
@@ -54,7 +56,12 @@ pub(super) fn read_type(text: &str) -> LogicalType {
 }
 
 /// Brings the table into the form that the new rows need.
-pub(super) fn apply(connection: &Connection, commit: &Commit, reconciled: &Reconciled) -> Result<()> {
+pub(super) fn apply(
+    connection: &Connection,
+    commit: &Commit,
+    before: Option<&TableSchema>,
+    reconciled: &Reconciled,
+) -> Result<()> {
     let target = DUCKDB.relation(&commit.table);
     for change in &reconciled.changes {
         match change {
@@ -67,10 +74,15 @@ pub(super) fn apply(connection: &Connection, commit: &Commit, reconciled: &Recon
                 columns.push("_haul_pull BIGINT".to_owned());
                 let sql = format!("CREATE TABLE {target} ({})", columns.join(", "));
                 execute(connection, "creating the table", &sql)?;
+                // Whatever was loaded into a table of this name before is gone with it.
+                forget_loads(connection, commit)?;
             }
             SchemaChange::Add(column) => add(connection, &target, column)?,
             SchemaChange::Widen(column) => {
                 let name = DUCKDB.ident(&column.name);
+                if let Some(own) = before.and_then(|table| table.column(&column.name)) {
+                    assert_held(connection, &target, &name, &own.data_type, &column.data_type)?;
+                }
                 let sql = format!("ALTER TABLE {target} ALTER COLUMN {name} SET DATA TYPE {}", column.data_type);
                 execute(connection, "widening a column", &sql)?;
             }
@@ -82,6 +94,52 @@ pub(super) fn apply(connection: &Connection, commit: &Commit, reconciled: &Recon
 fn add(connection: &Connection, target: &str, column: &Column) -> Result<()> {
     let sql = format!("ALTER TABLE {target} ADD COLUMN {} {}", DUCKDB.ident(&column.name), column.data_type);
     execute(connection, "adding a column", &sql)
+}
+
+/// Forgets the loads of units that are no longer in the table.
+pub(super) fn forget_loads(connection: &Connection, commit: &Commit) -> Result<()> {
+    let keys: Vec<String> = commit.units.iter().map(|unit| DUCKDB.literal(unit.key.as_str())).collect();
+    let table = DUCKDB.literal(&commit.table.to_string());
+    let sql = format!("DELETE FROM main._haul_loads WHERE table_name = {table} AND unit NOT IN ({})", keys.join(", "));
+    execute(connection, "writing _haul_loads", &sql)
+}
+
+/// Refuses computed numbers that the table's type would round.
+pub(super) fn assert_digits(connection: &Connection, incoming: &[StagedColumn], reconciled: &Reconciled) -> Result<()> {
+    for kept in &reconciled.kept {
+        let same = incoming.iter().find(|staged| staged.source == kept.source);
+        if let Some(staged) = same {
+            let (relation, name) = (format!("temp.main.{NEW_ROWS}"), DUCKDB.ident(&staged.column.name));
+            assert_held(connection, &relation, &name, &staged.column.data_type, &kept.column.data_type)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a type that does not hold each number that is there.
+fn assert_held(
+    connection: &Connection,
+    relation: &str,
+    name: &str,
+    own: &LogicalType,
+    wide: &LogicalType,
+) -> Result<()> {
+    if !own.may_lose(wide) {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT count(*) FROM {relation} WHERE TRY_CAST(CAST({name} AS {wide}) AS {own}) IS DISTINCT FROM {name}"
+    );
+    let lost: u64 =
+        connection.query_row(&sql, [], |row| row.get(0)).map_err(|error| failed("widening a column", error))?;
+    if lost == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Data,
+        format!("the column {name} is {own}, and {lost} of its values would lose digits as {wide}"),
+    )
+    .hint("declare the column as a DECIMAL that holds both, and change the table's type to it"))
 }
 
 /// The newest load of each unit.

@@ -2,6 +2,8 @@
 
 pub mod apis;
 pub mod days;
+pub mod doors;
 pub mod mornings;
+pub mod postgres;
 pub mod project;
 pub mod scripted;

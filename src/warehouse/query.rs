@@ -1,0 +1,129 @@
+//! The rows of a query as JSON, with all their digits.
+
+use duckdb::Connection;
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Rows, commit};
+use crate::error::{Context, Kind, Result};
+use crate::model::schema::LogicalType;
+
+/// The first words of statements that a query is not.
+const WRITES: [&str; 9] = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
+
+/// Runs a statement that stands where a table could, so that it is one, and reads.
+pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
+    let plain = sql.trim_end().trim_end_matches(';');
+    // Our line stands before the statement's first.
+    let failed = |error| {
+        let error = commit::failed_in("running the query", plain, 1, error);
+        let word = plain.split_whitespace().next().unwrap_or_default().to_lowercase();
+        if !WRITES.contains(&word.as_str()) {
+            return error;
+        }
+        error.hint("a query asks for rows: SELECT, FROM, WITH, SHOW or DESCRIBE; it changes nothing in the warehouse")
+    };
+    let mut statement = connection.prepare(&format!("DESCRIBE SELECT * FROM (\n{plain}\n) AS q")).map_err(failed)?;
+    let described: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(failed)?;
+    let cells: Vec<String> = described
+        .iter()
+        .enumerate()
+        .map(|(index, (_, data_type))| match LogicalType::parse(data_type) {
+            Ok(known) if has_decimal(&known) => format!("to_json(CAST(c{index} AS {}))", as_text(&known)),
+            _ => format!("to_json(c{index})"),
+        })
+        .collect();
+    let names: Vec<String> = (0..described.len()).map(|index| format!("c{index}")).collect();
+    let wrapped = format!(
+        "SELECT CAST(json_array({}) AS VARCHAR) FROM (\n{plain}\n) AS q({}) LIMIT {}",
+        cells.join(", "),
+        names.join(", "),
+        max_rows.saturating_add(1)
+    );
+    let mut statement = connection.prepare(&wrapped).map_err(failed)?;
+    let texts: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
+    let truncated = texts.len() > max_rows;
+    let rows = texts
+        .iter()
+        .take(max_rows)
+        .map(|text| {
+            let cells: Vec<&RawValue> = serde_json::from_str(text)?;
+            cells.into_iter().map(exact).collect()
+        })
+        .collect::<Result<_, serde_json::Error>>()
+        .context(Kind::Internal, || "reading a row".to_owned())?;
+    // Names may repeat where the statement gives the same one twice; the cells are told by their place.
+    let columns = described.into_iter().map(|(name, _)| name).collect();
+    Ok(Rows { columns, rows, truncated })
+}
+
+fn has_decimal(data_type: &LogicalType) -> bool {
+    match data_type {
+        LogicalType::Decimal { .. } => true,
+        LogicalType::List(element) => has_decimal(element),
+        LogicalType::Struct(fields) => fields.iter().any(|field| has_decimal(&field.data_type)),
+        _ => false,
+    }
+}
+
+/// The type with texts in the place of decimals, whose last zeros are digits too.
+fn as_text(data_type: &LogicalType) -> LogicalType {
+    match data_type {
+        LogicalType::Decimal { .. } => LogicalType::Text,
+        LogicalType::List(element) => LogicalType::List(Box::new(as_text(element))),
+        LogicalType::Struct(fields) => {
+            let mut fields = fields.clone();
+            for field in &mut fields {
+                field.data_type = as_text(&field.data_type);
+            }
+            LogicalType::Struct(fields)
+        }
+        other => other.clone(),
+    }
+}
+
+/// The members of an object in their order, unread.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// A value whose whole numbers beyond 64 bits are texts: read as numbers they would be rounded.
+fn exact(raw: &RawValue) -> Result<Value, serde_json::Error> {
+    let text = raw.get();
+    match text.as_bytes().first() {
+        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)?.into_iter().map(exact).collect(),
+        Some(b'{') => {
+            let members = serde_json::from_str::<Members<'_>>(text)?.0;
+            members.into_iter().map(|(name, value)| Ok((name, exact(value)?))).collect()
+        }
+        Some(b'-' | b'0'..=b'9') => {
+            let whole = text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
+            let long = whole && text.parse::<i64>().is_err() && text.parse::<u64>().is_err();
+            if long { Ok(Value::String(text.to_owned())) } else { serde_json::from_str(text) }
+        }
+        _ => serde_json::from_str(text),
+    }
+}
