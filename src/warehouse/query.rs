@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Rows, commit};
-use crate::error::{Context, Kind, Result};
+use crate::error::Result;
 use crate::model::schema::LogicalType;
 
 /// The first words of statements that a query is not.
@@ -28,36 +28,40 @@ pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result
     let mut statement = connection.prepare(&format!("DESCRIBE SELECT * FROM (\n{plain}\n) AS q")).map_err(failed)?;
     let described: Vec<(String, String)> =
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(failed)?;
-    let cells: Vec<String> = described
-        .iter()
-        .enumerate()
-        .map(|(index, (_, data_type))| match LogicalType::parse(data_type) {
-            Ok(known) if has_decimal(&known) => format!("to_json(CAST(c{index} AS {}))", as_text(&known)),
-            _ => format!("to_json(c{index})"),
-        })
-        .collect();
+    let cells: Vec<String> =
+        described.iter().enumerate().map(|(index, (_, data_type))| cell(&format!("c{index}"), data_type)).collect();
     let names: Vec<String> = (0..described.len()).map(|index| format!("c{index}")).collect();
     let wrapped = format!(
-        "SELECT CAST(json_array({}) AS VARCHAR) FROM (\n{plain}\n) AS q({}) LIMIT {}",
+        "SELECT {} FROM (\n{plain}\n) AS q({}) LIMIT {}",
         cells.join(", "),
         names.join(", "),
         max_rows.saturating_add(1)
     );
     let mut statement = connection.prepare(&wrapped).map_err(failed)?;
-    let texts: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
-    let truncated = texts.len() > max_rows;
-    let rows = texts
-        .iter()
-        .take(max_rows)
-        .map(|text| {
-            let cells: Vec<&RawValue> = serde_json::from_str(text)?;
-            cells.into_iter().map(exact).collect()
+    let count = described.len();
+    let mut rows: Vec<Vec<Value>> = statement
+        .query_map([], |row| {
+            let cells = (0..count).map(|index| row.get::<_, Option<String>>(index));
+            cells.map(|cell| Ok(cell?.map_or(Value::Null, |text| parsed(&text)))).collect()
         })
-        .collect::<Result<_, serde_json::Error>>()
-        .context(Kind::Internal, || "reading a row".to_owned())?;
+        .and_then(Iterator::collect)
+        .map_err(failed)?;
+    let truncated = rows.len() > max_rows;
+    rows.truncate(max_rows);
     // Names may repeat where the statement gives the same one twice; the cells are told by their place.
     let columns = described.into_iter().map(|(name, _)| name).collect();
     Ok(Rows { columns, rows, truncated })
+}
+
+/// A column as the text of its JSON.
+fn cell(name: &str, data_type: &str) -> String {
+    if data_type == "TIMESTAMP WITH TIME ZONE" {
+        return format!("to_json(CAST({name} AS TIMESTAMP)::VARCHAR || '+00')::VARCHAR");
+    }
+    match LogicalType::parse(data_type) {
+        Ok(known) if has_decimal(&known) => format!("to_json(CAST({name} AS {}))::VARCHAR", as_text(&known)),
+        _ => format!("to_json({name})::VARCHAR"),
+    }
 }
 
 fn has_decimal(data_type: &LogicalType) -> bool {
@@ -110,8 +114,14 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
+/// What a cell's JSON says. Infinity and what is no number have no word in JSON; they stay the text that they are.
+fn parsed(text: &str) -> Value {
+    let value = serde_json::from_str::<&RawValue>(text).and_then(exact);
+    value.unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
 /// A value whose whole numbers beyond 64 bits are texts: read as numbers they would be rounded.
-fn exact(raw: &RawValue) -> Result<Value, serde_json::Error> {
+fn exact(raw: &RawValue) -> serde_json::Result<Value> {
     let text = raw.get();
     match text.as_bytes().first() {
         Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)?.into_iter().map(exact).collect(),

@@ -19,8 +19,8 @@ pub(super) fn run(
     if commit.checks.is_empty() {
         return Ok(());
     }
-    let columns = rows::columns(connection)?;
-    let has = |name: &String| columns.iter().any(|column| column.source.eq_ignore_ascii_case(name));
+    let columns = rows::described(connection)?;
+    let has = |name: &String| columns.iter().any(|(column, _)| column.eq_ignore_ascii_case(name));
     for check in &commit.checks {
         // A member that no row has is null in every row.
         let missing: Vec<&String> = named(&check.rule).iter().filter(|name| !has(name)).collect();

@@ -176,7 +176,7 @@ pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_
     // The user's statement begins on a line of its own, so that the lines of an error can be counted back.
     // What it reads may have come from other units: their columns of haul's own are not this row's.
     let create = format!(
-        "CREATE TEMP TABLE {NEW_ROWS} AS SELECT COLUMNS(c -> NOT starts_with(lower(c), '{OWN}')){unit} FROM (\n{plain}\n) AS q"
+        "CREATE TEMP TABLE {NEW_ROWS} AS SELECT COLUMNS(lambda c: NOT starts_with(lower(c), '{OWN}')){unit} FROM (\n{plain}\n) AS q"
     );
     connection.execute_batch(&create).map_err(|error| failed_in("computing the rows", plain, 1, error))?;
     if commit.grain.is_some() {
@@ -207,15 +207,20 @@ fn arm(unit: &Unit, column: &str) -> String {
     )
 }
 
-/// The columns of the computed rows.
-pub(super) fn columns(connection: &Connection) -> Result<Vec<StagedColumn>> {
+/// The names and types of the new rows' columns.
+pub(super) fn described(connection: &Connection) -> Result<Vec<(String, String)>> {
     let doing = |error| failed("reading the columns of the new rows", error);
     let mut statement = connection.prepare(&format!("DESCRIBE temp.main.{NEW_ROWS}")).map_err(doing)?;
-    let found: Vec<(String, String)> =
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(doing)?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(doing)
+}
+
+/// The columns of the computed rows.
+pub(super) fn columns(connection: &Connection) -> Result<Vec<StagedColumn>> {
+    let found = described(connection)?;
     Ok(found
         .into_iter()
-        .filter(|(name, _)| !name.to_ascii_lowercase().starts_with(OWN))
+        // A column of nothing but untyped nulls is like a member that no row has.
+        .filter(|(name, text)| !name.to_ascii_lowercase().starts_with(OWN) && text.trim_matches('"') != "NULL")
         .map(|(name, text)| StagedColumn {
             source: name.clone(),
             column: Column { name, data_type: read_type(&text) },
