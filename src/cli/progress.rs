@@ -116,10 +116,10 @@ impl Progress {
             TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row"))),
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
             TaskEvent::Failed { kind, reason } => {
-                self.line(&format!("{BAD}failed{BAD:#}    {name}: {kind}: {}", indented(reason, 10)))
+                self.line(&format!("{BAD}failed{BAD:#}    {name}: {kind}: {}", indented(reason, 10)));
             }
             TaskEvent::Skipped { reason } if self.screen.is_verbose() => {
-                self.line(&format!("skipped   {name}: {reason}"))
+                self.line(&format!("skipped   {name}: {reason}"));
             }
             TaskEvent::Retried { reason } => self.line(&format!("{WARN}retrying{WARN:#}  {name}: {reason}")),
             TaskEvent::Skipped { .. } | TaskEvent::Cancelled | TaskEvent::Started { .. } => {}
@@ -184,7 +184,7 @@ impl Monitor for Progress {
             }
             Event::Warning { task: Some(task), message } => {
                 let task = self.name(task);
-                self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"))
+                self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"));
             }
             Event::Warning { task: None, message } => self.line(&format!("{WARN}warning{WARN:#}   {message}")),
             Event::RunFinished { .. } => {}
