@@ -117,9 +117,9 @@ impl Screen {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(header.to_vec());
-        rows.into_iter().for_each(|row| {
+        for row in rows {
             table.add_row(row);
-        });
+        }
         let text = table.to_string();
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         self.data(&lines.join("\n"));

@@ -238,7 +238,7 @@ impl Fault {
     }
 
     /// All faults as one error of the connection.
-    pub fn into_error(faults: Vec<Self>, doing: String) -> Error {
+    pub fn into_error(faults: &[Self], doing: String) -> Error {
         let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
         let error = Error::new(crate::error::Kind::Connection, doing).because(messages.join("; "));
         faults.iter().filter_map(|fault| fault.help.clone()).fold(error, Error::hint)
@@ -269,7 +269,7 @@ impl Definition {
                     faults.push(Fault::of(key, format!("`{key}` has to be written out, it cannot be a reference")));
                 }
                 (_, Form::Map) => {
-                    faults.push(Fault::of(key, format!("`{key}` has to be a table of names with values")))
+                    faults.push(Fault::of(key, format!("`{key}` has to be a table of names with values")));
                 }
                 _ => faults.push(Fault::of(key, format!("`{key}` has to be a text"))),
             }
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn rates_are_read_with_their_periods() {
         let rate = read_rate("600/m").expect("a rate");
-        assert_eq!((rate.requests.get(), rate.per), (600, Duration::from_secs(60)));
+        assert_eq!((rate.requests.get(), rate.per), (600, Duration::from_mins(1)));
         assert!(read_rate("0/s").is_err() && read_rate("10").is_err() && read_rate("1/fortnight").is_err());
     }
 }
