@@ -108,7 +108,7 @@ pub fn extract(
         write,
         checks,
         guard,
-        action: Action::Extract(action),
+        action: Action::Extract(Box::new(action)),
     });
     let named = table.name.0.is_some();
     let sql = name.span.clone();

@@ -75,17 +75,18 @@ impl<'a> Document<'a> {
             for element in location.iter() {
                 let place = value.get().as_ptr() as usize;
                 value = match element {
-                    PathElement::Name(name) => match members.get(&(place, *name)) {
-                        Some(known) => known,
-                        None => {
+                    PathElement::Name(name) => {
+                        if let Some(known) = members.get(&(place, *name)) {
+                            known
+                        } else {
                             let member = member_of(value, name)?;
                             members.insert((place, *name), member);
                             member
                         }
-                    },
+                    }
                     PathElement::Index(index) => {
-                        if !lists.contains_key(&place) {
-                            lists.insert(place, list_of(value).ok_or_else(gone)?);
+                        if let std::collections::hash_map::Entry::Vacant(e) = lists.entry(place) {
+                            e.insert(list_of(value).ok_or_else(gone)?);
                         }
                         lists.get(&place).and_then(|list| list.get(*index)).copied().ok_or_else(gone)?
                     }

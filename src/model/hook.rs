@@ -138,6 +138,6 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_attempts: 6, min_backoff: Duration::from_millis(250), max_backoff: Duration::from_secs(60) }
+        Self { max_attempts: 6, min_backoff: Duration::from_millis(250), max_backoff: Duration::from_mins(1) }
     }
 }

@@ -211,7 +211,7 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Pulls rows from outside.
-    Extract(Extract),
+    Extract(Box<Extract>),
     /// Computes rows in the warehouse.
     Transform(Transform),
 }

@@ -47,7 +47,7 @@ fn extract(name: &str, per: Per) -> Step {
     let text = Text::new("/x", origin());
     step(
         name,
-        Action::Extract(Extract {
+        Action::Extract(Box::new(Extract {
             connection: "api".to_owned(),
             hook: None,
             auth: None,
@@ -74,7 +74,7 @@ fn extract(name: &str, per: Per) -> Step {
             contract: Contract::Evolve,
             nested: Nested::Struct,
             naming: Naming::Source,
-        }),
+        })),
     )
 }
 

@@ -243,6 +243,7 @@ fn source(state: &State, schema: &str, table: Option<&str>) -> Result<String, Er
     Ok(format!("{}.{}", quoting.ident(&name.schema), quoting.ident(&name.name)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands named arguments over by value")]
 fn var(state: &State, name: &str, default: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let default = default_of(default, &named)?;
     let frame = frame(state)?;
@@ -265,6 +266,7 @@ fn default_of(default: Option<Value>, named: &Kwargs) -> Result<Option<Value>, E
     Ok(default.or(named_default))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands named arguments over by value")]
 fn env_var(state: &State, name: &str, default: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let default = default_of(default, &named)?;
     let upper = name.to_uppercase();

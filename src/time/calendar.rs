@@ -263,7 +263,7 @@ impl Calendar {
                 // No zone is more than 15 hours from UTC, and no gap is longer than a day.
                 let before = local.and_utc() - Duration::hours(48);
                 let after = local.and_utc() + Duration::hours(48);
-                self.first_instant_where(before, after, |instant| self.local(instant) >= local)
+                first_instant_where(before, after, |instant| self.local(instant) >= local)
             }
         }
     }
@@ -277,7 +277,7 @@ impl Calendar {
             return candidate;
         }
         let offset = self.offset(instant);
-        self.first_instant_where(candidate, instant, |at| self.offset(at) == offset)
+        first_instant_where(candidate, instant, |at| self.offset(at) == offset)
     }
 
     fn hour_end(self, start: Instant) -> Instant {
@@ -287,7 +287,7 @@ impl Calendar {
         if self.offset(candidate - Duration::seconds(1)) == offset {
             return candidate;
         }
-        self.first_instant_where(start, candidate, |at| self.offset(at) != offset)
+        first_instant_where(start, candidate, |at| self.offset(at) != offset)
     }
 
     fn local(self, instant: Instant) -> NaiveDateTime {
@@ -297,17 +297,17 @@ impl Calendar {
     fn offset(self, instant: Instant) -> i32 {
         instant.with_timezone(&self.tz).offset().fix().local_minus_utc()
     }
+}
 
-    /// The first whole second in `(from, to]` at which `reached` holds, where it holds from then on.
-    fn first_instant_where(self, from: Instant, to: Instant, reached: impl Fn(Instant) -> bool) -> Instant {
-        let (mut low, mut high) = (from.timestamp(), to.timestamp());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let at = Utc.timestamp_opt(middle, 0).single().unwrap_or(to);
-            if reached(at) { high = middle } else { low = middle + 1 }
-        }
-        Utc.timestamp_opt(low, 0).single().unwrap_or(to)
+/// The first whole second in `(from, to]` at which `reached` holds, where it holds from then on.
+fn first_instant_where(from: Instant, to: Instant, reached: impl Fn(Instant) -> bool) -> Instant {
+    let (mut low, mut high) = (from.timestamp(), to.timestamp());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let at = Utc.timestamp_opt(middle, 0).single().unwrap_or(to);
+        if reached(at) { high = middle } else { low = middle + 1 }
     }
+    Utc.timestamp_opt(low, 0).single().unwrap_or(to)
 }
 
 #[cfg(test)]

@@ -254,20 +254,21 @@ pub(super) fn failed(doing: &str, error: duckdb::Error) -> Error {
 }
 
 /// An error of DuckDB in a statement that a user wrote, shown beside its line; `shift` lines of ours stand before it.
-pub(super) fn failed_in(doing: &str, sql: &str, shift: usize, error: duckdb::Error) -> Error {
+pub(super) fn failed_in(doing: &str, sql: &str, shift: usize, error: &duckdb::Error) -> Error {
     let message = error.to_string();
     let line = message
         .find("LINE ")
         .and_then(|at| message[at + 5..].split(':').next())
         .and_then(|number| number.parse::<usize>().ok())
         .and_then(|line| line.checked_sub(shift + 1));
-    let mut text = String::new();
+    let mut excerpt = Vec::new();
     if let Some(line) = line.filter(|line| *line < sql.lines().count()) {
         for (number, source) in sql.lines().enumerate().skip(line.saturating_sub(2)).take(5) {
             let mark = if number == line { '>' } else { ' ' };
-            text.push_str(&format!("{mark} {:>4} | {source}\n", number + 1));
+            excerpt.push(format!("{mark} {:>4} | {source}", number + 1));
         }
     }
+    let text = excerpt.join("\n");
     let first = message.split("\n\nLINE").next().unwrap_or(&message).trim().to_owned();
     let error = Error::new(Kind::Warehouse, doing).because(first);
     if text.is_empty() { error } else { error.detail(text) }

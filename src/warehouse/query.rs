@@ -18,7 +18,7 @@ pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result
     let plain = sql.trim_end().trim_end_matches(';');
     // Our line stands before the statement's first.
     let failed = |error| {
-        let error = commit::failed_in("running the query", plain, 1, error);
+        let error = commit::failed_in("running the query", plain, 1, &error);
         let word = plain.split_whitespace().next().unwrap_or_default().to_lowercase();
         if !WRITES.contains(&word.as_str()) {
             return error;

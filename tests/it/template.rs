@@ -332,19 +332,3 @@ fn files_that_include_each_other_end_in_an_error() {
     files.inspect(&text("{% include 'a.sql' %}")).expect("inspection ends");
     files.render(&text("{% include 'a.sql' %}"), &scope()).expect_err("rendering ends, too");
 }
-
-#[test]
-fn perf_probe() {
-    let files = templates(&[("sql/m.sql", "{% macro f(x) %}{{ x }}{% endmacro %}")]);
-    let scope = scope();
-    let t = std::time::Instant::now();
-    for _ in 0..1000 {
-        files.render(&text("SELECT {{ ds | sql }}, {{ ref('ratings') }}"), &scope).expect("x");
-    }
-    eprintln!("PERF render {:?}", t.elapsed());
-    let t = std::time::Instant::now();
-    for _ in 0..1000 {
-        files.inspect(&text("SELECT {{ ds | sql }}, {{ ref('ratings') }} {{ unit.start | iso }} {% if is_incremental() %} x {% endif %}")).expect("x");
-    }
-    eprintln!("PERF inspect {:?}", t.elapsed());
-}

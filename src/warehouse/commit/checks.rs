@@ -81,7 +81,7 @@ fn wrong_rows(connection: &Connection, check: &BoundCheck, missing: &[&String]) 
     let count = format!("SELECT count(*) FROM (\n{sql}\n)");
     let wrong: u64 = connection
         .query_row(&count, [], |row| row.get(0))
-        .map_err(|error| failed_in(&format!("running the check `{}`", check.name), &sql, 1, error))?;
+        .map_err(|error| failed_in(&format!("running the check `{}`", check.name), &sql, 1, &error))?;
     if wrong == 0 {
         return Ok(None);
     }
@@ -101,8 +101,9 @@ fn wrong_rows(connection: &Connection, check: &BoundCheck, missing: &[&String]) 
 
 /// A SELECT of the rows that break a rule.
 fn statement(rule: &CheckRule, missing: &[&String]) -> String {
-    let nulls: String = missing.iter().map(|column| format!(", NULL AS {}", DUCKDB.ident(column))).collect();
-    let new = format!("(SELECT *{nulls} FROM temp.main.{NEW_ROWS})");
+    let mut columns = vec!["*".to_owned()];
+    columns.extend(missing.iter().map(|column| format!("NULL AS {}", DUCKDB.ident(column))));
+    let new = format!("(SELECT {} FROM temp.main.{NEW_ROWS})", columns.join(", "));
     let list = |columns: &[String]| columns.iter().map(|column| DUCKDB.ident(column)).collect::<Vec<_>>();
     match rule {
         CheckRule::NotNull(columns) => {

@@ -88,7 +88,7 @@ fn empty_select(commit: &Commit, reconciled: &Reconciled) -> String {
     outputs.extend(commit.grain.map(|grain| format!("NULL::{} AS _haul_unit", unit_type(grain))));
     format!(
         "SELECT {}, NULL::BIGINT AS _haul_pull WHERE false",
-        outputs.iter().map(|one| one.as_str()).collect::<Vec<_>>().join(", ")
+        outputs.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     )
 }
 
@@ -178,7 +178,7 @@ pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_
     let create = format!(
         "CREATE TEMP TABLE {NEW_ROWS} AS SELECT COLUMNS(lambda c: NOT starts_with(lower(c), '{OWN}')){unit} FROM (\n{plain}\n) AS q"
     );
-    connection.execute_batch(&create).map_err(|error| failed_in("computing the rows", plain, 1, error))?;
+    connection.execute_batch(&create).map_err(|error| failed_in("computing the rows", plain, 1, &error))?;
     if commit.grain.is_some() {
         let sql = format!("SELECT count(*) FROM temp.main.{NEW_ROWS} WHERE _haul_unit IS NULL");
         let outside: u64 =

@@ -47,6 +47,7 @@ pub struct Movielens {
 }
 
 /// One rating.
+#[expect(clippy::struct_field_names, reason = "the API calls it so")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rating {
     pub user: u64,
@@ -206,10 +207,11 @@ impl Sky {
 fn launch(dice: u64, day: NaiveDate) -> Value {
     let (provider, provider_name, rocket, rocket_name, pad, place, country) = LAUNCHERS[(dice % 4) as usize];
     let id = format!("{:08x}-{:04x}-4a52-94b8-{:012x}", dice >> 32, dice & 0xffff, dice & 0xffff_ffff_ffff);
-    let at = day.and_hms_opt(0, 0, 0).expect("midnight").and_utc() + TimeDelta::seconds((dice >> 9) as i64 % 86_400);
+    let at =
+        day.and_hms_opt(0, 0, 0).expect("midnight").and_utc() + TimeDelta::seconds((dice >> 9).cast_signed() % 86_400);
     let net = at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let failed = dice % 13 == 0;
-    let mission = (dice % 5 != 0).then(|| {
+    let failed = dice.is_multiple_of(13);
+    let mission = (!dice.is_multiple_of(5)).then(|| {
         json!({
             "id": dice % 7_000, "name": format!("Group {}-{}", dice % 6, dice % 40), "launch_designator": null,
             "description": "A batch of satellites for a communication system.", "type": "Communications",
@@ -218,7 +220,7 @@ fn launch(dice: u64, day: NaiveDate) -> Value {
     });
     let agency = json!({ "id": 44, "url": "https://ll.thespacedevs.com/2.2.0/agencies/44/",
         "name": "National Aeronautics and Space Administration", "type": "Government" });
-    let program = (dice % 3 == 0).then(|| {
+    let program = dice.is_multiple_of(3).then(|| {
         json!({ "id": 17, "url": "https://ll.thespacedevs.com/2.2.0/program/17/", "name": "International Space Station",
             "agencies": [agency], "start_date": "1998-11-20T06:40:00Z", "end_date": null, "mission_patches": [] })
     });
@@ -233,7 +235,7 @@ fn launch(dice: u64, day: NaiveDate) -> Value {
             json!({ "id": 3, "name": "Launch Successful", "abbrev": "Success", "description": "The launch vehicle successfully inserted its payload(s) into the target orbit(s)." })
         },
         "last_updated": net, "net": net, "window_end": net, "window_start": net,
-        "probability": if dice % 2 == 0 { json!(80) } else { Value::Null },
+        "probability": if dice.is_multiple_of(2) { json!(80) } else { Value::Null },
         "holdreason": "", "failreason": if failed { "The second stage did not ignite." } else { "" }, "hashtag": null,
         "launch_service_provider": { "id": provider, "url": format!("https://ll.thespacedevs.com/2.2.0/agencies/{provider}/"),
             "name": provider_name, "type": "Commercial" },

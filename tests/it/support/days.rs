@@ -81,12 +81,12 @@ impl Seen {
 
     fn row(&self, day: &str, index: usize) -> Value {
         let revision = self.revision.lock().expect("no test panicked here").get(day).copied().unwrap_or(0);
-        let changed = if index % 10 == 0 { revision } else { 0 };
+        let changed = if index.is_multiple_of(10) { revision } else { 0 };
         json!({
             "id": format!("{day}-{index:04}"),
             "day": day,
             "at": format!("{day}T{:02}:{:02}:00Z", index % 24, index % 60),
-            "amount": index as f64 + 0.25 + changed as f64,
+            "amount": f64::from(u32::try_from(index as u64 + changed).expect("a small number")) + 0.25,
             "count": index as u64 * 1_000_003 + changed,
             "tags": ["a", "b"],
             "place": { "name": format!("place {}", index % 7), "floor": index % 3 },
