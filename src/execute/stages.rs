@@ -53,6 +53,7 @@ impl Stages {
         let relative = self.folder.join(format!("held-{pull}"));
         let target = self.state_dir.join(&relative);
         stage::discard(&target)?;
+        stage::keep(stage)?;
         std::fs::rename(stage, &target).context(Kind::Storage, || format!("keeping {}", target.display()))?;
         Ok(relative.to_string_lossy().into_owned())
     }

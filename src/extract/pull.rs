@@ -169,7 +169,8 @@ impl Puller<'_> {
                 self.put(read.page).await?;
                 Ok::<_, Error>((entry, bytes))
             })
-            .buffer_unordered(self.client.width() * 2);
+            // Two more than may be asked for at once: some are on their way into the stage.
+            .buffer_unordered(self.client.width() + 2);
         let mut rows = progress.rows;
         let mut digests: HashSet<u64> = progress.last.iter().map(|last| last.digest).collect();
         while let Some((entry, bytes)) = reading.try_next().await? {

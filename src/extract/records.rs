@@ -10,11 +10,19 @@ use serde_json_path::{JsonPath, PathElement};
 use crate::error::{Error, Kind, Result};
 
 /// An answer that is JSON as a whole.
-#[derive(Clone, Copy)]
 pub(super) struct Document<'a> {
     text: &'a str,
-    root: &'a RawValue,
+    root: Root<'a>,
 }
+
+/// What an answer is. The members of an object are found by the pass that proves it to be JSON: pages are large.
+enum Root<'a> {
+    Object(Members<'a>),
+    Other(&'a RawValue),
+}
+
+/// The members of an object in their order.
+struct Members<'a>(Vec<(Key<'a>, &'a RawValue)>);
 
 /// A small value of an answer, with its digits as they were written.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,17 +43,39 @@ impl<'a> Document<'a> {
     /// Reads an answer, all of it: one that was cut on its way is no document.
     pub fn read(body: &'a [u8]) -> Result<Self> {
         let text = std::str::from_utf8(body).map_err(|error| not_json(body, &error))?;
-        let root = serde_json::from_str(text).map_err(|error| not_json(body, &error))?;
-        Ok(Self { text, root })
+        let root = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map(Root::Object)
+        } else {
+            serde_json::from_str(text).map(Root::Other)
+        };
+        Ok(Self { text, root: root.map_err(|error| not_json(body, &error))? })
+    }
+
+    /// The whole answer as one value.
+    fn root(&self) -> Result<&'a RawValue> {
+        match &self.root {
+            Root::Other(value) => Ok(value),
+            Root::Object(_) => serde_json::from_str(self.text).map_err(|error| not_json(self.text.as_bytes(), &error)),
+        }
+    }
+
+    /// The value that a path's first step leads to, with the steps behind it.
+    fn first<'l>(&self, legs: &'l [Leg]) -> Result<(&'a RawValue, &'l [Leg])> {
+        match (&self.root, legs) {
+            (Root::Object(members), [Leg::Member(name), rest @ ..]) => Ok((members.get(name, self.text)?, rest)),
+            _ => Ok((self.root()?, legs)),
+        }
     }
 
     /// The first value that a path leads to.
     pub fn value(&self, path: &str) -> Result<Found<'a>> {
         let raw = match legs(path).filter(|legs| !legs.contains(&Leg::All)) {
-            Some(legs) => legs.iter().try_fold(self.root, |value, leg| match leg {
-                Leg::Member(name) => member_of(value, name).ok(),
-                Leg::Element(index) => list_of(value)?.get(*index).copied(),
-                Leg::All => None,
+            Some(legs) => self.first(&legs).ok().and_then(|(first, rest)| {
+                rest.iter().try_fold(first, |value, leg| match leg {
+                    Leg::Member(name) => member_of(value, name).ok(),
+                    Leg::Element(index) => list_of(value)?.get(*index).copied(),
+                    Leg::All => None,
+                })
             }),
             None => self.located(&query(path)?)?.first().copied(),
         };
@@ -69,9 +99,10 @@ impl<'a> Document<'a> {
         let mut lists: HashMap<usize, Vec<&'a RawValue>> = HashMap::new();
         let mut members: HashMap<(usize, &str), &'a RawValue> = HashMap::new();
         let mut found = Vec::new();
+        let root = self.root()?;
         let located = path.query_located(&dom);
         for location in located.locations() {
-            let mut value = self.root;
+            let mut value = root;
             for element in location.iter() {
                 let place = value.get().as_ptr() as usize;
                 value = match element {
@@ -128,14 +159,15 @@ impl RecordPath {
 
     /// The rows of an answer, as ranges of its bytes.
     pub fn rows(&self, document: &Document<'_>) -> Result<Vec<Range<usize>>> {
-        if document.root.get() == "null" {
+        if matches!(document.root, Root::Other(value) if value.get() == "null") {
             return Ok(Vec::new());
         }
         let rows = match self {
             Self::Query(path) => document.located(path)?,
             Self::Walk(legs) => {
                 let mut walk = Walk { rows: Vec::new(), missing: None, arrived: false };
-                walk.go(document.root, legs, false)?;
+                let (first, rest) = document.first(legs)?;
+                walk.go(first, rest, false)?;
                 match walk.missing {
                     // Some of the rows' owners may have none; a path that nothing has is a wrong one.
                     Some(error) if !walk.arrived => return Err(error),
@@ -269,40 +301,50 @@ fn excerpt(text: &str, longest: usize) -> String {
     line
 }
 
-/// One member of an object, found without reading the others.
-fn member_of<'a>(value: &'a RawValue, name: &str) -> Result<&'a RawValue> {
-    struct Find<'n>(&'n str);
-    impl<'de> serde::de::Visitor<'de> for Find<'_> {
-        type Value = Result<&'de RawValue, Vec<String>>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut found, mut names) = (None, Vec::new());
-            while let Some(key) = map.next_key::<Key<'de>>()? {
-                let value = map.next_value::<&'de RawValue>()?;
-                if key.0 == self.0 {
-                    found = Some(value);
-                } else if found.is_none() {
-                    names.push(key.0.into_owned());
-                }
+impl<'de> serde::Deserialize<'de> for Members<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> serde::de::Visitor<'de> for Collect {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
             }
-            Ok(found.ok_or(names))
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
         }
+        deserializer.deserialize_map(Collect)
     }
-    use serde::Deserializer as _;
-    let missing = |what: String| {
-        Error::new(Kind::Source, format!("the answer has no member `{name}`"))
-            .because(what)
-            .hint("`records` must lead to the rows; an API may answer 200 with an error inside")
-    };
-    let mut reader = serde_json::Deserializer::from_str(value.get());
-    match reader.deserialize_map(Find(name)) {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(names)) if !names.is_empty() => {
-            Err(missing(format!("it has {}: {}", excerpt(&names.join(", "), 200), excerpt(value.get(), 80))))
+}
+
+impl<'a> Members<'a> {
+    /// The member of this name: of several the last, as every parser has it. `owner` is the object's text.
+    fn get(&self, name: &str, owner: &str) -> Result<&'a RawValue> {
+        if let Some((_, value)) = self.0.iter().rev().find(|(key, _)| key.0 == name) {
+            return Ok(value);
         }
-        _ => Err(missing(format!("found {}", excerpt(value.get(), 80)))),
+        let names: Vec<&str> = self.0.iter().map(|(key, _)| &*key.0).collect();
+        let has =
+            if names.is_empty() { String::new() } else { format!("it has {}: ", excerpt(&names.join(", "), 200)) };
+        Err(no_member(name, &format!("{has}{}", excerpt(owner, 80))))
+    }
+}
+
+fn no_member(name: &str, found: &str) -> Error {
+    Error::new(Kind::Source, format!("the answer has no member `{name}`"))
+        .because(found.to_owned())
+        .hint("`records` must lead to the rows; an API may answer 200 with an error inside")
+}
+
+/// One member of an object.
+fn member_of<'a>(value: &'a RawValue, name: &str) -> Result<&'a RawValue> {
+    match serde_json::from_str::<Members<'a>>(value.get()) {
+        Ok(members) => members.get(name, value.get()),
+        Err(_) => Err(no_member(name, &format!("found {}", excerpt(value.get(), 80)))),
     }
 }
 

@@ -151,9 +151,6 @@ impl Journal {
     /// The segment that takes the next frame: a new one when the last is full.
     fn segment(&mut self, bytes: u64) -> Result<&mut OpenSegment> {
         if self.segment.as_ref().is_none_or(|segment| segment.raw_bytes >= self.target_bytes) {
-            if let Some(full) = self.segment.take() {
-                full.file.sync_data().context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
-            }
             self.segments += 1;
             let path = segment_path(&self.dir, self.segments);
             let file = File::create(&path).context(Kind::Storage, || format!("creating {}", path.display()))?;
@@ -164,12 +161,9 @@ impl Journal {
         Ok(segment)
     }
 
-    /// Brings everything onto the disk and says what there is.
+    /// Ends the last segment and says what there is.
     pub fn seal(&mut self, spec: &Spec) -> Result<Manifest> {
-        if let Some(segment) = self.segment.take() {
-            segment.file.sync_data().context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
-        }
-        self.file.sync_data().context(Kind::Storage, || "writing the journal".to_owned())?;
+        self.segment = None;
         let mut units: BTreeMap<UnitKey, (u64, Fingerprint)> =
             self.totals.units.iter().map(|(unit, (rows, sum))| (unit.clone(), (*rows, Fingerprint(*sum)))).collect();
         // A unit without rows is a unit all the same.
@@ -269,12 +263,11 @@ fn write_line(file: &mut File, line: &impl serde::Serialize) -> Result<()> {
     file.write_all(&text).context(Kind::Storage, || "writing the journal".to_owned())
 }
 
-/// Writes a file so that after a crash it is there as a whole or not at all.
-pub(super) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+/// Writes a file so that after a kill it is there as a whole or not at all.
+pub(super) fn write_whole(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let doing = || format!("writing {}", dir.join(name).display());
     let temporary = dir.join(format!("{name}.new"));
     let mut file = File::create(&temporary).context(Kind::Storage, doing)?;
     file.write_all(bytes).context(Kind::Storage, doing)?;
-    file.sync_all().context(Kind::Storage, doing)?;
     fs::rename(&temporary, dir.join(name)).context(Kind::Storage, doing)
 }

@@ -1,8 +1,9 @@
 //! The stage: pages on disk between the source and the warehouse, and the journal that makes a pull resumable.
 //!
 //! A stage is a folder: `journal.jsonl` (a line for each durable page), `segments/*.ndjson.zst` (a zstd frame for each
-//! page, concatenated) and, once sealed, `manifest.json`. A page is durable against SIGKILL when its line is written;
-//! checksums make a torn write after a power loss a page that is asked for again.
+//! page, concatenated) and, once sealed, `manifest.json`. A page is durable against SIGKILL when its line is written.
+//! Nothing waits for the disk: what a power loss takes is found by the checksums when the stage is opened again, and
+//! asked for again. Only a stage that is [`keep`]-ed for a decision goes onto the disk as a whole.
 
 mod journal;
 mod manifest;
@@ -88,7 +89,7 @@ impl Stage {
             return Ok(manifest);
         }
         let manifest = state.seal(&self.shared.spec)?;
-        journal::write_durably(
+        journal::write_whole(
             &self.shared.dir,
             "manifest.json",
             &serde_json::to_vec(&manifest).context(Kind::Internal, || "writing the manifest".to_owned())?,
@@ -131,6 +132,18 @@ fn unseal(dir: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Brings a sealed stage onto the disk: the rows that it has may never be told again.
+pub fn keep(dir: &Path) -> Result<()> {
+    let doing = || format!("keeping {}", dir.display());
+    for segment in read(dir)?.segments {
+        fs::File::open(segment).and_then(|file| file.sync_all()).context(Kind::Storage, doing)?;
+    }
+    for name in ["manifest.json", "journal.jsonl", "segments", "."] {
+        fs::File::open(dir.join(name)).and_then(|file| file.sync_all()).context(Kind::Storage, doing)?;
+    }
+    Ok(())
 }
 
 /// Removes a stage; one that is not there is no error.

@@ -89,7 +89,7 @@ fn assert_leases<'c>(
 ) -> Result<(Vec<UnitCommitted>, Vec<&'c UnitCommit>)> {
     let sql = "SELECT generation, pull, rows, fingerprint FROM main._haul_loads \
                WHERE table_name = ? AND unit = ? ORDER BY generation DESC LIMIT 1";
-    let mut statement = connection.prepare(sql).map_err(|error| failed("reading _haul_loads", error))?;
+    let mut statement = connection.prepare_cached(sql).map_err(|error| failed("reading _haul_loads", error))?;
     let (mut already, mut pending) = (Vec::new(), Vec::new());
     for unit in &commit.units {
         let found = statement.query_row(params![commit.table.to_string(), unit.key.as_str()], |row| {
@@ -224,7 +224,7 @@ fn assert_complete(commit: &Commit, written: &[&UnitCommit], inserted: usize) ->
 
 fn record(connection: &Connection, commit: &Commit, written: &[&UnitCommit], committed: &Committed) -> Result<()> {
     let sql = "INSERT INTO main._haul_loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?::TIMESTAMP)";
-    let mut statement = connection.prepare(sql).map_err(|error| failed("writing _haul_loads", error))?;
+    let mut statement = connection.prepare_cached(sql).map_err(|error| failed("writing _haul_loads", error))?;
     for unit in written {
         let Some(own) = committed.units.iter().find(|one| one.key == unit.key) else { continue };
         let at = commit.at.format("%Y-%m-%d %H:%M:%S%.6f").to_string();

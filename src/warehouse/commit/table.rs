@@ -20,7 +20,8 @@ const LOADS: &str = "CREATE TABLE IF NOT EXISTS main._haul_loads (table_name VAR
                      inputs VARCHAR, run VARCHAR NOT NULL, committed_at TIMESTAMP NOT NULL)";
 
 pub(super) fn ensure_loads(connection: &Connection) -> Result<()> {
-    execute(connection, "creating _haul_loads", LOADS)
+    let created = connection.prepare_cached(LOADS).and_then(|mut statement| statement.execute([]));
+    created.map(drop).map_err(|error| failed("creating _haul_loads", error))
 }
 
 /// The columns of a table without haul's own.
@@ -29,7 +30,7 @@ pub fn describe(connection: &Connection, table: &TableName) -> Result<Option<Tab
     let sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE lower(schema_name) = lower(?) \
                AND lower(table_name) = lower(?) \
                AND database_name = current_database() ORDER BY column_index";
-    let mut statement = connection.prepare(sql).map_err(doing)?;
+    let mut statement = connection.prepare_cached(sql).map_err(doing)?;
     let columns: Vec<(String, String)> = statement
         .query_map(params![table.schema, table.name], |row| Ok((row.get(0)?, row.get(1)?)))
         .and_then(Iterator::collect)
