@@ -31,7 +31,7 @@ const BROKEN_ATTEMPTS: u32 = 3;
 const LONGEST_EXCERPT: usize = 300;
 
 /// No server may ask for a longer pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// The client of one connection; clones share its limits and its token.
 #[derive(Clone)]

@@ -120,8 +120,7 @@ pub(super) fn told(
     };
     let has_more = match paginate.has_more.as_ref().map(|path| document.value(path)).transpose()? {
         // An answer that does not say is no last page: other rules, or an empty page, end the pull.
-        None => None,
-        Some(Found::Nothing) => None,
+        None | Some(Found::Nothing) => None,
         Some(Found::Bool(more)) => Some(more),
         Some(Found::Number(literal)) => Some(literal != "0"),
         Some(Found::Text(text)) => Some(!["", "0", "false", "no"].contains(&text.to_lowercase().as_str())),

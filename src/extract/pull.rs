@@ -33,7 +33,7 @@ pub async fn pull(
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
 ) -> Result<Pulled, Failure> {
-    let puller = Puller {
+    let pages = Puller {
         client,
         pull,
         path: RecordPath::compile(&pull.records)?,
@@ -43,10 +43,10 @@ pub async fn pull(
         sent: AtomicU64::new(0),
         puts: Arc::new(Semaphore::new(PUTS as usize)),
     };
-    let pulled = puller.run(resume).await;
+    let pulled = pages.run(resume).await;
     // Whoever throws the stage away now must not be overtaken by a page that is still on its way there.
-    let _ = puller.puts.acquire_many(PUTS).await;
-    Ok(Pulled { requests: puller.sent.load(Ordering::Relaxed), ..pulled? })
+    let _ = pages.puts.acquire_many(PUTS).await;
+    Ok(Pulled { requests: pages.sent.load(Ordering::Relaxed), ..pulled? })
 }
 
 struct Puller<'a> {
@@ -97,10 +97,8 @@ impl Puller<'_> {
         let style = &self.pull.paginate.by;
         let mut pulled = Pulled::default();
         let mut before = Before { total: resume.total, ..Before::default() };
-        if resume.done > 0 && paginate::numbered(style, 0).is_some() {
-            if let Some(total) = resume.total {
-                return self.side_by_side(total, &resume, pulled).await;
-            }
+        if let (1.., Some(total), Some(_)) = (resume.done, resume.total, paginate::numbered(style, 0)) {
+            return self.side_by_side(total, &resume, pulled).await;
         }
         let (mut at, mut number, mut rows) = (paginate::first(style), 0, 0);
         if let Some(last) = resume.last {
@@ -275,7 +273,9 @@ impl Puller<'_> {
             ))
         })?;
         let mut digest = Xxh3::new();
-        rows.iter().for_each(|row| digest.update(&answer.body[row.clone()]));
+        for row in &rows {
+            digest.update(&answer.body[row.clone()]);
+        }
         let entry =
             PageEntry { number, at, next: None, total: told.total, rows: rows.len() as u64, digest: digest.digest() };
         let page = Page { entry, wire_bytes: answer.body.len() as u64, body: answer.body, rows };
