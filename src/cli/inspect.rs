@@ -97,7 +97,9 @@ fn matrix(grain: Grain, tables: &[TableName], snapshot: &Snapshot, units: usize,
         Grain::Month => 2..7,
     };
     let heads: Vec<&str> = keys.iter().map(|key| key.as_str().get(part.clone()).unwrap_or(key.as_str())).collect();
-    screen.data(format!("{DIM}{years:width$}{DIM:#}  {}", heads.join(" ")).trim_end());
+    if !keys.is_empty() {
+        screen.data(&format!("{DIM}{years:width$}{DIM:#}  {}", heads.join(" ")));
+    }
     for table in tables {
         let signs: Vec<String> = keys.iter().map(|key| format!("  {}  ", sign(snapshot.unit(table, key)))).collect();
         let signs = if signs.is_empty() { vec![format!("{DIM}nothing is loaded yet{DIM:#}")] } else { signs };
@@ -109,14 +111,14 @@ fn matrix(grain: Grain, tables: &[TableName], snapshot: &Snapshot, units: usize,
 fn attention(tables: &[TableName], snapshot: &Snapshot, screen: &Screen) {
     for record in tables.iter().flat_map(|table| snapshot.table(table)) {
         let reason = record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("");
-        let line = format!("{} {} is {}: {reason}", record.table, record.unit, record.state.name());
+        let (table, unit) = (&record.table, &record.unit);
         match record.state {
             UnitState::Loaded => {}
-            UnitState::Held => {
-                let way = format!("haul approve {} {}", record.table, record.unit);
-                screen.data(&format!("{line}; `{way}` loads the new rows, with --reject it drops them"));
-            }
-            UnitState::Failed | UnitState::Missing => screen.data(&format!("{line}; the next run does it again")),
+            UnitState::Held => screen.data(&format!(
+                "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
+            )),
+            UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; the next run does it again")),
+            UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; the next run loads it again")),
         }
     }
 }
@@ -140,6 +142,9 @@ pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> R
     if screen.is_json() {
         screen.json(&runs);
         return Ok(0);
+    }
+    if runs.is_empty() {
+        screen.note("nothing has run yet: `haul run` does");
     }
     let rows = runs
         .iter()
@@ -239,6 +244,9 @@ pub(super) async fn drift(table: Option<&str>, common: &Common, screen: &Screen)
         }
         None => known,
     };
+    if tables.is_empty() {
+        screen.note("nothing was pulled yet: `haul run` does");
+    }
     let grain = |table: &TableName| {
         let writes = |pipeline: &&Arc<Pipeline>| pipeline.steps.iter().any(|step| step.into == *table);
         let window = project.pipelines.iter().find(writes).and_then(|pipeline| pipeline.window.as_ref());

@@ -103,8 +103,8 @@ async fn one(
     cancel: &CancellationToken,
 ) -> Result<RunRecord> {
     let (plan, mended) = execute::plan(gear, pipeline, ask).await?;
-    mended.iter().for_each(|sentence| screen.note(&format!("{WARN}mended{WARN:#}    {sentence}")));
-    let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, common.kill_at.as_deref()));
+    tell_mended(&mended, screen);
+    let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, &plan, common.kill_at.as_deref()));
     let begun = Instant::now();
     let record = execute::run(gear, &plan, monitor, cancel.clone()).await?;
     summary(&record, &plan, ask, begun.elapsed(), screen);
@@ -112,6 +112,12 @@ async fn one(
         decisions(gear, pipeline, screen).await?;
     }
     Ok(record)
+}
+
+fn tell_mended(mended: &[String], screen: &Screen) {
+    for sentence in mended {
+        screen.note(&format!("{WARN}mended{WARN:#}    {sentence}"));
+    }
 }
 
 fn watch_interrupts(cancel: CancellationToken, screen: Screen) {
@@ -190,7 +196,7 @@ fn again(ask: &Ask, plan: &Plan, status: RunStatus) -> String {
         }
     };
     for select in &ask.select {
-        command.push_str(&format!(" --select {select}"));
+        command = format!("{command} --select {select}");
     }
     if ask.force {
         command.push_str(" --force");
@@ -235,7 +241,7 @@ pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, scr
             }
             Err(error) => return Err(error),
         };
-        mended.iter().for_each(|sentence| screen.note(&format!("{WARN}mended{WARN:#}    {sentence}")));
+        tell_mended(&mended, screen);
         if screen.is_json() {
             let value = serde_json::to_value(crate::plan::explain(&plan));
             all.push(value.context(Kind::Internal, || "printing the plan".to_owned())?);

@@ -144,7 +144,8 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
     let manifest = stage::read(&held_dir(gear, place)).map_err(|error| gone().because(error))?;
     let (rows, fingerprint) = manifest.units.get(&held.key).copied().unwrap_or_default();
     let started_at = gear.clock.now();
-    let leases = gear.state.lease(&held.step.into, &[held.key.clone()], &shared.occasion.run, started_at).await?;
+    let leases =
+        gear.state.lease(&held.step.into, std::slice::from_ref(&held.key), &shared.occasion.run, started_at).await?;
     let unit = UnitCommit {
         unit: held.unit,
         key: held.key.clone(),

@@ -1,6 +1,6 @@
 //! The dispatcher: begins tasks as what they wait for ends, and is the only writer of task events.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
@@ -113,6 +113,9 @@ async fn crew(
     }
 }
 
+/// What a worker tells: the place of its task, and what happened to it.
+type Told = (usize, TaskEvent);
+
 struct Dispatcher<'a> {
     plan: &'a Plan,
     shared: &'a Shared<'a>,
@@ -121,9 +124,9 @@ struct Dispatcher<'a> {
     waits: Vec<usize>,
     /// The tasks that wait for each one.
     followers: Vec<Vec<usize>>,
-    ready: BTreeMap<usize, ()>,
+    ready: BTreeSet<usize>,
     done_before: HashSet<usize>,
-    events: (mpsc::UnboundedSender<(usize, TaskEvent)>, mpsc::UnboundedReceiver<(usize, TaskEvent)>),
+    events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
 
 impl<'a> Dispatcher<'a> {
@@ -135,7 +138,7 @@ impl<'a> Dispatcher<'a> {
             }
         }
         let waits: Vec<usize> = plan.tasks.iter().map(|task| task.after.len()).collect();
-        let ready = waits.iter().enumerate().filter(|(_, waits)| **waits == 0).map(|(index, _)| (index, ())).collect();
+        let ready = waits.iter().enumerate().filter(|(_, waits)| **waits == 0).map(|(index, _)| index).collect();
         // Unbounded, since a worker says at most a handful of things and must never wait to say them.
         let events = mpsc::unbounded_channel();
         Self {
@@ -155,8 +158,8 @@ impl<'a> Dispatcher<'a> {
     /// Both are always polled side by side: a worker that holds the state file's writer must never wait for the
     /// dispatcher, which wants to write there too.
     async fn walk(&mut self) -> Result<()> {
-        let (begin, begun) = mpsc::unbounded_channel();
-        let crew = crew(self.plan, self.shared, begun, self.events.0.clone());
+        let (begin, orders) = mpsc::unbounded_channel();
+        let crew = crew(self.plan, self.shared, orders, self.events.0.clone());
         let (led, ()) = tokio::join!(self.lead(begin), crew);
         led
     }
@@ -165,7 +168,7 @@ impl<'a> Dispatcher<'a> {
         let mut active = 0;
         loop {
             while active < self.plan.pipeline.max_active && !self.shared.cancel.is_cancelled() {
-                let Some((index, ())) = self.ready.pop_first() else { break };
+                let Some(index) = self.ready.pop_first() else { break };
                 if let Some(reason) = self.reason_to_skip(index) {
                     self.apply(vec![(index, TaskEvent::Skipped { reason })]).await?;
                     continue;
@@ -216,7 +219,7 @@ impl<'a> Dispatcher<'a> {
                 for &follower in &self.followers[index] {
                     self.waits[follower] -= 1;
                     if self.waits[follower] == 0 {
-                        self.ready.insert(follower, ());
+                        self.ready.insert(follower);
                     }
                 }
             }

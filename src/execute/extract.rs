@@ -49,7 +49,7 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let (manifest, pulled) = match brought {
         Ok(brought) => brought,
         Err(failure) => {
-            if failure.in_doubt {
+            if failure.in_doubt || at_fault(&failure.error) {
                 stages.done(&dir)?;
             }
             return Err(failure.error);
@@ -60,7 +60,9 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let mut outcomes = judge(shared, task, &manifest, &leases);
     shared.crossed(task, Boundary::Judged);
     if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
-        give_up(&stages, &dir, &error)?;
+        if at_fault(&error) {
+            stages.done(&dir)?;
+        }
         return Err(error);
     }
     shared.crossed(task, Boundary::Committed);
@@ -78,9 +80,9 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     Ok(outcomes)
 }
 
-/// Removes pages whose content is at fault, so that the next run asks for them anew and finds them mended at the source.
-fn give_up(stages: &Stages, dir: &Path, error: &Error) -> Result<()> {
-    if matches!(error.kind(), Kind::Source | Kind::Data | Kind::Check) { stages.done(dir) } else { Ok(()) }
+/// Whether the rows themselves were refused: the next run asks for them anew, since they are mended at the source.
+fn at_fault(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Data | Kind::Check)
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.

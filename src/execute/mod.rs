@@ -50,11 +50,11 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
     let mut loads = warehouse.loads(&tables).await?;
     for step in &pipeline.steps {
         // A merge may move all rows of a unit to later ones; elsewhere a unit with rows has them under its own name.
-        if matches!(step.write, Write::Replace | Write::Append) {
-            if let Some(stocked) = warehouse.stocked(&step.into).await? {
-                let there = |unit: &UnitKey, loaded: &Loaded| loaded.rows == 0 || stocked.contains(unit);
-                loads.retain(|(table, unit, loaded)| *table != step.into || there(unit, loaded));
-            }
+        if matches!(step.write, Write::Replace | Write::Append)
+            && let Some(stocked) = warehouse.stocked(&step.into).await?
+        {
+            let there = |unit: &UnitKey, loaded: &Loaded| loaded.rows == 0 || stocked.contains(unit);
+            loads.retain(|(table, unit, loaded)| *table != step.into || there(unit, loaded));
         }
     }
     let mended = gear.state.repair(&tables, &loads, gear.clock.now()).await?;

@@ -9,7 +9,7 @@ use crate::stage;
 use crate::time::{Instant, UnitKey};
 
 /// Pages older than this are not mixed with fresh ones: the source may have moved in between.
-const RESUME_WITHIN: Duration = Duration::from_secs(12 * 3600);
+const RESUME_WITHIN: Duration = Duration::from_hours(12);
 
 /// The folders of one task's stages.
 pub(super) struct Stages {

@@ -110,7 +110,7 @@ pub(super) async fn run(
     for warning in &committed.warnings {
         shared.warn(task, warning);
     }
-    let outcomes = outcomes(task, &keys, &leases, statement.inputs, committed.units)?;
+    let outcomes = outcomes(task, &keys, &leases, statement.inputs, &committed.units)?;
     let cost = Cost { requests: 0, bytes: 0, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     Ok(outcomes)
@@ -145,7 +145,7 @@ fn outcomes(
     keys: &[UnitKey],
     leases: &[Lease],
     inputs: Vec<String>,
-    committed: Vec<UnitCommitted>,
+    committed: &[UnitCommitted],
 ) -> Result<Vec<UnitOutcome>> {
     keys.iter()
         .zip(leases)
@@ -222,10 +222,10 @@ fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
 /// The occasion of a task: a task over several units sees them as its window.
 fn occasion(shared: &Shared<'_>, task: &PlannedTask) -> Occasion {
     let mut occasion = shared.occasion.clone();
-    if let (Some(first), Some(last), true) = (task.units.first(), task.units.last(), task.units.len() > 1) {
-        if let Ok(window) = crate::time::Window::spanning(first.calendar, first.start, last.end) {
-            occasion.window = Some(window);
-        }
+    if let [first, .., last] = task.units.as_slice()
+        && let Ok(window) = crate::time::Window::spanning(first.calendar, first.start, last.end)
+    {
+        occasion.window = Some(window);
     }
     occasion
 }

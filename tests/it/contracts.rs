@@ -89,7 +89,10 @@ fn a_new_column_is_added_left_out_or_refused_as_the_contract_says() {
         match contract {
             "discard" => assert!(said.contains("left out by the contract: new"), "{said}"),
             "freeze" => {
-                assert!(said.contains("the column `new` is new") && said.contains("hint: the contract is"), "{said}");
+                assert!(
+                    said.contains("the column `new` (BOOLEAN) is new") && said.contains("hint: the contract is"),
+                    "{said}"
+                );
                 assert_eq!(rows, 1, "the old rows stay");
             }
             _ => assert_eq!(rows, 2),

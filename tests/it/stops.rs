@@ -71,7 +71,7 @@ impl Running {
             let status = self.child.wait().expect("an end");
             drop(tell.send((status.code(), self.said)));
         });
-        told.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
+        told.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| {
             drop(Command::new("kill").args(["-KILL", &id]).status());
             panic!("the run did not end")
         })
@@ -115,7 +115,9 @@ fn a_run_that_is_stopped_twice_goes_on_with_what_both_have_done() {
     let days = Mornings::new(&api.url, &ONE_BY_ONE.replace("lookback = 2", "lookback = 3"));
     let stopped_at = |done: &str, closed: &[(&str, usize)]| {
         api.open();
-        closed.iter().for_each(|(day, offset)| api.close(day, *offset));
+        for (day, offset) in closed {
+            api.close(day, *offset);
+        }
         let mut run = Running::start(&days, &["run", "days", "--date", DATE]);
         run.says(&format!("loaded    items {done}"));
         api.wait_for(closed[0].0, closed[0].1);

@@ -55,7 +55,8 @@ where _haul_unit between {{ window.first | sql }} and {{ window.last | sql }} gr
     assert_eq!(days.commits("mart.daily"), expected);
     days.run(DATE, 0);
     assert_eq!(days.outcome()["daily 2024-05-01"], "skipped: nothing that it reads has changed");
-    days.run("2024-05-05", 0);
+    let said = days.run("2024-05-05", 0);
+    assert!(said.contains("loaded    daily 2024-05-02 to 2024-05-04: "), "a task over several days says so: {said}");
     assert_eq!(days.rows("mart.daily").len(), 4);
     assert_eq!(days.commits("mart.daily")["2024-05-03"], 1);
 }

@@ -142,7 +142,9 @@ fn a_run_by_the_hour_covers_the_hours_before_this_one_and_finds_those_that_were_
 fn weeks_and_months_are_units_too() {
     let api = Scripted::start();
     for (grain, expected) in [("week", ["2024-05-06", "2024-05-13"]), ("month", ["2024-03-01", "2024-04-01"])] {
-        expected.iter().for_each(|unit| api.put_day(unit, 2));
+        for unit in expected {
+            api.put_day(unit, 2);
+        }
         let pipeline = BY_HOUR.split("[[transform]]").next().expect("the extract");
         let pipeline = pipeline.replace("\"hour\"", &format!("\"{grain}\"")).replace("lookback = 25", "lookback = 2");
         let pipeline = pipeline.replace("unit.start | iso", "ds").replace("time_column = \"at\"\n", "");

@@ -87,7 +87,7 @@ impl Scripted {
         let page = format!("{key}@{offset}");
         let missing = |lines: &mut Lines| !lines.asked.contains(&page);
         let (lines, timeout) =
-            self.script.moved.wait_timeout_while(self.lines(), Duration::from_secs(60), missing).expect("no panic");
+            self.script.moved.wait_timeout_while(self.lines(), Duration::from_mins(1), missing).expect("no panic");
         assert!(!timeout.timed_out(), "{page} was never asked for: {:?}", lines.asked);
     }
 
