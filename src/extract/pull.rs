@@ -97,10 +97,7 @@ impl Puller<'_> {
         let style = &self.pull.paginate.by;
         let mut pulled = Pulled::default();
         let mut before = Before { total: resume.total, ..Before::default() };
-        if resume.done > 0
-            && paginate::numbered(style, 0).is_some()
-            && let Some(total) = resume.total
-        {
+        if let (1.., Some(total), Some(_)) = (resume.done, resume.total, paginate::numbered(style, 0)) {
             return self.side_by_side(total, &resume, pulled).await;
         }
         let (mut at, mut number, mut rows) = (paginate::first(style), 0, 0);

@@ -1,6 +1,7 @@
 //! Finds rows and small values in an answer: rows as byte ranges, so that no digit is lost.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -106,20 +107,16 @@ impl<'a> Document<'a> {
             for element in location.iter() {
                 let place = value.get().as_ptr() as usize;
                 value = match element {
-                    PathElement::Name(name) => {
-                        if let Some(known) = members.get(&(place, *name)) {
-                            known
-                        } else {
-                            let member = member_of(value, name)?;
-                            members.insert((place, *name), member);
-                            member
-                        }
-                    }
+                    PathElement::Name(name) => match members.entry((place, *name)) {
+                        Entry::Occupied(known) => known.get(),
+                        Entry::Vacant(new) => new.insert(member_of(value, name)?),
+                    },
                     PathElement::Index(index) => {
-                        if let std::collections::hash_map::Entry::Vacant(e) = lists.entry(place) {
-                            e.insert(list_of(value).ok_or_else(gone)?);
-                        }
-                        lists.get(&place).and_then(|list| list.get(*index)).copied().ok_or_else(gone)?
+                        let list = match lists.entry(place) {
+                            Entry::Occupied(known) => known.into_mut(),
+                            Entry::Vacant(new) => new.insert(list_of(value).ok_or_else(gone)?),
+                        };
+                        list.get(*index).copied().ok_or_else(gone)?
                     }
                 };
             }

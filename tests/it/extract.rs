@@ -1,5 +1,7 @@
 //! The conformance suite of the extract styles: whatever way an API divides, proves and limits, every row arrives once.
 
+#![expect(clippy::expect_used, reason = "a test whose own setting fails has to panic")]
+
 mod auth;
 mod requests;
 

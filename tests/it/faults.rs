@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use haul::time::Clock;
 use serde_json::json;
 
 use crate::extract::{all, ids, project, run, run_badly};
@@ -62,7 +63,8 @@ fn place(asked: &crate::support::pages::Asked) -> String {
 fn a_pause_that_the_server_asks_for_holds_for_the_whole_connection() {
     let seconds: fn() -> String = || "1".to_owned();
     // A date has whole seconds: the one after the next is between one and two seconds away.
-    let date: fn() -> String = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2));
+    let date: fn() -> String =
+        || httpdate::fmt_http_date(SystemTime::from(Clock::System.now() + Duration::from_secs(2)));
     for after in [seconds, date] {
         let api = PagesApi::start();
         api.resize(DAY[0], 200);
@@ -85,7 +87,8 @@ fn a_pause_that_the_server_asks_for_holds_for_the_whole_connection() {
 
 #[test]
 fn what_stays_broken_is_told_with_its_page_and_what_was_found() {
-    let lasting: [(&str, fn() -> Fault, &[&str], usize); 5] = [
+    type Lasting = (&'static str, fn() -> Fault, &'static [&'static str], usize);
+    let lasting: [Lasting; 5] = [
         (
             "html",
             || Fault::Body("<html>Service <b>down</b></html>".to_owned()),
@@ -281,7 +284,7 @@ fn a_long_pull_with_faults_everywhere_loses_and_doubles_nothing() {
         let (count, kinds) = (AtomicUsize::new(0), Arc::clone(&dealt));
         api.misbehave(move |_| {
             let dice = mix(seed, count.fetch_add(1, Ordering::Relaxed) as u64);
-            if dice % 20 != 0 {
+            if !dice.is_multiple_of(20) {
                 return None;
             }
             let kind = (dice >> 8) % 6;

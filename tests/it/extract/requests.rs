@@ -1,6 +1,7 @@
 //! Requests: the boundaries of a day in every form that an API may want, and bodies that stay JSON whatever is in them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -92,11 +93,12 @@ fn one_request_for_the_whole_range_is_divided_by_the_rows_own_time() {
         [("iso", "iso"), ("offset", "iso"), ("wall", "iso"), ("s", "epoch"), ("ms", "epoch_ms"), ("deep.at", "iso")];
     for (column, format) in columns {
         let name = column.replace('.', "_");
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n[[extract]]\nname = \"{name}\"\nconnection = \"api\"\nper = \"window\"\ntime_column = \"{column}\"\ntime_format = \"{format}\"
              request = {{ path = \"/{name}\", params = {{ day = \"{{{{ window.first }}}}\", to = \"{{{{ window.end | iso }}}}\", from = \"{{{{ window.start | epoch }}}}\" }} }}
              paginate = {{ by = \"offset\", limit = 2, total = \"$.meta.total\" }}\nrecords = \"$.items[*]\"\n"
-        ));
+        );
     }
     project.write("pipelines/items.toml", &text);
     run(&project, "2024-10-29");

@@ -1,5 +1,7 @@
 //! A loopback API that speaks every page style at once, remembers what it was asked, and misbehaves when it is told to.
 
+#![expect(clippy::expect_used, reason = "a test whose own setting fails has to panic")]
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -241,7 +243,7 @@ impl Shared {
         let rows = self.rows_of(day);
         let all = asked.path.starts_with("/single");
         let size = if all { rows.len() } else { number("limit").or(number("size")).unwrap_or(PAGE) };
-        let counted_from = if asked.path.starts_with("/from_one") { 1 } else { 0 };
+        let counted_from = usize::from(asked.path.starts_with("/from_one"));
         let from = if let Some(offset) = number("offset") {
             offset - counted_from
         } else if let Some(page) = number("page") {
@@ -279,7 +281,7 @@ impl Shared {
         (headers, body).into_response()
     }
 
-    fn token(&self, form: BTreeMap<String, String>) -> Response {
+    fn token(&self, form: &BTreeMap<String, String>) -> Response {
         let mut tokens = lock(&self.tokens);
         tokens.forms.push(form.clone());
         if tokens.terms.outages.contains(&tokens.forms.len()) {
@@ -336,7 +338,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if parts.uri.path() == "/token" {
         // Long enough for all who wait for the same token to ask for it too.
         tokio::time::sleep(Duration::from_millis(30)).await;
-        return shared.token(pairs(&body));
+        return shared.token(&pairs(&body));
     }
     let mut params = pairs(parts.uri.query().unwrap_or(""));
     params.extend(members(&body));
@@ -349,13 +351,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     tokio::time::sleep(pause).await;
     let fault = (*lock(&shared.mischief))(&asked);
-    let answer = if !(*lock(&shared.doorkeeper))(&asked) {
-        (StatusCode::UNAUTHORIZED, "who are you?").into_response()
-    } else {
-        match fault {
-            None => shared.page(&asked),
-            Some(fault) => misbehaved(fault, shared.page(&asked)).await,
-        }
+    let let_in = (*lock(&shared.doorkeeper))(&asked);
+    let answer = match fault {
+        _ if !let_in => (StatusCode::UNAUTHORIZED, "who are you?").into_response(),
+        None => shared.page(&asked),
+        Some(fault) => misbehaved(fault, shared.page(&asked)).await,
     };
     lock(&shared.traffic).now -= 1;
     answer
