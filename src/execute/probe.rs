@@ -118,6 +118,11 @@ async fn http(
 
 async fn duckdb(connection: &Connection, probed: &mut Probed) -> Result<String> {
     if let ConnectionKind::DuckDb(settings) = &connection.kind {
+        // A test leaves nothing behind, least of all an empty database at a mistyped path.
+        if settings.path.as_os_str() != ":memory:" && !settings.path.exists() {
+            probed.tried.push(format!("looked for {}", settings.path.display()));
+            return Ok("there is no such file yet; the first run makes it".to_owned());
+        }
         probed.tried.push(format!("opened {}", settings.path.display()));
     }
     let warehouse = Warehouse::open(connection).await?;
