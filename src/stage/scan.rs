@@ -257,9 +257,8 @@ fn number(literal: &str) -> Option<Literal> {
         let (mut huge, mut vast, mut inexact) = (false, false, false);
         if significant.len() > 15 {
             huge = literal.parse::<i64>().is_err();
-            let value = literal.parse::<i128>().ok();
-            vast = value.is_none();
-            inexact = value.is_none_or(|value| !float_holds(value));
+            vast = huge && literal.parse::<i128>().is_err();
+            inexact = !survives(literal);
         }
         return Some(Literal { fraction: false, huge, vast, inexact, digits: count(significant.len()), scale: 0 });
     }
@@ -288,11 +287,6 @@ fn significant_point(whole: &str, behind: &str) -> i64 {
     let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
     let significant = whole.trim_start_matches('0');
     if significant.is_empty() { length(behind.trim_start_matches('0')) - length(behind) } else { length(significant) }
-}
-
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "the loss is what is looked for")]
-fn float_holds(value: i128) -> bool {
-    (value as f64) as i128 == value
 }
 
 /// Whether a literal is the same number after a way through a 64-bit float.

@@ -6,6 +6,7 @@ mod bench;
 mod changes;
 mod checks;
 mod evolve;
+mod merging;
 mod nested;
 mod once;
 mod query;
