@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Only these steps
     #[arg(long, value_name = "STEP")]
     select: Vec<String>,
+    /// Only show what would be done, and why
+    #[arg(long)]
+    plan: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -56,5 +59,10 @@ pub(super) async fn backfill(args: &Args, common: &Common, screen: &Screen) -> R
         range: Some(Range { from: args.from, to: args.to, reprocess }),
         force: false,
     };
+    if args.plan {
+        run::show_plans(&gear, vec![(pipeline, ask)], screen).await?;
+        gear.close().await?;
+        return Ok(0);
+    }
     run::walk(gear, vec![(pipeline, ask)], common, screen).await
 }

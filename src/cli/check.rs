@@ -1,24 +1,31 @@
 //! `haul check` and `haul schema`: the project's files, without a network.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::screen::GOOD;
 use super::{Common, Screen, session};
-use crate::config::{self, Options};
-use crate::connections::Connections;
+use crate::config::{self, Diagnostic, Options, Severity, Sources};
+use crate::connections::{Connections, Origin};
 use crate::error::{Context, Kind, Result};
+use crate::model::pipeline::{Action, Project};
 
 pub(super) fn check(common: &Common, screen: &Screen) -> Result<u8> {
     let root = session::root(common)?;
-    let names = Connections::open(&root, screen.redactor.clone())?.names();
-    let options = Options { known_connections: Some(&names), ..Options::default() };
-    let loaded = config::load(&root, &options);
+    let connections = Connections::open(&root, screen.redactor.clone())?;
+    let names = connections.names()?;
+    let options = Options { known_connections: Some(&names), check_connections: true, ..Options::default() };
+    let mut loaded = config::load(&root, &options);
+    if let Some(project) = &loaded.project {
+        loaded.diagnostics.extend(faulty_connections(&connections, project, &loaded.sources)?);
+    }
     if screen.is_json() {
         screen.json(&config::to_json(&loaded.diagnostics));
     } else if !loaded.diagnostics.is_empty() {
         screen.tell(config::render(&loaded.diagnostics, &loaded.sources, screen.colors()).trim_end());
     }
-    let Some(project) = loaded.project else { return Ok(2) };
+    let sound = loaded.diagnostics.iter().all(|fault| fault.severity != Severity::Error);
+    let Some(project) = loaded.project.filter(|_| sound) else { return Ok(2) };
     if !screen.is_json() {
         screen.data(&format!(
             "{GOOD}checked{GOOD:#} {} pipelines, {} SQL files: no faults, {} warnings",
@@ -28,6 +35,41 @@ pub(super) fn check(common: &Common, screen: &Screen) -> Result<u8> {
         ));
     }
     Ok(0)
+}
+
+/// The faults that the forms of connections.toml do not show: keys that contradict each other, a wrong URI in a variable.
+///
+/// Other programs' variables are no concern of the project: only what it uses is looked at, and its own file.
+fn faulty_connections(connections: &Connections, project: &Project, sources: &Sources) -> Result<Vec<Diagnostic>> {
+    let used: BTreeSet<&str> = project
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| {
+            let extracts = pipeline.steps.iter().filter_map(|step| match &step.action {
+                Action::Extract(extract) => Some(extract.connection.as_str()),
+                Action::Transform(_) => None,
+            });
+            extracts.chain([pipeline.warehouse.as_str()])
+        })
+        .collect();
+    let mut faults = Vec::new();
+    for line in connections.list()? {
+        let Some(fault) = connections.show(&line.name).err() else { continue };
+        if line.origin != Origin::File && !used.contains(line.name.as_str()) {
+            continue;
+        }
+        let mut diagnostic = Diagnostic::error("bad-connection", fault.chain());
+        if line.origin == Origin::File
+            && let Some(source) = sources.get(Path::new("connections.toml"))
+        {
+            let header = format!("[{}]", line.name);
+            let start = source.text.find(&header).unwrap_or(0);
+            diagnostic = diagnostic.at(source, start..start + header.len(), "");
+        }
+        let hints = fault.hints();
+        faults.push(diagnostic.maybe_help((!hints.is_empty()).then(|| hints.join("; "))));
+    }
+    Ok(faults)
 }
 
 pub(super) fn schema(dir: Option<&Path>, screen: &Screen) -> Result<u8> {

@@ -47,7 +47,7 @@ pub(super) enum Command {
         /// What `airflow connections export` wrote, as JSON or .env
         #[arg(required_unless_present = "environment")]
         file: Option<PathBuf>,
-        /// Take the variables AIRFLOW_CONN_<NAME> instead
+        /// Take the variables `AIRFLOW_CONN_*` instead
         #[arg(long, conflicts_with = "file")]
         environment: bool,
     },
@@ -57,7 +57,7 @@ pub(super) async fn run(command: Command, common: &Common, screen: &Screen) -> R
     let root = session::root(common)?;
     let connections = Connections::open(&root, screen.redactor.clone())?;
     match command {
-        Command::List => list(&connections, screen),
+        Command::List => list(&connections, screen)?,
         Command::Show { name } => show(&connections, &name, screen)?,
         Command::Set { name, value } => set(&connections, &name, &value, screen)?,
         Command::Remove { name } => return remove(&connections, &name, screen),
@@ -77,13 +77,15 @@ pub(super) async fn run(command: Command, common: &Common, screen: &Screen) -> R
     Ok(0)
 }
 
-fn list(connections: &Connections, screen: &Screen) {
-    let listed = connections.list();
+fn list(connections: &Connections, screen: &Screen) -> Result<()> {
+    let listed = connections.list()?;
     if screen.is_json() {
-        return screen.json(&listed);
+        screen.json(&listed);
+        return Ok(());
     }
     if listed.is_empty() {
-        return screen.note("there are no connections: copy connections.example.toml to connections.toml, or see `haul connections set --help`");
+        screen.note("there are no connections: copy connections.example.toml to connections.toml, or see `haul connections set --help`");
+        return Ok(());
     }
     let rows = listed.iter().map(|line| {
         let hidden: Vec<String> = line.hidden.iter().map(Origin::to_string).collect();
@@ -100,6 +102,7 @@ fn list(connections: &Connections, screen: &Screen) {
             screen.tell(&format!("{WARN}{}{WARN:#}: {fault}", line.name));
         }
     }
+    Ok(())
 }
 
 fn show(connections: &Connections, name: &str, screen: &Screen) -> Result<()> {
@@ -120,18 +123,27 @@ fn set(connections: &Connections, name: &str, value: &[String], screen: &Screen)
     let text = match value {
         [] => stdin(&format!("the URI or JSON of `{name}`"))?,
         [only] if only == "-" => stdin(&format!("the URI or JSON of `{name}`"))?,
-        [only] if only.contains("://") || only.trim_start().starts_with('{') || only.starts_with("duckdb:") => {
-            only.clone()
-        }
+        [only] if is_whole(only) => only.clone(),
         fields => Value::Object(read_fields(fields)?).to_string(),
     };
     let winners = connections.set(name, &text)?;
+    if screen.is_json() {
+        screen.json(&serde_json::json!({ "name": name, "stored": true, "winners": winners }));
+        return Ok(());
+    }
     screen.note(&format!("{GOOD}kept{GOOD:#} `{name}` in the encrypted store"));
     for winner in winners {
         screen.tell(&format!("{WARN}note{WARN:#}: {winner} wins over the store"));
     }
     screen.note(&format!("try it: haul connections test {name}"));
     Ok(())
+}
+
+/// Whether a text is a whole connection, a URI or JSON, and not one field of it.
+fn is_whole(text: &str) -> bool {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_scheme = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c));
+    is_scheme || text.trim_start().starts_with('{')
 }
 
 /// Reads `key=value`, with `env:X`, `file:X` and `command:X` as places of a secret, and `-` for stdin.
@@ -173,21 +185,26 @@ fn stdin(what: &str) -> Result<String> {
 
 fn remove(connections: &Connections, name: &str, screen: &Screen) -> Result<u8> {
     if connections.remove(name)? {
+        if screen.is_json() {
+            let left = connections.origins(name)?;
+            screen.json(&serde_json::json!({ "name": name, "removed": true, "still_in": left }));
+            return Ok(0);
+        }
         screen.note(&format!("{GOOD}removed{GOOD:#} `{name}` from the encrypted store"));
-        if let Some(origin) = connections.origins(name).first() {
+        if let Some(origin) = connections.origins(name)?.first() {
             screen.tell(&format!("{WARN}note{WARN:#}: {origin} tells of it as well"));
         }
         return Ok(0);
     }
     let error = Error::usage(format!("there is no `{name}` in the encrypted store"));
-    Err(match connections.origins(name).first() {
+    Err(match connections.origins(name)?.first() {
         Some(origin) => error.hint(format!("it is told by {origin}: take it out there")),
         None => error.hint("`haul connections list` shows all of them"),
     })
 }
 
 async fn test(connections: &Connections, names: Vec<String>, common: &Common, screen: &Screen) -> Result<u8> {
-    let names = if names.is_empty() { connections.names() } else { names };
+    let names = if names.is_empty() { connections.names()? } else { names };
     let mut code = 0;
     let mut results = Vec::new();
     for name in names {

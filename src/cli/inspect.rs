@@ -1,18 +1,20 @@
 //! `haul status`, `runs`, `show` and `drift`: what the ledger knows; the warehouse is not opened.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::json;
 
-use super::screen::{BAD, DIM, GOOD, WARN};
+use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
 use super::{Common, Screen, session};
 use crate::error::{Error, Result};
 use crate::model::drift::{Advice, Drift};
-use crate::model::ledger::{UnitRecord, UnitState};
+use crate::model::ledger::{Snapshot, UnitRecord, UnitState};
 use crate::model::name::TableName;
-use crate::model::pipeline::Project;
+use crate::model::pipeline::{Pipeline, Project};
+use crate::model::run::{RunRecord, TaskState};
 use crate::state::State;
-use crate::time::UnitKey;
+use crate::time::{Grain, UnitKey, display_duration};
 
 /// How much of the past is shown.
 #[derive(Debug, clap::Args)]
@@ -38,7 +40,7 @@ impl Default for StatusArgs {
     }
 }
 
-async fn open(common: &Common, screen: &Screen) -> Result<(std::sync::Arc<Project>, State)> {
+async fn open(common: &Common, screen: &Screen) -> Result<(Arc<Project>, State)> {
     let (project, _) = session::project(common, screen)?;
     let state = State::open(&project.state_dir).await?;
     Ok((project, state))
@@ -54,31 +56,71 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
         screen.json(&units);
         return Ok(0);
     }
-    let mut keys: BTreeSet<UnitKey> = BTreeSet::new();
-    for table in &tables {
-        keys.extend(snapshot.table(table).filter(|record| !record.unit.is_whole()).map(|record| record.unit.clone()));
-    }
-    let keys: Vec<UnitKey> = keys.into_iter().rev().take(args.days).rev().collect();
     let width = tables.iter().map(|table| table.to_string().len()).max().unwrap_or(0);
-    let heads: Vec<String> =
-        keys.iter().map(|key| key.as_str().get(5..10).unwrap_or(key.as_str()).to_owned()).collect();
-    screen.data(&format!("{:width$}  {}", "", heads.join(" ")));
-    for table in &tables {
-        let signs: Vec<String> = if snapshot.unit(table, &UnitKey::whole()).is_some() {
-            vec![sign(snapshot.unit(table, &UnitKey::whole()))]
-        } else {
-            keys.iter().map(|key| format!("  {}  ", sign(snapshot.unit(table, key)))).collect()
-        };
-        screen.data(&format!("{:width$}  {}", table.to_string(), signs.join(" ").trim_end()));
-    }
-    screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   x failed   - missing in the warehouse   · never{DIM:#}"));
-    for table in &tables {
-        for record in snapshot.table(table).filter(|record| record.state != UnitState::Loaded) {
-            let reason = record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("");
-            screen.data(&format!("{} {} is {}: {reason}", record.table, record.unit, record.state.name()));
+    let mut blocks: Vec<(Option<Grain>, Vec<TableName>)> = Vec::new();
+    for pipeline in &project.pipelines {
+        for table in pipeline.steps.iter().map(|step| &step.into) {
+            let whole = snapshot.unit(table, &UnitKey::whole()).is_some();
+            let grain = pipeline.window.as_ref().map(|rule| rule.grain).filter(|_| !whole);
+            match blocks.iter_mut().find(|(other, _)| *other == grain) {
+                Some((_, tables)) => tables.push(table.clone()),
+                None => blocks.push((grain, vec![table.clone()])),
+            }
         }
     }
+    for (grain, tables) in &blocks {
+        match grain {
+            Some(grain) => matrix(*grain, tables, &snapshot, args.days, width, screen),
+            None => tables.iter().for_each(|table| {
+                let sign = sign(snapshot.unit(table, &UnitKey::whole()));
+                screen.data(&format!("{:width$}    {sign}    {DIM}the whole table{DIM:#}", table.to_string()));
+            }),
+        }
+    }
+    screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   x failed   - missing in the warehouse   · never{DIM:#}"));
+    attention(&tables, &snapshot, screen);
     Ok(0)
+}
+
+/// Tables of one grain by their last units, a sign for each.
+fn matrix(grain: Grain, tables: &[TableName], snapshot: &Snapshot, units: usize, width: usize, screen: &Screen) {
+    let keys: BTreeSet<&UnitKey> =
+        tables.iter().flat_map(|table| snapshot.table(table)).map(|record| &record.unit).collect();
+    let keys: Vec<&UnitKey> = keys.into_iter().rev().take(units).rev().collect();
+    let year = |key: Option<&&UnitKey>| key.and_then(|key| key.as_str().get(..4)).unwrap_or_default().to_owned();
+    let (first, last) = (year(keys.first()), year(keys.last()));
+    let years = if first == last { first } else { format!("{first}-{last}") };
+    // Five signs each: a date without its year, an hour with its day, a month with its year.
+    let part = match grain {
+        Grain::Hour => 8..13,
+        Grain::Day | Grain::Week => 5..10,
+        Grain::Month => 2..7,
+    };
+    let heads: Vec<&str> = keys.iter().map(|key| key.as_str().get(part.clone()).unwrap_or(key.as_str())).collect();
+    if !keys.is_empty() {
+        screen.data(&format!("{DIM}{years:width$}{DIM:#}  {}", heads.join(" ")));
+    }
+    for table in tables {
+        let signs: Vec<String> = keys.iter().map(|key| format!("  {}  ", sign(snapshot.unit(table, key)))).collect();
+        let signs = if signs.is_empty() { vec![format!("{DIM}nothing is loaded yet{DIM:#}")] } else { signs };
+        screen.data(&format!("{:width$}  {}", table.to_string(), signs.join(" ").trim_end()));
+    }
+}
+
+/// The units that are not loaded, each with its reason, and what may be done.
+fn attention(tables: &[TableName], snapshot: &Snapshot, screen: &Screen) {
+    for record in tables.iter().flat_map(|table| snapshot.table(table)) {
+        let reason = record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("");
+        let (table, unit) = (&record.table, &record.unit);
+        match record.state {
+            UnitState::Loaded => {}
+            UnitState::Held => screen.data(&format!(
+                "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
+            )),
+            UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; the next run does it again")),
+            UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; the next run loads it again")),
+        }
+    }
 }
 
 fn sign(record: Option<&UnitRecord>) -> String {
@@ -101,6 +143,9 @@ pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> R
         screen.json(&runs);
         return Ok(0);
     }
+    if runs.is_empty() {
+        screen.note("nothing has run yet: `haul run` does");
+    }
     let rows = runs
         .iter()
         .map(|run| {
@@ -109,6 +154,7 @@ pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> R
                 run.id.clone(),
                 word(run.status),
                 run.started_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+                took(run),
                 counts.loaded.to_string(),
                 counts.unchanged.to_string(),
                 counts.held.to_string(),
@@ -117,8 +163,17 @@ pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> R
             ]
         })
         .collect();
-    screen.table(&["run", "status", "started (UTC)", "loaded", "unchanged", "held", "failed", "skipped"], rows);
+    screen.table(&["run", "status", "started (UTC)", "took", "loaded", "unchanged", "held", "failed", "skipped"], rows);
     Ok(0)
+}
+
+/// How long a run took.
+fn took(run: &RunRecord) -> String {
+    let Some(finished_at) = run.finished_at else { return String::new() };
+    let took = finished_at.signed_duration_since(run.started_at).to_std().unwrap_or_default();
+    // Longer runs are told without their milliseconds.
+    let tenths = u64::try_from(took.as_millis() / 100).unwrap_or(u64::MAX);
+    if tenths < 600 { format!("{}.{} s", tenths / 10, tenths % 10) } else { display_duration(took) }
 }
 
 /// A word as it is stored.
@@ -135,21 +190,67 @@ pub(super) async fn show(id: &str, common: &Common, screen: &Screen) -> Result<u
         screen.json(&json!({ "run": run, "events": logs }));
         return Ok(0);
     }
-    screen.data(&format!("{} for {}: {}", run.id, run.logical_date, word(run.status)));
-    for (task, state) in crate::model::run::fold(&logs)? {
-        let value = serde_json::to_value(&state).unwrap_or_default();
-        let reason = value.get("reason").and_then(|reason| reason.as_str()).unwrap_or("");
-        let rows = value.get("rows").map(|rows| format!("{rows} rows")).unwrap_or_default();
-        screen.data(&format!("{:10} {task}  {rows}{reason}", state.name()));
+    let begun = run.started_at.format("%Y-%m-%d %H:%M:%S UTC");
+    let took = if run.finished_at.is_some() { format!(", took {}", took(&run)) } else { String::new() };
+    screen.data(&format!("{} for {}: {}, begun {begun}{took}", run.id, run.logical_date, word(run.status)));
+    let states = crate::model::run::fold(&logs)?;
+    let mut steps: Vec<&str> = Vec::new();
+    for log in &logs {
+        if !steps.contains(&log.task.step.as_str()) {
+            steps.push(&log.task.step);
+        }
+    }
+    let width = states.keys().map(|task| task.to_string().len()).max().unwrap_or(0);
+    for step in steps {
+        for (task, state) in states.iter().filter(|(task, _)| task.step == step) {
+            let task = format!("{task:width$}");
+            screen.data(format!("{:9}  {task}  {}", state.name(), indented(&ended(state), 4)).trim_end());
+        }
     }
     Ok(0)
 }
 
+/// How a task ended, in words.
+fn ended(state: &TaskState) -> String {
+    match state {
+        TaskState::Loaded { rows, changes } => {
+            let rows = counted(*rows, "row");
+            let changes =
+                changes.map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed));
+            format!("{rows}{}", changes.unwrap_or_default())
+        }
+        TaskState::Unchanged { rows } => counted(*rows, "row"),
+        TaskState::Failed { kind, reason } => format!("{kind}: {reason}"),
+        TaskState::Held { reason } | TaskState::Skipped { reason } => reason.clone(),
+        TaskState::Waiting | TaskState::Running { .. } | TaskState::Cancelled => String::new(),
+    }
+}
+
 pub(super) async fn drift(table: Option<&str>, common: &Common, screen: &Screen) -> Result<u8> {
-    let (_, state) = open(common, screen).await?;
+    let (project, state) = open(common, screen).await?;
+    let known = state.tables().await?;
     let tables = match table {
-        Some(name) => vec![TableName::parse(name)?],
-        None => state.tables().await?,
+        Some(name) => {
+            let table = TableName::parse(name)?;
+            let written = project.pipelines.iter().flat_map(|pipeline| &pipeline.steps).any(|step| step.into == table);
+            if !written && !known.contains(&table) {
+                let names: Vec<String> = known.iter().map(ToString::to_string).collect();
+                return Err(Error::usage(format!("no step of this project writes {table}")).hint(format!(
+                    "the ledger knows {}",
+                    if names.is_empty() { "no table yet".to_owned() } else { names.join(", ") }
+                )));
+            }
+            vec![table]
+        }
+        None => known,
+    };
+    if tables.is_empty() {
+        screen.note("nothing was pulled yet: `haul run` does");
+    }
+    let grain = |table: &TableName| {
+        let writes = |pipeline: &&Arc<Pipeline>| pipeline.steps.iter().any(|step| step.into == *table);
+        let window = project.pipelines.iter().find(writes).and_then(|pipeline| pipeline.window.as_ref());
+        window.map_or(Grain::Day, |rule| rule.grain)
     };
     let mut all = serde_json::Map::new();
     for table in tables {
@@ -157,7 +258,7 @@ pub(super) async fn drift(table: Option<&str>, common: &Common, screen: &Screen)
         if screen.is_json() {
             all.insert(table.to_string(), serde_json::to_value(&drift).unwrap_or_default());
         } else {
-            print(&table, &drift, screen);
+            print(&table, grain(&table), &drift, screen);
         }
     }
     if screen.is_json() {
@@ -166,8 +267,9 @@ pub(super) async fn drift(table: Option<&str>, common: &Common, screen: &Screen)
     Ok(0)
 }
 
-fn print(table: &TableName, drift: &Drift, screen: &Screen) {
-    screen.data(&format!("{GOOD}{table}{GOOD:#}: {} re-pulls of {} units", drift.repulls, drift.units));
+fn print(table: &TableName, grain: Grain, drift: &Drift, screen: &Screen) {
+    let (pulls, units) = (counted(drift.repulls, "re-pull"), counted(drift.units, "unit"));
+    screen.data(&format!("{GOOD}{table}{GOOD:#}: {pulls} of {units}"));
     let rows = drift
         .ages
         .iter()
@@ -180,9 +282,13 @@ fn print(table: &TableName, drift: &Drift, screen: &Screen) {
     screen.table(&["age", "pulls", "that changed", "rows added", "removed", "changed"], rows);
     screen.data(&match &drift.advice {
         Advice::Unknown => "advice: none yet, too few units were pulled again".to_owned(),
+        Advice::Units { lookback } if drift.changed_pulls == 0 => {
+            format!("advice: no re-pull changed anything so far: lookback = {lookback} would do")
+        }
         Advice::Units { lookback } => format!("advice: lookback = {lookback} would have caught 99 % of the changes"),
         Advice::MoreThan { lookback } => {
-            format!("advice: more than {lookback} days; changes are still seen at the oldest age that was observed")
+            let units = counted(*lookback, grain.plural().trim_end_matches('s'));
+            format!("advice: more than {units}; changes are still seen at the oldest age that was observed")
         }
     });
 }

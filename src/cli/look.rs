@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use serde_json::{Map, Value};
 
-use super::screen::GOOD;
+use super::screen::{GOOD, counted};
 use super::{Common, Screen, session};
 use crate::error::Result;
 use crate::execute;
@@ -78,7 +78,8 @@ pub(super) async fn query(args: &QueryArgs, common: &Common, screen: &Screen) ->
     gear.close().await?;
     print(&rows, screen);
     if rows.truncated {
-        screen.note(&format!("only the first {} rows; `--rows` shows more", args.rows));
+        let first = if args.rows == 1 { "row".to_owned() } else { format!("{} rows", args.rows) };
+        screen.note(&format!("only the first {first}; `--rows` shows more"));
     }
     Ok(0)
 }
@@ -112,7 +113,7 @@ pub(super) async fn decide(table: &str, unit: &str, reject: bool, common: &Commo
         return Ok(0);
     }
     let what = if reject { "the new rows are thrown away" } else { "the new rows are loaded" };
-    screen.data(&format!("{} {}: {what}; it has {} rows", decided.table, decided.unit, decided.rows));
+    screen.data(&format!("{} {}: {what}; it has {}", decided.table, decided.unit, counted(decided.rows, "row")));
     screen.note(&format!("`haul run {}` brings what reads it up to date", decided.pipeline));
     Ok(0)
 }

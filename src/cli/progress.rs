@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Screen;
-use super::screen::{BAD, DIM, GOOD, WARN};
+use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
+use crate::model::plan::{Plan, PlannedTask};
 use crate::model::run::{TaskEvent, TaskId};
 use crate::monitor::{Boundary, Event, Monitor};
 
@@ -16,6 +17,8 @@ pub(super) struct Progress {
     screen: Screen,
     bars: Option<MultiProgress>,
     tasks: Mutex<HashMap<TaskId, Task>>,
+    /// The names of tasks over several units, which their identifiers call by the first one.
+    spans: HashMap<TaskId, String>,
     kill_at: Option<(String, u64)>,
     crossed: Mutex<HashMap<&'static str, u64>>,
 }
@@ -28,8 +31,16 @@ struct Task {
     bytes: u64,
 }
 
+/// The name of a task over several units.
+fn span(task: &PlannedTask) -> Option<(TaskId, String)> {
+    match task.units.as_slice() {
+        [first, .., last] => Some((task.id.clone(), format!("{} {first} to {last}", task.id.step))),
+        _ => None,
+    }
+}
+
 impl Progress {
-    pub fn new(screen: &Screen, kill_at: Option<&str>) -> Self {
+    pub fn new(screen: &Screen, plan: &Plan, kill_at: Option<&str>) -> Self {
         let kill_at = kill_at.and_then(|text| {
             let (boundary, nth) = text.split_once(':')?;
             Some((boundary.to_owned(), nth.parse().ok()?))
@@ -38,9 +49,14 @@ impl Progress {
             screen: screen.clone(),
             bars: screen.has_bars().then(MultiProgress::new),
             tasks: Mutex::default(),
+            spans: plan.tasks.iter().filter_map(span).collect(),
             kill_at,
             crossed: Mutex::default(),
         }
+    }
+
+    fn name(&self, id: &TaskId) -> String {
+        self.spans.get(id).cloned().unwrap_or_else(|| id.to_string())
     }
 
     fn line(&self, text: &str) {
@@ -63,6 +79,7 @@ impl Progress {
     }
 
     fn task(&self, id: &TaskId, event: &TaskEvent) {
+        let name = self.name(id);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if let TaskEvent::Started { .. } = event {
             let bar = self.bars.as_ref().map(|bars| {
@@ -70,7 +87,7 @@ impl Progress {
                 if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
                     bar.set_style(style);
                 }
-                bar.set_message(id.to_string());
+                bar.set_message(name.clone());
                 bar.enable_steady_tick(Duration::from_millis(120));
                 bar
             });
@@ -85,7 +102,7 @@ impl Progress {
                 bar.finish_and_clear();
             }
             if task.pages > 0 {
-                cost = format!("{} pages, {}, ", task.pages, HumanBytes(task.bytes));
+                cost = format!("{}, {}, ", counted(task.pages, "page"), HumanBytes(task.bytes));
             }
             cost = format!("{DIM}({cost}{:.1} s){DIM:#}", task.begun.elapsed().as_secs_f64());
         }
@@ -93,15 +110,18 @@ impl Progress {
             TaskEvent::Loaded { rows, changes } => {
                 let changes =
                     changes.map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed));
-                self.line(&format!("{GOOD}loaded{GOOD:#}    {id}: {rows} rows{} {cost}", changes.unwrap_or_default()));
+                let rows = counted(*rows, "row");
+                self.line(&format!("{GOOD}loaded{GOOD:#}    {name}: {rows}{} {cost}", changes.unwrap_or_default()));
             }
-            TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {id}: {rows} rows {cost}")),
-            TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {id}: {reason}")),
-            TaskEvent::Failed { kind, reason } => self.line(&format!("{BAD}failed{BAD:#}    {id}: {kind}: {reason}")),
+            TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row"))),
+            TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
+            TaskEvent::Failed { kind, reason } => {
+                self.line(&format!("{BAD}failed{BAD:#}    {name}: {kind}: {}", indented(reason, 10)));
+            }
             TaskEvent::Skipped { reason } if self.screen.is_verbose() => {
-                self.line(&format!("skipped   {id}: {reason}"))
+                self.line(&format!("skipped   {name}: {reason}"));
             }
-            TaskEvent::Retried { reason } => self.line(&format!("{WARN}retrying{WARN:#}  {id}: {reason}")),
+            TaskEvent::Retried { reason } => self.line(&format!("{WARN}retrying{WARN:#}  {name}: {reason}")),
             TaskEvent::Skipped { .. } | TaskEvent::Cancelled | TaskEvent::Started { .. } => {}
         }
     }
@@ -116,8 +136,9 @@ impl Progress {
             let total = total.map(|total| format!(" of {total}")).unwrap_or_default();
             #[expect(clippy::cast_precision_loss, reason = "a rate on a screen")]
             let rate = task.rows as f64 / task.begun.elapsed().as_secs_f64().max(0.001);
+            let name = self.name(id);
             bar.set_message(format!(
-                "{id}: {} pages, {}{total} rows, {}, {rate:.0} rows/s",
+                "{name}: {} pages, {}{total} rows, {}, {rate:.0} rows/s",
                 task.pages,
                 task.rows,
                 HumanBytes(task.bytes)
@@ -130,7 +151,12 @@ impl Monitor for Progress {
     fn event(&self, event: &Event<'_>) {
         match event {
             Event::RunStarted { run, tasks } => {
-                self.line(&format!("{DIM}run {} for {}, {tasks} tasks{DIM:#}", run.id, run.logical_date));
+                self.line(&format!(
+                    "{DIM}run {} for {}, {}{DIM:#}",
+                    run.id,
+                    run.logical_date,
+                    counted(*tasks as u64, "task")
+                ));
             }
             Event::Task { task, event } => self.task(task, event),
             Event::Page { task, rows, bytes, total } => {
@@ -138,7 +164,12 @@ impl Monitor for Progress {
                 self.cross("page");
             }
             Event::Resumed { task, pages, rows } => {
-                self.line(&format!("resumed   {task}: {pages} pages with {rows} rows are here already"));
+                let task = self.name(task);
+                self.line(&format!(
+                    "resumed   {task}: {} with {} on disk already",
+                    counted(*pages, "page"),
+                    counted(*rows, "row")
+                ));
             }
             Event::Boundary { boundary, .. } => self.cross(match boundary {
                 Boundary::Leased => "leased",
@@ -148,10 +179,12 @@ impl Monitor for Progress {
                 Boundary::Recorded => "recorded",
             }),
             Event::Retry { task, reason, pause } => {
+                let task = self.name(task);
                 self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
             }
             Event::Warning { task: Some(task), message } => {
-                self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"))
+                let task = self.name(task);
+                self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"));
             }
             Event::Warning { task: None, message } => self.line(&format!("{WARN}warning{WARN:#}   {message}")),
             Event::RunFinished { .. } => {}

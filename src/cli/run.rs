@@ -7,15 +7,16 @@ use chrono::NaiveDate;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
-use super::screen::{BAD, DIM, GOOD, WARN};
+use super::screen::{BAD, DIM, GOOD, WARN, counted};
 use super::{Common, Screen, session};
 use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
+use crate::model::ledger::UnitState;
 use crate::model::pipeline::Pipeline;
-use crate::model::plan::Plan;
+use crate::model::plan::{LeftAlone, Plan};
 use crate::model::run::{RunRecord, RunStatus, Trigger};
 use crate::monitor::Monitor;
-use crate::plan::Ask;
+use crate::plan::{Ask, Reprocess};
 
 /// What a run, or the plan of one, is for.
 #[derive(Debug, clap::Args)]
@@ -66,17 +67,22 @@ pub(super) async fn run(args: &Args, common: &Common, screen: &Screen) -> Result
 pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &Common, screen: &Screen) -> Result<u8> {
     let cancel = CancellationToken::new();
     watch_interrupts(cancel.clone(), screen.clone());
+    let alone = asks.len() == 1;
     let mut code = 0;
     let mut records = Vec::new();
     for (pipeline, ask) in asks {
-        let (plan, mended) = execute::plan(&gear, &pipeline, &ask).await?;
-        mended.iter().for_each(|sentence| screen.note(&format!("{WARN}mended{WARN:#}    {sentence}")));
-        let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, common.kill_at.as_deref()));
-        let begun = Instant::now();
-        let record = execute::run(&gear, &plan, monitor, cancel.clone()).await?;
-        summary(&record, &plan, begun.elapsed(), screen);
-        code = worse(code, exit_code(record.status));
-        records.push(record);
+        match one(&gear, &pipeline, &ask, common, screen, &cancel).await {
+            Ok(record) => {
+                code = worse(code, exit_code(record.status));
+                records.push(record);
+            }
+            Err(error) if alone => return Err(error),
+            // What keeps one pipeline from running is told; the others run all the same.
+            Err(error) => {
+                screen.error(&error);
+                code = worse(code, error.kind().exit_code());
+            }
+        }
         if cancel.is_cancelled() {
             break;
         }
@@ -86,6 +92,32 @@ pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &C
     }
     gear.close().await?;
     Ok(code)
+}
+
+async fn one(
+    gear: &Gear,
+    pipeline: &Arc<Pipeline>,
+    ask: &Ask,
+    common: &Common,
+    screen: &Screen,
+    cancel: &CancellationToken,
+) -> Result<RunRecord> {
+    let (plan, mended) = execute::plan(gear, pipeline, ask).await?;
+    tell_mended(&mended, screen);
+    let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, &plan, common.kill_at.as_deref()));
+    let begun = Instant::now();
+    let record = execute::run(gear, &plan, monitor, cancel.clone()).await?;
+    summary(&record, &plan, ask, begun.elapsed(), screen);
+    if record.status == RunStatus::Held {
+        decisions(gear, pipeline, screen).await?;
+    }
+    Ok(record)
+}
+
+fn tell_mended(mended: &[String], screen: &Screen) {
+    for sentence in mended {
+        screen.note(&format!("{WARN}mended{WARN:#}    {sentence}"));
+    }
 }
 
 fn watch_interrupts(cancel: CancellationToken, screen: Screen) {
@@ -120,10 +152,13 @@ fn worse(one: u8, other: u8) -> u8 {
     if rank(one) >= rank(other) { one } else { other }
 }
 
-fn summary(record: &RunRecord, plan: &Plan, took: Duration, screen: &Screen) {
+fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &Screen) {
     let counts = record.counts;
+    let ended = counts.loaded + counts.unchanged + counts.held + counts.failed + counts.skipped;
+    let open = (plan.tasks.len() as u64).saturating_sub(ended);
+    let open = if open > 0 { format!(", {open} not done") } else { String::new() };
     screen.note(&format!(
-        "{}: {} loaded, {} unchanged, {} held, {} failed, {} skipped {DIM}({:.1} s){DIM:#}",
+        "{}: {} loaded, {} unchanged, {} held, {} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
         record.id,
         counts.loaded,
         counts.unchanged,
@@ -132,26 +167,81 @@ fn summary(record: &RunRecord, plan: &Plan, took: Duration, screen: &Screen) {
         counts.skipped,
         took.as_secs_f64()
     ));
-    let name = &plan.pipeline.name;
-    let again = format!("haul run {name} --date {}", plan.logical_date);
     match record.status {
-        RunStatus::Held => screen.note(&format!(
-            "{WARN}held{WARN:#}: the old rows stay. `haul show {}` says why, `haul approve TABLE UNIT` loads the new ones",
-            record.id
+        RunStatus::Failed => screen.note(&format!(
+            "{BAD}failed{BAD:#}: `haul show {}` says why; what failed is done again by `{}`",
+            record.id,
+            again(ask, plan, record.status)
         )),
-        RunStatus::Failed => screen.note(&format!("{BAD}failed{BAD:#}: `haul show {}` says why; again with `{again}`", record.id)),
-        RunStatus::Cancelled => screen.note(&format!("stopped; everything durable is kept: go on with `{again}`")),
-        RunStatus::Succeeded | RunStatus::Running => {}
+        RunStatus::Cancelled => screen.tell(&format!(
+            "{WARN}stopped{WARN:#}: everything durable is kept: go on with `{}`",
+            again(ask, plan, record.status)
+        )),
+        RunStatus::Held | RunStatus::Succeeded | RunStatus::Running => {}
     }
+}
+
+/// The command that does what is left of a run.
+fn again(ask: &Ask, plan: &Plan, status: RunStatus) -> String {
+    let name = &plan.pipeline.name;
+    let mut command = match ask.range {
+        None => format!("haul run {name} --date {}", ask.logical_date),
+        Some(range) => {
+            let reprocess = match (range.reprocess, status) {
+                (Reprocess::Missing, _) => "",
+                (Reprocess::All, RunStatus::Cancelled) => " --reprocess all",
+                (Reprocess::Failed | Reprocess::All, _) => " --reprocess failed",
+            };
+            format!("haul backfill {name} --from {} --to {}{reprocess}", range.from, range.to)
+        }
+    };
+    for select in &ask.select {
+        command = format!("{command} --select {select}");
+    }
+    if ask.force {
+        command.push_str(" --force");
+    }
+    command
+}
+
+/// Names the held units of a pipeline with the commands that decide on them.
+async fn decisions(gear: &Gear, pipeline: &Pipeline, screen: &Screen) -> Result<()> {
+    let tables: Vec<_> = pipeline.steps.iter().map(|step| step.into.clone()).collect();
+    let snapshot = gear.state.snapshot(&tables).await?;
+    screen.note(&format!("{WARN}held{WARN:#}: the old rows stay until somebody decides:"));
+    for record in tables.iter().flat_map(|table| snapshot.table(table)).filter(|unit| unit.state == UnitState::Held) {
+        let reason = record.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default();
+        screen.note(&format!("  haul approve {} {}  {DIM}{reason}{DIM:#}", record.table, record.unit));
+    }
+    screen.note("  this loads the new rows; with --reject they are thrown away");
+    Ok(())
 }
 
 pub(super) async fn plan(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
     let gear = session::gear(common, screen).await?;
+    let asks = args.pipelines(&gear)?.into_iter().map(|pipeline| {
+        let ask = args.ask(&pipeline, common);
+        (pipeline, ask)
+    });
+    show_plans(&gear, asks.collect(), screen).await?;
+    gear.close().await?;
+    Ok(0)
+}
+
+/// Shows what runs would do; a pipeline that has nothing to do says so.
+pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, screen: &Screen) -> Result<()> {
+    let alone = asks.len() == 1;
     let mut all = Vec::new();
-    for pipeline in args.pipelines(&gear)? {
-        let tables: Vec<_> = pipeline.steps.iter().map(|step| step.into.clone()).collect();
-        let snapshot = gear.state.snapshot(&tables).await?;
-        let plan = crate::plan::build(&pipeline, &snapshot, &args.ask(&pipeline, common), common.clock().now())?;
+    for (pipeline, ask) in asks {
+        let (plan, mended) = match execute::foresee(gear, &pipeline, &ask).await {
+            Ok(planned) => planned,
+            Err(error) if !alone && error.kind() == Kind::Usage => {
+                screen.error(&error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        tell_mended(&mended, screen);
         if screen.is_json() {
             let value = serde_json::to_value(crate::plan::explain(&plan));
             all.push(value.context(Kind::Internal, || "printing the plan".to_owned())?);
@@ -162,13 +252,18 @@ pub(super) async fn plan(args: &Args, common: &Common, screen: &Screen) -> Resul
     if screen.is_json() {
         screen.json(&all);
     }
-    Ok(0)
+    Ok(())
 }
 
 fn print(plan: &Plan, screen: &Screen) {
     let window = plan.window.as_ref().map_or_else(
         || "no window".to_owned(),
-        |window| format!("{} to {} ({} units)", window.first(), window.last(), window.units().len()),
+        |window| {
+            let count = window.units().len();
+            let words = window.first().calendar.grain.plural();
+            let word = if count == 1 { words.trim_end_matches('s') } else { words };
+            format!("{} to {} ({count} {word})", window.first(), window.last())
+        },
     );
     screen.data(&format!("{GOOD}{}{GOOD:#} for {}: {window}", plan.pipeline.name, plan.logical_date));
     let rows = plan
@@ -192,7 +287,19 @@ fn print(plan: &Plan, screen: &Screen) {
         })
         .collect();
     screen.table(&["step", "does", "unit", "into", "write", "why"], rows);
-    for left in &plan.left {
-        screen.data(&format!("{DIM}left alone: {} {}: {}{DIM:#}", left.step, left.unit, left.why));
+    left_alone(&plan.left, screen);
+}
+
+/// Units that are left alone, a line for all in a row that have the same reason.
+fn left_alone(left: &[LeftAlone], screen: &Screen) {
+    for group in left.chunk_by(|one, next| one.step == next.step && one.why == next.why) {
+        let units = match group {
+            [] => continue,
+            [only] => only.unit.to_string(),
+            [first, .., last] => {
+                format!("{} from {} to {}", counted(group.len() as u64, "unit"), first.unit, last.unit)
+            }
+        };
+        screen.data(&format!("{DIM}left alone: {} {units}: {}{DIM:#}", group[0].step, group[0].why));
     }
 }

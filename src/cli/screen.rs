@@ -33,6 +33,17 @@ const WIDEST_CELL: usize = 80;
 /// Less important.
 pub(super) const DIM: Style = Style::new().dimmed();
 
+/// A count with its noun: `1 row`, `2 rows`.
+pub(super) fn counted(count: impl Into<u64>, noun: &str) -> String {
+    let count = count.into();
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// A text of several lines, all but the first of which begin below `width` columns.
+pub(super) fn indented(text: &str, width: usize) -> String {
+    text.trim_end().replace('\n', &format!("\n{:width$}", ""))
+}
+
 impl Screen {
     pub(super) fn new(common: &Common) -> Self {
         let color = match common.color {

@@ -13,7 +13,11 @@ use crate::model::pipeline::{Pipeline, Project};
 /// The project's folder.
 pub(super) fn root(common: &Common) -> Result<PathBuf> {
     let start = match &common.project {
-        Some(folder) => folder.clone(),
+        Some(folder) if folder.is_dir() => folder.clone(),
+        Some(folder) => {
+            return Err(Error::usage(format!("the project's folder {} is not there", folder.display()))
+                .hint("--project and HAUL_PROJECT name a folder that has haul.toml or pipelines/"));
+        }
         None => std::env::current_dir().map_err(|error| Error::usage("looking for the project").because(error))?,
     };
     config::find_root(&start)
@@ -23,8 +27,8 @@ pub(super) fn root(common: &Common) -> Result<PathBuf> {
 pub(super) fn project(common: &Common, screen: &Screen) -> Result<(Arc<Project>, Connections)> {
     let root = root(common)?;
     let connections = Connections::open(&root, screen.redactor.clone())?;
-    let names = connections.names();
-    let options = Options { known_connections: Some(&names), ..Options::default() };
+    let names = connections.names()?;
+    let options = Options { known_connections: Some(&names), check_connections: true, ..Options::default() };
     let loaded = config::load(&root, &options);
     if loaded.project.is_some() && !loaded.diagnostics.is_empty() {
         screen.note(config::render(&loaded.diagnostics, &loaded.sources, screen.colors()).trim_end());

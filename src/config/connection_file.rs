@@ -127,7 +127,52 @@ pub enum TlsWord {
     VerifyFull,
 }
 
-words!(AuthType, TlsWord);
+/// The ways to say who we are, when the keys for it stand beside `url`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthWord {
+    /// Not at all.
+    None,
+    /// User and password.
+    Basic,
+    /// A token.
+    Bearer,
+    /// A key in a header or in the query.
+    ApiKey,
+    /// OAuth 2, as `grant` says.
+    Oauth2,
+}
+
+/// How an OAuth 2 token is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantWord {
+    /// With the client's own credentials.
+    ClientCredentials,
+    /// With a refresh token.
+    RefreshToken,
+}
+
+words!(AuthType, AuthWord, GrantWord, TlsWord);
+
+/// `auth` of an HTTP API.
+#[derive(Debug, Clone, JsonSchema)]
+#[serde(untagged)]
+pub enum AuthValue {
+    /// The way and its keys.
+    Table(Box<AuthTable>),
+    /// Only the way.
+    Word(AuthWord),
+}
+
+impl Read for AuthValue {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        if value.get_ref().is_table() {
+            return AuthTable::read(value, reader).map(|table| Self::Table(Box::new(table)));
+        }
+        AuthWord::read(value, reader).map(Self::Word)
+    }
+}
 
 twin! {
     /// An HTTP API.
@@ -135,9 +180,9 @@ twin! {
         /// Always `"http"`.
         pub r#type: Required<String>,
         /// The address that request paths are appended to.
-        pub url: Required<String>,
-        /// Who we are. Default: nobody.
-        pub auth: Option<At<AuthTable>>,
+        pub url: Required<SecretValue>,
+        /// Who we are: a table, or the word for the keys of that table when they stand beside `url`. Default: seen from those.
+        pub auth: Option<At<AuthValue>>,
         /// Headers sent with every request.
         pub headers: Option<At<Entries<SecretValue>>>,
         /// At most so many requests in a period: `"10/s"`, `"600/m"`, `"1000/h"`.
@@ -147,7 +192,33 @@ twin! {
         /// The time for one page. Default `"60s"`.
         pub timeout: Option<At<TypedDuration>>,
         /// The path that `haul connections test` asks for.
-        pub test_path: Option<At<String>>,
+        pub test_path: Option<At<SecretValue>>,
+        /// The user (`basic`).
+        pub user: Option<At<SecretValue>>,
+        /// The password (`basic`).
+        pub password: Option<At<SecretValue>>,
+        /// The token (`bearer`).
+        pub token: Option<At<SecretValue>>,
+        /// The key (`api_key`).
+        pub key: Option<At<SecretValue>>,
+        /// The header that the key goes into (`api_key`).
+        pub header: Option<At<SecretValue>>,
+        /// The parameter of the query that the key goes into (`api_key`).
+        pub query: Option<At<SecretValue>>,
+        /// The token endpoint (OAuth 2).
+        pub token_url: Option<At<SecretValue>>,
+        /// The client (OAuth 2).
+        pub client_id: Option<At<SecretValue>>,
+        /// The client's secret (OAuth 2).
+        pub client_secret: Option<At<SecretValue>>,
+        /// The refresh token (`refresh_token`).
+        pub refresh_token: Option<At<SecretValue>>,
+        /// The scopes asked for, separated by spaces (OAuth 2).
+        pub scope: Option<At<SecretValue>>,
+        /// Further parameters of the token request, such as `audience` (OAuth 2).
+        pub extra: Option<At<Entries<SecretValue>>>,
+        /// How a token is asked for (OAuth 2). Default: by the refresh token if there is one.
+        pub grant: Option<At<GrantWord>>,
     }
 }
 
@@ -165,11 +236,11 @@ twin! {
         /// The key (`api_key`).
         pub key: Option<At<SecretValue>>,
         /// The header that the key goes into (`api_key`).
-        pub header: Option<At<String>>,
+        pub header: Option<At<SecretValue>>,
         /// The parameter of the query that the key goes into (`api_key`).
-        pub query: Option<At<String>>,
+        pub query: Option<At<SecretValue>>,
         /// The token endpoint (OAuth 2).
-        pub token_url: Option<At<String>>,
+        pub token_url: Option<At<SecretValue>>,
         /// The client (OAuth 2).
         pub client_id: Option<At<SecretValue>>,
         /// The client's secret (OAuth 2).
@@ -177,9 +248,9 @@ twin! {
         /// The refresh token (`refresh_token`).
         pub refresh_token: Option<At<SecretValue>>,
         /// The scopes asked for, separated by spaces (OAuth 2).
-        pub scope: Option<At<String>>,
+        pub scope: Option<At<SecretValue>>,
         /// Further parameters of the token request, such as `audience` (OAuth 2).
-        pub extra: Option<At<Entries<String>>>,
+        pub extra: Option<At<Entries<SecretValue>>>,
     }
 }
 
@@ -189,9 +260,9 @@ twin! {
         /// Always `"duckdb"`.
         pub r#type: Required<String>,
         /// The file, relative to the project; `":memory:"` for none.
-        pub path: Required<String>,
+        pub path: Required<SecretValue>,
         /// How much memory DuckDB may use: `"256MB"`.
-        pub memory_limit: Option<At<String>>,
+        pub memory_limit: Option<At<SecretValue>>,
         /// How many threads DuckDB may use. Default: one for each core.
         pub threads: Option<At<Count>>,
     }
@@ -211,7 +282,7 @@ twin! {
         /// The password.
         pub password: Option<At<SecretValue>>,
         /// The database.
-        pub database: Required<String>,
+        pub database: Required<SecretValue>,
         /// Whether and how the connection is encrypted. Default `"prefer"`.
         pub tls: Option<At<TlsWord>>,
     }
@@ -225,7 +296,7 @@ twin! {
         /// The connection string.
         pub uri: Required<SecretValue>,
         /// The database.
-        pub database: Required<String>,
+        pub database: Required<SecretValue>,
     }
 }
 
@@ -235,13 +306,13 @@ twin! {
         /// Always `"bigquery"`.
         pub r#type: Required<String>,
         /// The project that pays for jobs.
-        pub project: Required<String>,
+        pub project: Required<SecretValue>,
         /// Where datasets are created and jobs run: `"EU"`.
-        pub location: Option<At<String>>,
+        pub location: Option<At<SecretValue>>,
         /// The service account's key as JSON. Default: application default credentials.
         pub service_account: Option<At<SecretValue>>,
         /// Another address of the REST service, for an emulator.
-        pub endpoint: Option<At<String>>,
+        pub endpoint: Option<At<SecretValue>>,
     }
 }
 

@@ -69,7 +69,7 @@ twin! {
         pub params: Option<At<Entries<Texts>>>,
         /// Headers. A step's headers win over its hook's.
         pub headers: Option<At<Entries<Texts>>>,
-        /// The JSON body: a table, or JSON in a text. Templates stand inside of its strings.
+        /// The JSON body: a table, or JSON in a text. Its strings are templates; one that is a single expression keeps the type of its value.
         pub body: Option<At<serde_json::Value>>,
     }
 }
@@ -93,7 +93,7 @@ twin! {
         pub size_param: Option<At<String>>,
         /// The parameter that names the page. Default `page`.
         pub page_param: Option<At<String>>,
-        /// The parameter that takes the cursor, or the last row's value.
+        /// The parameter that takes the cursor, or the last row's value; in the body, dots lead into objects.
         pub param: Option<At<String>>,
         /// Whether the cursor goes into the query (the default) or into the JSON body.
         pub r#in: Option<At<Place>>,
@@ -107,7 +107,7 @@ twin! {
         pub total_pages: Option<At<JsonPathText>>,
         /// JSONPath of a boolean that is false on the last page.
         pub has_more: Option<At<JsonPathText>>,
-        /// A page with fewer rows than asked for is the last one. Default true for `offset`, `page` with a size, and `keyset`.
+        /// A page with fewer rows than asked for is the last one. Default true for `offset`, `page` with a size, and `keyset` with a limit.
         pub short_page_ends: Option<At<bool>>,
         /// More pages than this are taken for a loop. Default 100000.
         pub max_pages: Option<At<Count>>,
@@ -330,7 +330,9 @@ pub fn paginate(table: &At<PaginateTable>, reader: &mut Reader) -> Option<Pagina
     foreign_keys(pages, word, reader);
     let by = style(table, word, reader)?;
     let counted = match &by {
-        PageStyle::Offset { .. } | PageStyle::Keyset { .. } => true,
+        PageStyle::Offset { .. } => true,
+        // Where nobody says how long a page is, none is short.
+        PageStyle::Keyset { limit_param, .. } => limit_param.is_some() || pages.limit.is_some(),
         PageStyle::Page { size, .. } => size.is_some(),
         PageStyle::Single | PageStyle::Cursor { .. } | PageStyle::NextUrl { .. } | PageStyle::Link => false,
     };

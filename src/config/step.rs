@@ -73,7 +73,8 @@ pub fn extract(
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let (parts, hook_known) = api(table, &name, around, reader);
     let per = per(table.per.as_ref(), pipeline, reader);
-    let time = time_column(table, &parts, per, &write, &name, pipeline, reader);
+    // What an unknown hook says of rows and their times is unknown too.
+    let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
     let request = request(&parts, &name, reader);
     let uses_window = uses_window(&parts, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.

@@ -6,7 +6,7 @@
 //! 2. the encrypted store `.haul/connections.enc` ([`Connections::set`], [`Connections::import`]);
 //! 3. `connections.toml`.
 //!
-//! Whatever the place, it becomes the same definition of fields ([`fields`]); secrets are resolved only when a
+//! Whatever the place, it becomes the same definition of fields (`fields.rs`); secrets are resolved only when a
 //! connection is used, and the [`Redactor`] is told of each of them first.
 
 mod airflow;
@@ -114,20 +114,23 @@ impl Connections {
     }
 
     /// The names of all connections.
-    pub fn names(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    /// The encrypted store cannot be read.
+    pub fn names(&self) -> Result<Vec<String>> {
         let inner = &self.inner;
         let mut names: BTreeSet<String> = inner.file.keys().cloned().collect();
-        names.extend(inner.store.names().unwrap_or_default());
+        names.extend(inner.store.names()?);
         // A variable's name tells the connection's in capitals: `HAUL_CONN_APP_DB` may be `app_db` as well as `app-db`.
-        let told = |name: &String| inner.variable_of(name).is_some();
+        let told = |name: &String| !inner.variables_of(name).is_empty();
         let spelled: Vec<String> = names.iter().filter(|name| told(name)).map(|name| variable_word(name)).collect();
-        for variable in inner.environment.keys() {
+        for (variable, _) in inner.environment.iter().filter(|(_, text)| !text.trim().is_empty()) {
             let word = variable.strip_prefix("HAUL_CONN_").or_else(|| variable.strip_prefix("AIRFLOW_CONN_"));
             if let Some(word) = word.filter(|word| !word.is_empty() && !spelled.iter().any(|known| known == word)) {
                 names.insert(word.to_lowercase());
             }
         }
-        names.into_iter().collect()
+        Ok(names.into_iter().collect())
     }
 
     /// The connection of this name with its secrets resolved, each of which the redactor now knows.
@@ -143,21 +146,31 @@ impl Connections {
     }
 
     /// A variable of the environment, for `env_var()` in templates.
+    ///
+    /// The redactor learns it when its name says that it is a secret.
     pub fn variable(&self, name: &str) -> Option<String> {
-        self.inner.environment.get(name).cloned()
+        let text = self.inner.environment.get(name).cloned();
+        let word = name.to_uppercase();
+        if ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL"].iter().any(|secret| word.contains(secret)) {
+            self.inner.redactor.learn(text.as_deref().unwrap_or_default());
+        }
+        text
     }
 
     /// All connections, with the place that each is taken from.
-    pub fn list(&self) -> Vec<Listed> {
+    ///
+    /// # Errors
+    /// The encrypted store cannot be read. What is wrong with one connection stands in its line.
+    pub fn list(&self) -> Result<Vec<Listed>> {
         let line = |name: String| {
-            let mut origins = self.inner.origins(&name).into_iter();
+            let mut origins = self.inner.origins(&name)?.into_iter();
             let origin = origins.next().unwrap_or(Origin::File);
             let read = self.definition(&name);
             let kind = read.as_ref().ok().map(|(_, definition)| definition.system.name().to_owned());
             let fault = read.err().map(|error| error.chain());
-            Listed { name, kind, origin, hidden: origins.collect(), fault }
+            Ok(Listed { name, kind, origin, hidden: origins.collect(), fault })
         };
-        self.names().into_iter().map(line).collect()
+        self.names()?.into_iter().map(line).collect()
     }
 
     /// A connection as it is written, with its secrets masked.
@@ -173,7 +186,7 @@ impl Connections {
     pub fn set(&self, name: &str, text: &str) -> Result<Vec<Origin>> {
         check_name(name)?;
         let doing = format!("setting the connection `{name}`");
-        let definition = uri::definition(text).map_err(|faults| Fault::into_error(faults, doing))?;
+        let definition = uri::definition(text).map_err(|faults| Fault::into_error(&faults, doing))?;
         self.store(name, &definition)
     }
 
@@ -183,7 +196,7 @@ impl Connections {
     }
 
     /// Where a connection is told, the winning place first.
-    pub fn origins(&self, name: &str) -> Vec<Origin> {
+    pub fn origins(&self, name: &str) -> Result<Vec<Origin>> {
         self.inner.origins(name)
     }
 
@@ -191,7 +204,9 @@ impl Connections {
     pub fn keep_refresh_token(&self, connection: &str, token: &SecretString) -> Result<()> {
         let (_, definition) = self.definition(connection)?;
         let configured = match definition.fields.get("refresh_token") {
-            Some(value) => resolve::text(value, &self.inner.resolver)?,
+            Some(value) => {
+                resolve::text(value, &self.inner.resolver).inspect(|text| self.inner.redactor.learn(text))?
+            }
             None => String::new(),
         };
         let rotated = Rotated { token: token.expose_secret().to_owned(), configured };
@@ -207,15 +222,15 @@ impl Connections {
             .collect();
         fields.insert("type".to_owned(), Zeroizing::new(Json::from(definition.system.name()).to_string()));
         self.inner.store.put(name, &fields)?;
-        let origins = self.inner.origins(name);
+        let origins = self.inner.origins(name)?;
         Ok(origins.into_iter().take_while(|origin| *origin != Origin::Store).collect())
     }
 
     fn definition(&self, name: &str) -> Result<(Origin, Definition)> {
         let inner = &self.inner;
         let doing = |origin: &Origin| format!("reading the connection `{name}` of {origin}");
-        let Some(origin) = inner.origins(name).into_iter().next() else {
-            let names = self.names();
+        let Some(origin) = inner.origins(name)?.into_iter().next() else {
+            let names = self.names()?;
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             return Err(Error::new(Kind::Connection, format!("there is no connection `{name}`"))
                 .hint(nearest_or_all(name, &names))
@@ -231,30 +246,30 @@ impl Connections {
                 _ => Err(vec![Fault::of("", "it has to be a table with a `type`")]),
             },
         };
-        let definition = read.map_err(|faults| Fault::into_error(faults, doing(&origin)))?;
+        let definition = read.map_err(|faults| Fault::into_error(&faults, doing(&origin)))?;
         inner.learn(&definition);
         Ok((origin, definition))
     }
 }
 
 impl Inner {
-    fn variable_of(&self, name: &str) -> Option<String> {
+    /// The variables that tell of a connection, the winning one first.
+    fn variables_of(&self, name: &str) -> Vec<String> {
         let word = variable_word(name);
-        let variables = [format!("HAUL_CONN_{word}"), format!("AIRFLOW_CONN_{word}")];
+        let mut variables = vec![format!("HAUL_CONN_{word}"), format!("AIRFLOW_CONN_{word}")];
+        variables.retain(|variable| self.environment.get(variable).is_some_and(|text| !text.trim().is_empty()));
         variables
-            .into_iter()
-            .find(|variable| self.environment.get(variable).is_some_and(|text| !text.trim().is_empty()))
     }
 
-    fn origins(&self, name: &str) -> Vec<Origin> {
-        let mut origins: Vec<Origin> = self.variable_of(name).map(Origin::Environment).into_iter().collect();
-        if self.store.names().is_ok_and(|names| names.iter().any(|known| known == name)) {
+    fn origins(&self, name: &str) -> Result<Vec<Origin>> {
+        let mut origins: Vec<Origin> = self.variables_of(name).into_iter().map(Origin::Environment).collect();
+        if self.store.names()?.iter().any(|known| known == name) {
             origins.push(Origin::Store);
         }
         if self.file.contains_key(name) {
             origins.push(Origin::File);
         }
-        origins
+        Ok(origins)
     }
 
     fn stored(&self, name: &str) -> Result<Map<String, Json>> {
@@ -273,8 +288,10 @@ impl Inner {
         }
         for (variable, text) in self.environment.iter() {
             if variable.starts_with("HAUL_CONN_") || variable.starts_with("AIRFLOW_CONN_") {
-                if let Ok(definition) = uri::definition(text) {
-                    self.learn(&definition);
+                match uri::definition(text) {
+                    Ok(definition) => self.learn(&definition),
+                    // It is wrong, and its secrets are in it all the same.
+                    Err(_) => resolve::learn(&self.redactor, "uri", text),
                 }
             }
         }
@@ -284,9 +301,9 @@ impl Inner {
         for (key, value) in &definition.fields {
             match value {
                 Value::Plain(text) if definition.is_secret(key) => {
-                    resolve::learn(&self.redactor, key, text.expose_secret())
+                    resolve::learn(&self.redactor, key, text.expose_secret());
                 }
-                Value::Plain(text) if key == "url" => resolve::learn_login(&self.redactor, text.expose_secret()),
+                Value::Plain(text) if is_address(key) => resolve::learn_login(&self.redactor, text.expose_secret()),
                 Value::Map(entries) => {
                     for (entry, value) in entries.iter().filter(|(entry, _)| !is_harmless_entry(key, entry)) {
                         if let Some(text) = value.as_plain() {
@@ -300,18 +317,28 @@ impl Inner {
     }
 }
 
+/// Whether a field is an address, which may have a password in it.
+fn is_address(key: &str) -> bool {
+    matches!(key, "url" | "token_url" | "endpoint")
+}
+
 /// The texts of a table that may be secrets, by their keys alone: the table may be wrong in every other respect.
 fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
     const SECRETS: [&str; 8] =
         ["password", "token", "key", "client_secret", "refresh_token", "uri", "service_account", "private_key"];
     for (key, json) in members {
-        let near = SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);
+        // `url` is only a letter away from `uri`, but it is no secret: errors name it.
+        let near = !is_address(key) && SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);
         match json {
             Json::String(text) if near || all => resolve::learn(redactor, key, text),
             Json::Number(number) if near => redactor.learn(&number.to_string()),
-            Json::String(text) if key == "url" => resolve::learn_login(redactor, text),
+            Json::String(text) if is_address(key) => resolve::learn_login(redactor, text),
             Json::Object(members) if key == "headers" => {
                 let members = members.iter().filter(|(entry, _)| !is_harmless_entry("headers", entry));
+                learn_texts(redactor, &members.map(|(entry, json)| (entry.clone(), json.clone())).collect(), true);
+            }
+            Json::Object(members) if key == "extra" => {
+                let members = members.iter().filter(|(entry, _)| !is_harmless_entry("extra", entry));
                 learn_texts(redactor, &members.map(|(entry, json)| (entry.clone(), json.clone())).collect(), true);
             }
             Json::Object(members) if key == "auth" => learn_texts(redactor, members, false),

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How much of a command's complaint an error shows.
 const COMPLAINT: usize = 400;
 
-/// Resolves references in the surroundings of one project, and tells the redactor what it finds.
+/// Resolves references in the surroundings of one project.
 #[derive(Clone)]
 pub(super) struct Resolver {
     pub root: PathBuf,
@@ -32,15 +32,13 @@ impl Resolver {
         Self { root: root.to_path_buf(), environment, redactor, patience: PATIENCE }
     }
 
-    /// The text that a reference leads to.
+    /// The text that a reference leads to. Whether it is a secret is known to who asks.
     pub fn resolve(&self, reference: &Reference) -> Result<String> {
-        let text = match reference {
+        match reference {
             Reference::Env(name) => self.variable(name),
             Reference::File(path) => self.file(path),
             Reference::Command(command) => self.command(command),
-        }?;
-        self.redactor.learn(&text);
-        Ok(text)
+        }
     }
 
     fn variable(&self, name: &str) -> Result<String> {
@@ -93,15 +91,16 @@ impl Resolver {
                 .because(format!("it printed nothing to the end within {}", display_duration(self.patience)))
                 .hint("does it wait for an answer? It gets no input; unlock the password store before haul starts"));
         };
-        let output = |stream: &mpsc::Receiver<Vec<u8>>| stream.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-        let complaint = String::from_utf8_lossy(&output(&stderr)).trim().to_owned();
+        let printed = output(&stdout);
         if !status.success() {
+            // What it printed before it failed may be the secret, and its complaint may repeat that.
+            String::from_utf8_lossy(&printed).lines().for_each(|line| self.redactor.learn(line.trim()));
+            let complaint = self.redactor.redact(String::from_utf8_lossy(&output(&stderr)).trim());
             let complaint: String = complaint.chars().take(COMPLAINT).collect();
             let complaint = if complaint.is_empty() { "it printed no reason".to_owned() } else { complaint };
-            return Err(Error::new(Kind::Connection, doing())
-                .because(format!("{status}: {}", self.redactor.redact(&complaint))));
+            return Err(Error::new(Kind::Connection, doing()).because(format!("{status}: {complaint}")));
         }
-        let mut text = String::from_utf8(output(&stdout))
+        let mut text = String::from_utf8(printed)
             .map_err(|_| Error::new(Kind::Connection, doing()).because("what it printed is not UTF-8"))?;
         trim_line_break(&mut text);
         if text.is_empty() {
@@ -111,18 +110,29 @@ impl Resolver {
     }
 }
 
-/// Reads a stream to its end beside the wait for its process, so that a full pipe stops nobody.
+/// Reads a stream beside the wait for its process, so that a full pipe stops nobody.
 fn reader(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stream) = stream {
-            // A stream that breaks off has given all that it has.
-            let _ = stream.read_to_end(&mut bytes);
+        let Some(mut stream) = stream else { return };
+        let mut piece = [0; 4096];
+        // A stream that breaks off has given all that it has.
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            if send.send(piece[..length].to_vec()).is_err() {
+                return;
+            }
         }
-        let _ = send.send(bytes);
     });
     receive
+}
+
+/// What a process that has ended had printed. Another one that it left behind may hold the pipe open: nobody waits for that.
+fn output(stream: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Ok(piece) = stream.recv_timeout(Duration::from_millis(500)) {
+        bytes.extend(piece);
+    }
+    bytes
 }
 
 /// Waits for the process until `end`; `None` when it still runs.
@@ -158,15 +168,13 @@ fn split_words(command: &str) -> Option<Vec<String>> {
     while let Some(c) = characters.next() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
-            (Some('\''), c) => word.get_or_insert_default().push(c),
-            (_, '\\') => word.get_or_insert_default().push(characters.next()?),
-            (Some(_), c) => word.get_or_insert_default().push(c),
+            (open, '\\') if open != Some('\'') => word.get_or_insert_default().push(characters.next()?),
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
             (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, c) => word.get_or_insert_default().push(c),
+            (_, c) => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);

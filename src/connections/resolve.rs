@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::fields::{Definition, Fault, System, Value, is_harmless_entry, read_rate};
+use super::fields::{Definition, Fault, System, Value, is_harmless_entry, names_a_place, read_rate};
 use super::reference::Resolver;
 use super::store::Rotated;
 use super::style::{self, Style};
@@ -20,7 +20,7 @@ use crate::time::parse_duration;
 /// How many requests are under way at once when the connection does not say.
 const MAX_CONCURRENT: usize = 8;
 /// How long one page may take when the connection does not say.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// How much memory DuckDB may use when the connection does not say.
 const MEMORY_LIMIT: &str = "512MB";
 
@@ -63,6 +63,9 @@ pub(super) fn learn(redactor: &Redactor, key: &str, text: &str) {
     redactor.learn(text);
     if key == "uri" {
         learn_login(redactor, text);
+        // A password with a slash that nobody encoded is a password all the same.
+        let login = text.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(login, _)| login);
+        login.and_then(|login| login.split_once(':')).inspect(|(_, password)| redactor.learn(password));
     }
     if let Ok(serde_json::Value::Object(members)) = serde_json::from_str(text) {
         for secret in ["private_key", "private_key_id", "client_secret", "refresh_token"] {
@@ -102,7 +105,7 @@ impl Resolved<'_> {
     fn text(&self, key: &str) -> Result<Option<String>> {
         let Some(value) = self.definition.fields.get(key) else { return Ok(None) };
         let text = text(value, self.resolver).map_err(|error| error.while_doing(format!("resolving `{key}`")))?;
-        if self.definition.is_secret(key) {
+        if self.definition.is_secret(key) || matches!(value, Value::From(_)) && !names_a_place(key) {
             learn(&self.resolver.redactor, key, &text);
         }
         Ok(Some(text))
@@ -136,13 +139,16 @@ impl Resolved<'_> {
 }
 
 fn http(fields: &Resolved<'_>, rotated: Option<Rotated>) -> Result<HttpConnection> {
-    let of_fault = |fault: Fault| Fault::into_error(vec![fault], "reading its fields".to_owned());
+    let of_fault = |fault: Fault| Fault::into_error(&[fault], "reading its fields".to_owned());
     let style = style::of(&fields.definition.fields).map_err(of_fault)?;
     let auth = match style {
         Style::None => Auth::None,
         Style::Basic => {
             let password = fields.secret("password")?.unwrap_or_default();
-            Auth::Basic { user: fields.need("user")?, password }
+            let user = fields.need("user")?;
+            // What the header carries, in base64: an answer may repeat it.
+            fields.resolver.redactor.learn(&format!("{user}:{}", password.expose_secret()));
+            Auth::Basic { user, password }
         }
         Style::Bearer => Auth::Bearer { token: fields.need_secret("token")? },
         Style::ApiKey => {

@@ -193,7 +193,11 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Contents::default()),
             Err(error) => return Err(Error::new(Kind::Connection, doing()).because(error)),
         };
-        let contents: Contents = serde_json::from_str(&text).context(Kind::Connection, doing)?;
+        let contents: Contents = serde_json::from_str(&text).map_err(|error| {
+            Error::new(Kind::Connection, doing())
+                .because(error)
+                .hint("the file is damaged: bring it back from a backup, or delete it and set its connections again")
+        })?;
         if contents.version != VERSION {
             return Err(Error::new(Kind::Connection, doing())
                 .because(format!("it has format {}, this haul knows format {VERSION}", contents.version))

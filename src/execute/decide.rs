@@ -144,7 +144,8 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
     let manifest = stage::read(&held_dir(gear, place)).map_err(|error| gone().because(error))?;
     let (rows, fingerprint) = manifest.units.get(&held.key).copied().unwrap_or_default();
     let started_at = gear.clock.now();
-    let leases = gear.state.lease(&held.step.into, &[held.key.clone()], &shared.occasion.run, started_at).await?;
+    let leases =
+        gear.state.lease(&held.step.into, std::slice::from_ref(&held.key), &shared.occasion.run, started_at).await?;
     let unit = UnitCommit {
         unit: held.unit,
         key: held.key.clone(),
@@ -191,7 +192,10 @@ async fn release(gear: &Gear, table: &TableName, place: Option<&str>) -> Result<
     let Some(place) = place else { return Ok(()) };
     let snapshot = gear.state.snapshot(std::slice::from_ref(table)).await?;
     if snapshot.table(table).all(|record| record.held_stage.as_deref() != Some(place)) {
-        stage::discard(&held_dir(gear, place))?;
+        let dir = held_dir(gear, place);
+        stage::discard(&dir)?;
+        // Fails, as it should, while another stage of the unit is there.
+        let _ = dir.parent().map(std::fs::remove_dir);
     }
     Ok(())
 }

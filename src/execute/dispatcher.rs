@@ -1,6 +1,6 @@
 //! The dispatcher: begins tasks as what they wait for ends, and is the only writer of task events.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
@@ -49,26 +49,38 @@ pub(super) async fn run(
     Ok(record)
 }
 
-/// The extracts that a stopped run for the same date had brought to their end: they are not asked for again.
+/// How many runs in a row may have been stopped before one goes on with them all.
+const MOST_STOPS: u32 = 20;
+
+/// The extracts that runs for the same date had brought to their end before they were stopped: they are not asked for again.
 async fn done_before(gear: &Gear, plan: &Plan, current: &RunRecord) -> Result<HashSet<usize>> {
     let mut done = HashSet::new();
     if plan.trigger == Trigger::Schedule {
         return Ok(done);
     }
-    let runs = gear.state.runs(Some(&plan.pipeline.name), 2).await?;
-    let Some(stopped) = runs.iter().find(|run| run.id != current.id) else { return Ok(done) };
-    let recent = gear.clock.now() - stopped.started_at < chrono::Duration::hours(12);
-    if stopped.status != RunStatus::Cancelled || stopped.logical_date != current.logical_date || !recent {
+    let runs = gear.state.runs(Some(&plan.pipeline.name), MOST_STOPS).await?;
+    let goes_on = |run: &&RunRecord| {
+        let recent = current.started_at - run.started_at < chrono::Duration::hours(12);
+        run.status == RunStatus::Cancelled && run.logical_date == current.logical_date && recent
+    };
+    let stopped: Vec<&RunRecord> = runs.iter().filter(|run| run.id != current.id).take_while(goes_on).collect();
+    if stopped.is_empty() {
         return Ok(done);
     }
+    // Who asks for everything again gets it; but a backfill of everything that was stopped goes on like any other.
+    let backfills = plan.trigger == Trigger::Backfill && stopped.iter().all(|run| run.trigger == Trigger::Backfill);
     for (index, task) in plan.tasks.iter().enumerate() {
-        if !matches!(task.step.action, Action::Extract(_)) || task.due == Due::Forced {
+        let again = task.due == Due::Forced && !backfills;
+        if !matches!(task.step.action, Action::Extract(_)) || again {
             continue;
         }
         let mut all = true;
         for key in task.keys() {
             let pulls = gear.state.pulls(&task.step.into, Some(&key)).await?;
-            all &= pulls.last().is_some_and(|pull| pull.run == stopped.id && pull.outcome != PullOutcome::Failed);
+            all &= pulls.last().is_some_and(|pull| {
+                !matches!(pull.outcome, PullOutcome::Failed | PullOutcome::Held)
+                    && stopped.iter().any(|run| run.id == pull.run)
+            });
         }
         if all {
             done.insert(index);
@@ -101,6 +113,9 @@ async fn crew(
     }
 }
 
+/// What a worker tells: the place of its task, and what happened to it.
+type Told = (usize, TaskEvent);
+
 struct Dispatcher<'a> {
     plan: &'a Plan,
     shared: &'a Shared<'a>,
@@ -109,9 +124,9 @@ struct Dispatcher<'a> {
     waits: Vec<usize>,
     /// The tasks that wait for each one.
     followers: Vec<Vec<usize>>,
-    ready: BTreeMap<usize, ()>,
+    ready: BTreeSet<usize>,
     done_before: HashSet<usize>,
-    events: (mpsc::UnboundedSender<(usize, TaskEvent)>, mpsc::UnboundedReceiver<(usize, TaskEvent)>),
+    events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
 
 impl<'a> Dispatcher<'a> {
@@ -123,7 +138,7 @@ impl<'a> Dispatcher<'a> {
             }
         }
         let waits: Vec<usize> = plan.tasks.iter().map(|task| task.after.len()).collect();
-        let ready = waits.iter().enumerate().filter(|(_, waits)| **waits == 0).map(|(index, _)| (index, ())).collect();
+        let ready = waits.iter().enumerate().filter(|(_, waits)| **waits == 0).map(|(index, _)| index).collect();
         // Unbounded, since a worker says at most a handful of things and must never wait to say them.
         let events = mpsc::unbounded_channel();
         Self {
@@ -143,8 +158,8 @@ impl<'a> Dispatcher<'a> {
     /// Both are always polled side by side: a worker that holds the state file's writer must never wait for the
     /// dispatcher, which wants to write there too.
     async fn walk(&mut self) -> Result<()> {
-        let (begin, begun) = mpsc::unbounded_channel();
-        let crew = crew(self.plan, self.shared, begun, self.events.0.clone());
+        let (begin, orders) = mpsc::unbounded_channel();
+        let crew = crew(self.plan, self.shared, orders, self.events.0.clone());
         let (led, ()) = tokio::join!(self.lead(begin), crew);
         led
     }
@@ -153,7 +168,7 @@ impl<'a> Dispatcher<'a> {
         let mut active = 0;
         loop {
             while active < self.plan.pipeline.max_active && !self.shared.cancel.is_cancelled() {
-                let Some((index, ())) = self.ready.pop_first() else { break };
+                let Some(index) = self.ready.pop_first() else { break };
                 if let Some(reason) = self.reason_to_skip(index) {
                     self.apply(vec![(index, TaskEvent::Skipped { reason })]).await?;
                     continue;
@@ -204,7 +219,7 @@ impl<'a> Dispatcher<'a> {
                 for &follower in &self.followers[index] {
                     self.waits[follower] -= 1;
                     if self.waits[follower] == 0 {
-                        self.ready.insert(follower, ());
+                        self.ready.insert(follower);
                     }
                 }
             }

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
 use super::stages::Stages;
 use super::worker::{Shared, is_forced};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{self, Page, Pull, Pulled, Sink};
+use crate::extract::{self, Failure, Page, Pull, Pulled, Sink};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::name::Text;
@@ -43,36 +45,44 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let dir = stages.current(leases[0].pull, started_at)?;
 
-    let pulled = bring(shared, task, step, &pull, &dir, leases[0].pull).await;
-    let (manifest, pulled) = match pulled {
-        Ok(pulled) => pulled,
-        Err(error) => {
-            if error.kind() == Kind::Source {
-                // What the source answered is not what the hook describes: none of it is worth keeping.
+    let brought = bring(shared, task, step, &pull, &dir, leases[0].pull).await;
+    let (manifest, pulled) = match brought {
+        Ok(brought) => brought,
+        Err(failure) => {
+            if failure.in_doubt || at_fault(&failure.error) {
                 stages.done(&dir)?;
             }
-            return Err(error);
+            return Err(failure.error);
         }
     };
     shared.crossed(task, Boundary::Sealed);
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases);
     shared.crossed(task, Boundary::Judged);
-    commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await?;
+    if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
+        if at_fault(&error) {
+            stages.done(&dir)?;
+        }
+        return Err(error);
+    }
     shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
-    if held {
-        let place = stages.hold(&dir, leases[0].pull)?;
-        for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
-            outcome.held_stage = Some(place.clone());
-        }
+    let place = if held { Some(stages.hold(&dir, leases[0].pull)?) } else { None };
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
+        outcome.held_stage.clone_from(&place);
     }
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     if !held {
         stages.done(&dir)?;
     }
+    stages.sweep(place.as_deref())?;
     Ok(outcomes)
+}
+
+/// Whether the rows themselves were refused: the next run asks for them anew, since they are mended at the source.
+fn at_fault(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Data | Kind::Check)
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
@@ -113,8 +123,27 @@ fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -
         url,
         params: pairs(&template.params)?,
         headers: pairs(&template.headers)?,
-        body: template.body.as_ref().map(render).transpose()?,
+        body: template.body.as_ref().map(|body| json_body(gear, body, scope)).transpose()?,
     })
+}
+
+/// Renders a body string by string, so that it is JSON whatever the values are.
+fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
+    let doing = || format!("reading the request's body at {}", body.origin);
+    let mut value = serde_json::from_str(&body.text).context(Kind::Config, doing)?;
+    fill(&mut value, &|text| gear.templates.render_json(&Text::new(text, body.origin.clone()), scope))?;
+    Ok(value.to_string())
+}
+
+/// Replaces every string of a value.
+fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
+    match value {
+        Value::String(text) => *value = render(text)?,
+        Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, render))?,
+        Value::Object(members) => members.values_mut().try_for_each(|member| fill(member, render))?,
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    Ok(())
 }
 
 /// Brings all pages into the stage and seals it; begins anew while the source moves under the pull.
@@ -125,7 +154,7 @@ async fn bring(
     pull: &Pull,
     dir: &Path,
     number: u64,
-) -> Result<(Manifest, Pulled)> {
+) -> Result<(Manifest, Pulled), Failure> {
     let client = shared.gear.client(&step.connection).await?;
     let mut cost = Pulled::default();
     for attempt in 1..=STEADY_ATTEMPTS {
@@ -135,8 +164,9 @@ async fn bring(
             return Ok((manifest, cost));
         }
         let progress = stage.progress();
+        let durable = progress.pages();
         if progress.rows > 0 {
-            tell_resumed(shared, task, progress.done + progress.beyond.len() as u64, progress.rows);
+            tell_resumed(shared, task, durable, progress.rows);
         }
         let sink = StageSink {
             stage: stage.clone(),
@@ -144,7 +174,16 @@ async fn bring(
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
         };
-        let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await?;
+        let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await;
+        let pulled = pulled.map_err(|mut failure| {
+            failure.in_doubt |= match failure.error.kind() {
+                // A source that does not let the pull go on from its durable pages is asked from the beginning.
+                Kind::Source => stage.progress().pages() == durable,
+                Kind::Data => true,
+                _ => false,
+            };
+            failure
+        })?;
         cost.requests += pulled.requests;
         cost.bytes += pulled.bytes;
         if !pulled.total_moved {
@@ -159,7 +198,8 @@ async fn bring(
     }
     Err(Error::new(Kind::Source, format!("reading {}", pull.request.url))
         .because(format!("the total moved during each of {STEADY_ATTEMPTS} pulls"))
-        .hint("pull a unit that has ended, or leave `paginate.total` out and let an empty page end the pull"))
+        .hint("pull a unit that has ended, or leave `paginate.total` out and let an empty page end the pull")
+        .into())
 }
 
 fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &Pull, number: u64) -> stage::Spec {
@@ -195,7 +235,13 @@ fn tell_outside(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, manifes
             Some(crate::model::pipeline::Outside::Drop) => "were left out",
             _ => "were kept",
         };
-        shared.warn(task, &format!("{} rows lie outside of the unit and {fate}", manifest.outside));
+        shared.warn(
+            task,
+            &match manifest.outside {
+                1 => format!("1 row lies outside of the unit and {}", fate.replace("were", "was")),
+                rows => format!("{rows} rows lie outside of the unit and {fate}"),
+            },
+        );
     }
 }
 
@@ -323,6 +369,7 @@ pub(super) fn staged_commit(
     units: Vec<UnitCommit>,
     dialect: &Dialect,
 ) -> Result<Commit> {
+    let unit = units.first().and_then(|unit| unit.unit).filter(|_| extract.per == Per::Unit);
     let columns = manifest
         .shape
         .into_schema(&extract.columns, extract.nested, extract.naming)
@@ -344,7 +391,7 @@ pub(super) fn staged_commit(
         keys: step.keys.clone(),
         contract: extract.contract,
         units,
-        checks: super::transform::checks(gear, pipeline, step, occasion, dialect)?,
+        checks: super::transform::checks(gear, pipeline, step, occasion, unit.as_ref(), dialect)?,
         run: occasion.run.clone(),
         at: gear.clock.now(),
     })

@@ -30,7 +30,7 @@ pub struct Rendered {
 
 /// What a step sends when it runs for a logical date: one text a unit, or one for the window.
 pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<Vec<Rendered>> {
-    let (step, occasion) = occasion(pipeline, step, date)?;
+    let (step, occasion) = occasion(gear, pipeline, step, date)?;
     // What is rendered must not need the warehouse: another process may hold it.
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let per = match &step.action {
@@ -74,7 +74,7 @@ async fn request_lines(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Str
 
 /// The first rows that a step would bring for the last unit before a logical date; nothing is written.
 pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate, rows: usize) -> Result<Rows> {
-    let (step, occasion) = occasion(pipeline, step, date)?;
+    let (step, occasion) = occasion(gear, pipeline, step, date)?;
     let unit = occasion.window.as_ref().map(|window| *window.last());
     match &step.action {
         Action::Transform(transform) => {
@@ -102,7 +102,7 @@ async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> 
         crate::extract::pull(&client, &pull, Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;
     let found = std::mem::take(&mut *sink.found.lock().unwrap_or_else(PoisonError::into_inner));
     match ended {
-        Err(error) if error.kind() != Kind::Cancelled => Err(error),
+        Err(failure) if failure.error.kind() != Kind::Cancelled => Err(failure.error),
         _ => Ok(table(found)),
     }
 }
@@ -158,14 +158,16 @@ fn table(rows: Vec<Value>) -> Rows {
     Rows { columns, rows, truncated: false }
 }
 
-fn occasion(pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<(Arc<Step>, Occasion)> {
+fn occasion(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<(Arc<Step>, Occasion)> {
     let Some(found) = pipeline.step(step) else {
         let names: Vec<_> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
         return Err(Error::usage(format!("the pipeline `{}` has no step `{step}`", pipeline.name))
             .hint(format!("its steps are {}", names.join(", "))));
     };
     let window = match (&pipeline.window, pipeline.calendar()) {
-        (Some(rule), Some(calendar)) => Some(Window::before(calendar, &calendar.of_date(date), rule.lookback())?),
+        (Some(rule), Some(calendar)) => {
+            Some(Window::before(calendar, &calendar.logical(date, gear.clock.now()), rule.lookback())?)
+        }
         _ => None,
     };
     Ok((Arc::clone(found), Occasion { run: "preview".to_owned(), logical_date: date, window }))

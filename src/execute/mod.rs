@@ -31,14 +31,15 @@ pub use gear::Gear;
 pub use look::{Rendered, preview, render};
 pub use probe::{Probed, probe};
 
-use crate::error::Result;
-use crate::model::ledger::Snapshot;
+use crate::error::{Kind, Result};
+use crate::model::ledger::{Loaded, Snapshot};
 use crate::model::name::TableName;
-use crate::model::pipeline::{Action, Pipeline};
+use crate::model::pipeline::{Action, Pipeline, Write};
 use crate::model::plan::Plan;
 use crate::model::run::RunRecord;
 use crate::monitor::Monitor;
 use crate::plan::Ask;
+use crate::time::UnitKey;
 
 /// Mends the state store from the warehouse, then plans: what `haul run` does before it begins.
 ///
@@ -46,9 +47,35 @@ use crate::plan::Ask;
 pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
     let tables = tables_of(pipeline);
     let warehouse = gear.warehouse(&pipeline.warehouse).await?;
-    let mended = gear.state.repair(&tables, &warehouse.loads(&tables).await?, gear.clock.now()).await?;
+    let mut loads = warehouse.loads(&tables).await?;
+    for step in &pipeline.steps {
+        // A merge may move all rows of a unit to later ones; elsewhere a unit with rows has them under its own name.
+        if matches!(step.write, Write::Replace | Write::Append)
+            && let Some(stocked) = warehouse.stocked(&step.into).await?
+        {
+            let there = |unit: &UnitKey, loaded: &Loaded| loaded.rows == 0 || stocked.contains(unit);
+            loads.retain(|(table, unit, loaded)| *table != step.into || there(unit, loaded));
+        }
+    }
+    let mended = gear.state.repair(&tables, &loads, gear.clock.now()).await?;
     let snapshot = ledger_of(gear, pipeline).await?;
     Ok((crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?, mended))
+}
+
+/// Plans without the right to wait: where another process has the warehouse, from what the state store knows.
+///
+/// Returns the plan with one sentence for everything that was mended, or could not be looked at.
+pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
+    if let Err(error) = gear.warehouse(&pipeline.warehouse).await {
+        if error.kind() != Kind::Storage {
+            return Err(error);
+        }
+        let snapshot = ledger_of(gear, pipeline).await?;
+        let plan = crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?;
+        let sentence = "the warehouse cannot be opened now: this plan is made from what the last run left behind";
+        return Ok((plan, vec![sentence.to_owned()]));
+    }
+    plan(gear, pipeline, ask).await
 }
 
 /// Walks a plan to its end, or until `cancel` is called.

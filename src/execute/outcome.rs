@@ -113,10 +113,11 @@ pub(super) fn summary(outcomes: &[UnitOutcome]) -> TaskEvent {
     let held: Vec<String> = outcomes
         .iter()
         .filter(|outcome| outcome.outcome == PullOutcome::Held)
-        .map(|outcome| match (&outcome.reason, outcome.key.is_whole()) {
-            (Some(reason), true) => reason.clone(),
-            (Some(reason), false) => format!("{}: {reason}", outcome.key),
-            (None, _) => outcome.key.to_string(),
+        .map(|outcome| match &outcome.reason {
+            // A task over one unit is called by it already.
+            Some(reason) if outcomes.len() == 1 => reason.clone(),
+            Some(reason) => format!("{}: {reason}", outcome.key),
+            None => outcome.key.to_string(),
         })
         .collect();
     if !held.is_empty() {

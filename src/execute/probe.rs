@@ -28,6 +28,9 @@ use crate::warehouse::Warehouse;
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What a service account's key has to be.
+const KEY_HINT: &str = "it is the JSON that Google's console downloads: service_account = { file = \"key.json\" }";
+
 /// What trying a connection showed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Probed {
@@ -214,7 +217,7 @@ async fn mongodb(settings: &MongoDbConnection, probed: &mut Probed) -> Result<St
             .because(error.to_string())
             .hint("`uri` looks like mongodb://user:password@host:27017")
     })?;
-    options.server_selection_timeout = Some(Duration::from_secs(10));
+    options.server_selection_timeout = Some(Duration::from_secs(5));
     let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
     probed.tried.push(format!("logged in to MongoDB at {}, database {}", hosts.join(", "), settings.database));
     let client = mongodb::Client::with_options(options).context(Kind::Connection, doing)?;
@@ -262,7 +265,12 @@ async fn bigquery(settings: &BigQueryConnection, probed: &mut Probed) -> Result<
         };
         Error::new(kind, doing()).because(error.to_string()).hint(hint)
     };
-    let client = client.map_err(refused)?;
+    let client = client.map_err(|error| match (&error, &settings.service_account) {
+        (BQError::InvalidServiceAccountAuthenticator(_), Some(_)) => Error::new(Kind::Connection, doing())
+            .because("the private key of `service_account` cannot be read")
+            .hint(KEY_HINT),
+        _ => refused(error),
+    })?;
     probed.tried.push("listed the project's datasets".to_owned());
     let datasets = client.dataset().list(&settings.project, ListOptions::default()).await.map_err(refused)?;
     Ok(format!("BigQuery has {} datasets in {}", datasets.datasets.len(), settings.project))
@@ -273,7 +281,7 @@ fn service_account(key: &SecretString) -> Result<gcp_bigquery_client::yup_oauth2
     serde_json::from_str(key.expose_secret()).map_err(|error| {
         Error::new(Kind::Connection, "reading `service_account`")
             .because(format!("it is no service account's key, see line {} column {}", error.line(), error.column()))
-            .hint("it is the JSON that Google's console downloads: service_account = { file = \"key.json\" }")
+            .hint(KEY_HINT)
     })
 }
 

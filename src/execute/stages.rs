@@ -9,7 +9,7 @@ use crate::stage;
 use crate::time::{Instant, UnitKey};
 
 /// Pages older than this are not mixed with fresh ones: the source may have moved in between.
-const RESUME_WITHIN: Duration = Duration::from_secs(12 * 3600);
+const RESUME_WITHIN: Duration = Duration::from_hours(12);
 
 /// The folders of one task's stages.
 pub(super) struct Stages {
@@ -60,9 +60,28 @@ impl Stages {
     /// Removes a stage whose rows are in the warehouse, and its empty folder.
     pub fn done(&self, stage: &Path) -> Result<()> {
         stage::discard(stage)?;
+        self.leave();
+        Ok(())
+    }
+
+    /// Removes the stages that earlier pulls set aside: a later pull has been judged, and nobody decides on them any more.
+    pub fn sweep(&self, kept: Option<&str>) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.state_dir.join(&self.folder)) else { return Ok(()) };
+        let kept = kept.map(|place| self.state_dir.join(place));
+        for entry in entries.filter_map(Result::ok) {
+            let aside = entry.file_name().to_string_lossy().starts_with("held-");
+            if aside && kept.as_ref() != Some(&entry.path()) {
+                stage::discard(&entry.path())?;
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Removes the unit's folder once it is empty.
+    fn leave(&self) {
         // Fails, as it should, while another stage of the unit is there.
         let _ = std::fs::remove_dir(self.state_dir.join(&self.folder));
-        Ok(())
     }
 }
 

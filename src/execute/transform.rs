@@ -51,8 +51,9 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
     } else {
         task.units.iter().map(|unit| inputs(&ledger, step, text, Some(unit))).collect()
     };
-    if !is_forced(task) && step.sources.is_empty() {
-        if !step.reads.is_empty() && inputs.iter().all(|inputs| !inputs.any) {
+    // Of tables that no step writes nobody tells whether they have changed: what reads them is computed every time.
+    if !is_forced(task) && step.sources.is_empty() && !step.reads.is_empty() {
+        if inputs.iter().all(|inputs| !inputs.any) {
             return Ok(Prepared::Skip("there is nothing to read yet".to_owned()));
         }
         let fresh = task.keys().iter().zip(&inputs).all(|(key, inputs)| {
@@ -93,7 +94,14 @@ pub(super) async fn run(
         keys: task.step.keys.clone(),
         contract: crate::model::schema::Contract::Evolve,
         units,
-        checks: checks(gear, shared.pipeline, &task.step, &occasion(shared, task), warehouse.dialect())?,
+        checks: checks(
+            gear,
+            shared.pipeline,
+            &task.step,
+            &occasion(shared, task),
+            unit(task, step),
+            warehouse.dialect(),
+        )?,
         run: shared.occasion.run.clone(),
         at: started_at,
     };
@@ -102,7 +110,7 @@ pub(super) async fn run(
     for warning in &committed.warnings {
         shared.warn(task, warning);
     }
-    let outcomes = outcomes(task, &keys, &leases, statement.inputs, committed.units)?;
+    let outcomes = outcomes(task, &keys, &leases, statement.inputs, &committed.units)?;
     let cost = Cost { requests: 0, bytes: 0, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     Ok(outcomes)
@@ -137,7 +145,7 @@ fn outcomes(
     keys: &[UnitKey],
     leases: &[Lease],
     inputs: Vec<String>,
-    committed: Vec<UnitCommitted>,
+    committed: &[UnitCommitted],
 ) -> Result<Vec<UnitOutcome>> {
     keys.iter()
         .zip(leases)
@@ -214,10 +222,10 @@ fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
 /// The occasion of a task: a task over several units sees them as its window.
 fn occasion(shared: &Shared<'_>, task: &PlannedTask) -> Occasion {
     let mut occasion = shared.occasion.clone();
-    if let (Some(first), Some(last), true) = (task.units.first(), task.units.last(), task.units.len() > 1) {
-        if let Ok(window) = crate::time::Window::spanning(first.calendar, first.start, last.end) {
-            occasion.window = Some(window);
-        }
+    if let [first, .., last] = task.units.as_slice()
+        && let Ok(window) = crate::time::Window::spanning(first.calendar, first.start, last.end)
+    {
+        occasion.window = Some(window);
     }
     occasion
 }
@@ -241,6 +249,7 @@ pub(super) fn checks(
     pipeline: &Pipeline,
     step: &Arc<Step>,
     occasion: &Occasion,
+    unit: Option<&Unit>,
     dialect: &Dialect,
 ) -> Result<Vec<BoundCheck>> {
     step.checks
@@ -248,7 +257,7 @@ pub(super) fn checks(
         .map(|check| {
             let sql = match &check.rule {
                 CheckRule::Sql(text) => {
-                    let mut scope = scope::scope(gear, pipeline, step, occasion, None, dialect);
+                    let mut scope = scope::scope(gear, pipeline, step, occasion, unit, dialect);
                     scope.this = Some(dialect.ident(NEW_ROWS));
                     let rendered = gear.templates.render(text, &scope);
                     Some(rendered.map_err(|error| error.while_doing(format!("rendering the check `{}`", check.name)))?)

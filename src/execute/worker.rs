@@ -44,7 +44,9 @@ impl Shared<'_> {
             .unzip();
         self.gear.state.record(&pulls, &units).await?;
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        units.into_iter().for_each(|unit| ledger.put(unit));
+        for unit in units {
+            ledger.put(unit);
+        }
         drop(ledger);
         self.crossed(task, Boundary::Recorded);
         Ok(())

@@ -1,11 +1,12 @@
 //! Who we are: put into a request as the connection and the hook say, with tokens renewed once for all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 
-use super::client::Inner;
+use super::client::{Inner, excerpt};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Auth, Grant, KeyPlace, OAuth2};
 use crate::model::pipeline::AuthStyle;
@@ -24,80 +25,116 @@ pub(super) struct Token {
 #[derive(Deserialize)]
 struct Answer {
     access_token: SecretString,
-    expires_in: Option<i64>,
+    /// Seconds; some endpoints write them as a text.
+    expires_in: Option<serde_json::Value>,
     refresh_token: Option<SecretString>,
+}
+
+/// No token is kept longer, whatever its endpoint says.
+const LONGEST_LIFE: f64 = 86_400.0 * 365.0;
+
+/// Where a secret goes in a request.
+enum Place<'a> {
+    Bearer,
+    Header(&'a str),
+    Query(&'a str),
+}
+
+/// Where the connection's key or token goes: the hook's word wins over the connection's own.
+fn place<'a>(auth: &'a Auth, style: Option<&'a AuthStyle>) -> Option<Place<'a>> {
+    Some(match (style, auth) {
+        (Some(AuthStyle::None), _) | (_, Auth::None | Auth::Basic { .. }) => return None,
+        (Some(AuthStyle::KeyHeader(name)), _) => Place::Header(name),
+        (Some(AuthStyle::KeyQuery(name)), _) => Place::Query(name),
+        (Some(AuthStyle::Bearer), _) | (_, Auth::Bearer { .. } | Auth::OAuth2(_)) => Place::Bearer,
+        (_, Auth::ApiKey { place: KeyPlace::Header(name), .. }) => Place::Header(name),
+        (_, Auth::ApiKey { place: KeyPlace::Query(name), .. }) => Place::Query(name),
+    })
 }
 
 /// The parameter of the query that carries a key, if one does.
 pub(super) fn query_key(auth: &Auth, style: Option<&AuthStyle>) -> Option<String> {
-    match (style, auth) {
-        (Some(AuthStyle::KeyQuery(name)), Auth::ApiKey { .. }) => Some(name.clone()),
-        (None, Auth::ApiKey { place: KeyPlace::Query(name), .. }) => Some(name.clone()),
+    match place(auth, style) {
+        Some(Place::Query(name)) => Some(name.to_owned()),
         _ => None,
     }
 }
 
 /// Puts who we are into a request; returns the serial of the token that was used.
 pub(super) async fn authorize(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     style: Option<&AuthStyle>,
     request: RequestBuilder,
 ) -> Result<(RequestBuilder, Option<u64>)> {
-    if style == Some(&AuthStyle::None) {
-        return Ok((request, None));
-    }
-    Ok(match &inner.settings.auth {
-        Auth::None => (request, None),
-        Auth::Basic { user, password } => (request.basic_auth(user, Some(password.expose_secret())), None),
-        Auth::Bearer { token } => (request.bearer_auth(token.expose_secret()), None),
-        Auth::ApiKey { place, key } => {
-            let place = match style {
-                Some(AuthStyle::KeyHeader(name)) => &KeyPlace::Header(name.clone()),
-                Some(AuthStyle::KeyQuery(name)) => &KeyPlace::Query(name.clone()),
-                _ => place,
-            };
-            let request = match place {
-                KeyPlace::Header(name) => request.header(name, key.expose_secret()),
-                KeyPlace::Query(name) => request.query(&[(name, key.expose_secret())]),
-            };
-            (request, None)
+    let auth = &inner.settings.auth;
+    let disagree = |wants: &str, has: &str| {
+        Err(Error::new(Kind::Connection, format!("the hook wants {wants}, the connection `{}` has {has}", inner.name))
+            .hint("`auth` of the hook and of the connection have to fit each other"))
+    };
+    let (secret, serial) = match (style, auth) {
+        (Some(AuthStyle::None), _) | (_, Auth::None) => return Ok((request, None)),
+        (None | Some(AuthStyle::Basic), Auth::Basic { user, password }) => {
+            return Ok((request.basic_auth(user, Some(password.expose_secret())), None));
         }
-        Auth::OAuth2(client) => {
-            let token = current(inner, client, None).await?;
-            (request.bearer_auth(token.value.expose_secret()), Some(token.serial))
+        (Some(_), Auth::Basic { .. }) => return disagree("a key or a token", "a user and a password"),
+        (Some(AuthStyle::Basic), _) => return disagree("a user and a password", "a key or a token"),
+        (_, Auth::Bearer { token }) => (token.clone(), None),
+        (_, Auth::ApiKey { key, .. }) => (key.clone(), None),
+        (_, Auth::OAuth2(_)) => {
+            let token = current(inner, None).await?;
+            (token.value, Some(token.serial))
         }
-    })
+    };
+    let secret = secret.expose_secret();
+    let request = match place(auth, style) {
+        Some(Place::Header(name)) => request.header(name, secret),
+        Some(Place::Query(name)) => request.query(&[(name, secret)]),
+        Some(Place::Bearer) | None => request.bearer_auth(secret),
+    };
+    Ok((request, serial))
 }
 
 /// Renews the token after a 401 on the one of this serial; whether that was of any use.
-pub(super) async fn renew(inner: &Inner, refused: Option<u64>) -> Result<bool> {
-    let (Auth::OAuth2(client), Some(serial)) = (&inner.settings.auth, refused) else { return Ok(false) };
-    current(inner, client, Some(serial)).await?;
-    Ok(true)
+pub(super) async fn renew(inner: &Arc<Inner>, refused: Option<u64>) -> Result<bool> {
+    if refused.is_none() || !matches!(inner.settings.auth, Auth::OAuth2(_)) {
+        return Ok(false);
+    }
+    current(inner, refused).await.map(|_| true)
 }
 
 /// The token of now; a single request fetches it for all who wait.
-async fn current(inner: &Inner, client: &OAuth2, refused: Option<u64>) -> Result<Token> {
-    let mut held = inner.token.lock().await;
-    if let Some(token) = &*held {
-        let fresh = token.renew_at.is_none_or(|at| inner.clock.now() < at);
-        if fresh && refused != Some(token.serial) {
-            return Ok(token.clone());
-        }
+async fn current(inner: &Arc<Inner>, refused: Option<u64>) -> Result<Token> {
+    if let Some(token) = usable(inner, inner.token.lock().await.as_ref(), refused) {
+        return Ok(token);
     }
-    let serial = held.as_ref().map_or(1, |token| token.serial + 1);
-    let token = fetch(inner, client, serial).await?;
-    *held = Some(token.clone());
-    Ok(token)
+    // In a task of its own: who waits may be stopped, but a refresh token that was handed out must be kept.
+    let inner = Arc::clone(inner);
+    let renewal = tokio::spawn(async move {
+        let mut held = inner.token.lock().await;
+        if let Some(token) = usable(&inner, held.as_ref(), refused) {
+            return Ok(token);
+        }
+        let serial = held.as_ref().map_or(1, |token| token.serial + 1);
+        let token = fetch(&inner, serial).await?;
+        *held = Some(token.clone());
+        Ok(token)
+    });
+    renewal.await.context(Kind::Internal, || "renewing a token".to_owned())?
 }
 
-async fn fetch(inner: &Inner, client: &OAuth2, serial: u64) -> Result<Token> {
-    let doing = || format!("asking {} for a token for the connection `{}`", client.token_url, inner.name);
+/// The held token, unless it is about to end or is the one that was refused.
+fn usable(inner: &Inner, held: Option<&Token>, refused: Option<u64>) -> Option<Token> {
+    let fresh = |token: &&Token| token.renew_at.is_none_or(|at| inner.clock.now() < at);
+    held.filter(fresh).filter(|token| refused != Some(token.serial)).cloned()
+}
+
+/// The form by which a token is asked for.
+async fn form<'a>(inner: &'a Inner, client: &'a OAuth2) -> Vec<(&'a str, String)> {
     let mut form: Vec<(&str, String)> = vec![("client_id", client.client_id.clone())];
-    let mut refresh = inner.refresh_token.lock().await;
     match &client.grant {
         Grant::ClientCredentials => form.push(("grant_type", "client_credentials".to_owned())),
         Grant::RefreshToken(first) => {
+            let mut refresh = inner.refresh_token.lock().await;
             let token = refresh.get_or_insert_with(|| first.clone());
             form.push(("grant_type", "refresh_token".to_owned()));
             form.push(("refresh_token", token.expose_secret().to_owned()));
@@ -110,29 +147,50 @@ async fn fetch(inner: &Inner, client: &OAuth2, serial: u64) -> Result<Token> {
         form.push(("scope", scope.clone()));
     }
     form.extend(client.extra.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    form
+}
+
+async fn fetch(inner: &Inner, serial: u64) -> Result<Token> {
+    let Auth::OAuth2(client) = &inner.settings.auth else {
+        return Err(Error::internal("a token is asked for without a token endpoint"));
+    };
+    let doing = || format!("asking {} for a token for the connection `{}`", client.token_url, inner.name);
+    let form = form(inner, client).await;
     let sent = inner.http.post(&client.token_url).form(&form).timeout(Duration::from_secs(30)).send().await;
     let answer = sent.context(Kind::Unavailable, doing)?;
     let status = answer.status();
     let body = answer.bytes().await.context(Kind::Unavailable, doing)?;
     if !status.is_success() {
-        let kind = if status.is_server_error() { Kind::Unavailable } else { Kind::Auth };
-        let excerpt: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+        let kind = match status.as_u16() {
+            408 | 429 | 500..=599 => Kind::Unavailable,
+            _ => Kind::Auth,
+        };
+        let excerpt = excerpt(&body, &inner.redactor);
         return Err(Error::new(kind, doing())
-            .because(inner.redactor.redact(&format!("{status}: {excerpt}")))
+            .because(format!("{status}: {excerpt}"))
             .hint(format!("`haul connections test {}` tries it alone", inner.name)));
     }
     let answer: Answer = serde_json::from_slice(&body)
         .map_err(|_| Error::new(Kind::Auth, doing()).because("the answer has no `access_token`"))?;
     inner.redactor.learn(answer.access_token.expose_secret());
-    if let Some(rotated) = answer.refresh_token {
+    if let (Some(rotated), Grant::RefreshToken(_)) = (answer.refresh_token, &client.grant) {
         inner.redactor.learn(rotated.expose_secret());
-        // Kept before the first use of the new token: the endpoint will not take the old one again.
-        inner.tokens.keep(&inner.name, &rotated)?;
-        *refresh = Some(rotated);
+        let mut held = inner.refresh_token.lock().await;
+        if held.as_ref().is_none_or(|old| old.expose_secret() != rotated.expose_secret()) {
+            // Kept before the first use of the new token: the endpoint will not take the old one again.
+            inner.tokens.keep(&inner.name, &rotated)?;
+            *held = Some(rotated);
+        }
     }
-    let renew_at = answer.expires_in.map(|seconds| {
-        let early = (seconds / 10).min(60);
-        inner.clock.now() + chrono::Duration::seconds(seconds - early)
+    let renew_at = answer.expires_in.as_ref().and_then(seconds).map(|seconds| {
+        let early = (seconds / 10.0).min(60.0);
+        inner.clock.now() + Duration::from_secs_f64(seconds - early)
     });
     Ok(Token { value: answer.access_token, renew_at, serial })
+}
+
+/// How long a token lives.
+fn seconds(told: &serde_json::Value) -> Option<f64> {
+    let seconds = told.as_f64().or_else(|| told.as_str()?.trim().parse().ok())?;
+    seconds.is_finite().then(|| seconds.clamp(0.0, LONGEST_LIFE))
 }

@@ -1,12 +1,13 @@
 //! The client of one connection: its limits, its pauses, its token, and how it tries again.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, StatusCode};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,12 @@ use crate::time::Clock;
 
 /// An answer larger than this is no page.
 const LARGEST_BODY: usize = 256 << 20;
+
+/// So many broken bodies of one page are no accident.
+const BROKEN_ATTEMPTS: u32 = 3;
+
+/// How many characters of a refusal are told.
+const LONGEST_EXCERPT: usize = 300;
 
 /// No server may ask for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -45,7 +52,6 @@ pub(super) struct Inner {
     slots: Semaphore,
     /// A `Retry-After` holds for the whole connection.
     quiet_until: Mutex<Option<tokio::time::Instant>>,
-    sent: AtomicU64,
 }
 
 /// What came back.
@@ -54,9 +60,22 @@ pub(super) struct Answer {
     pub body: Bytes,
 }
 
-struct Refused {
+/// What one pull wants of the client, whatever the page.
+pub(super) struct Errand<'a> {
+    pub style: Option<&'a AuthStyle>,
+    pub retry: &'a RetryPolicy,
+    pub sink: &'a dyn Sink,
+    pub cancel: &'a CancellationToken,
+    /// Counts the requests that were sent for it.
+    pub sent: &'a AtomicU64,
+}
+
+/// An answer that was not taken.
+pub(super) struct Refused {
     error: Error,
     retry: bool,
+    /// The body is no JSON: cut on its way, or never any.
+    broken: bool,
     after: Option<Duration>,
     unauthorized: Option<u64>,
 }
@@ -64,7 +83,23 @@ struct Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let retry = error.kind().disposition() == Disposition::Retry;
-        Self { error, retry, after: None, unauthorized: None }
+        Self { error, retry, broken: false, after: None, unauthorized: None }
+    }
+}
+
+impl Refused {
+    /// A body that is no JSON as a whole.
+    pub fn broken(error: Error) -> Self {
+        Self { broken: true, ..Self::from(error) }
+    }
+
+    /// What is told when nothing is left to try.
+    fn last(self, attempt: u32, most: u32) -> Error {
+        if self.broken {
+            // A body that stays broken is the source's fault, not the network's.
+            return Error::new(Kind::Source, format!("attempt {attempt} of {most}")).because(self.error);
+        }
+        if attempt == 1 { self.error } else { self.error.while_doing(format!("attempt {attempt} of {most}")) }
     }
 }
 
@@ -110,7 +145,6 @@ impl HttpClient {
             limiter,
             slots: Semaphore::new(connection.max_concurrent.max(1)),
             quiet_until: Mutex::default(),
-            sent: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -129,12 +163,13 @@ impl HttpClient {
     pub async fn probe(&self, path: Option<&str>) -> Result<String> {
         let url = format!("{}{}", self.url(), path.unwrap_or_default());
         let request = Request { method: Method::Get, url, params: Vec::new(), headers: Vec::new(), body: None };
-        let mut tried = self.once(&request, None).await;
+        let sent = AtomicU64::new(0);
+        let mut tried = self.once(&request, None, &sent).await;
         if let Err(refused) = &tried
             && refused.unauthorized.is_some()
             && auth::renew(&self.inner, refused.unauthorized).await?
         {
-            tried = self.once(&request, None).await;
+            tried = self.once(&request, None, &sent).await;
         }
         match tried {
             Ok(answer) => Ok(format!("it answered {} bytes", answer.body.len())),
@@ -153,58 +188,56 @@ impl HttpClient {
         self.inner.settings.max_concurrent.max(1)
     }
 
-    /// How many requests were sent so far.
-    pub(super) fn sent(&self) -> u64 {
-        self.inner.sent.load(Ordering::Relaxed)
-    }
-
     /// Sends a request until an answer is taken by `read`, or nothing is left to try.
     pub(super) async fn fetch<T>(
         &self,
         request: &Request,
-        style: Option<&AuthStyle>,
-        retry: &RetryPolicy,
-        sink: &dyn Sink,
-        cancel: &CancellationToken,
-        read: impl Fn(Answer) -> Result<T>,
+        errand: &Errand<'_>,
+        read: impl Fn(Answer) -> Result<T, Refused>,
     ) -> Result<T> {
+        let most = errand.retry.max_attempts;
         let (mut attempt, mut renewed, mut broken) = (1, false, 0);
         loop {
-            let tried = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "stopped")),
-                tried = self.once(request, style) => tried.and_then(|answer| read(answer).map_err(|error| {
-                    // A body that is no JSON was most likely cut on its way.
-                    let retry = error.kind() == Kind::Unavailable;
-                    Refused { error, retry, after: None, unauthorized: None }
-                })),
-            };
-            let refused = match tried {
+            let answered = self.unless_cancelled(errand, self.once(request, errand.style, errand.sent)).await?;
+            let mut refused = match answered.and_then(&read) {
                 Ok(value) => return Ok(value),
                 Err(refused) => refused,
             };
-            if refused.unauthorized.is_some() && !renewed && auth::renew(&self.inner, refused.unauthorized).await? {
-                renewed = true;
-                continue;
+            if refused.unauthorized.is_some() && !renewed {
+                match self.unless_cancelled(errand, auth::renew(&self.inner, refused.unauthorized)).await? {
+                    Ok(true) => {
+                        renewed = true;
+                        continue;
+                    }
+                    Ok(false) => {}
+                    Err(error) => refused = error.into(),
+                }
             }
-            broken += u32::from(refused.error.chain().contains("is not JSON"));
-            if !refused.retry || attempt >= retry.max_attempts || broken > 2 {
-                return Err(refused.error.while_doing(format!(
-                    "asking {} (attempt {attempt} of {})",
-                    self.inner.redactor.redact(&request.url),
-                    retry.max_attempts
-                )));
+            broken += u32::from(refused.broken);
+            if !refused.retry || attempt >= most || broken >= BROKEN_ATTEMPTS {
+                return Err(refused.last(attempt, most));
             }
+            let jitter = jitter(errand.retry, attempt);
             let pause = match refused.after {
-                Some(asked) => self.quiet(asked.min(LONGEST_PAUSE)).await,
-                None => jitter(retry, attempt),
+                Some(asked) => self.quiet(asked.min(LONGEST_PAUSE)).await.max(jitter),
+                None => jitter,
             };
-            sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
-            tokio::select! {
-                () = cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "stopped")),
-                () = tokio::time::sleep(pause) => {}
-            }
+            errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
+            self.unless_cancelled(errand, tokio::time::sleep(pause)).await?;
             attempt += 1;
+        }
+    }
+
+    /// Waits for something, but not beyond the wish to stop.
+    async fn unless_cancelled<T>(&self, errand: &Errand<'_>, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = errand.cancel.cancelled() => {
+                // A renewal that is under way may bring a refresh token, and the old one is worth nothing then.
+                drop(self.inner.token.lock().await);
+                Err(Error::new(Kind::Cancelled, "stopped"))
+            }
+            done = work => Ok(done),
         }
     }
 
@@ -218,18 +251,30 @@ impl HttpClient {
         pause
     }
 
-    async fn once(&self, request: &Request, style: Option<&AuthStyle>) -> Result<Answer, Refused> {
+    /// Waits until the connection may be used: neither asked to be quiet nor beyond its rate.
+    async fn turn(&self) {
+        loop {
+            let quiet = *self.inner.quiet_until.lock().await;
+            if let Some(until) = quiet.filter(|until| *until > tokio::time::Instant::now()) {
+                tokio::time::sleep_until(until).await;
+                continue;
+            }
+            if let Some(limiter) = &self.inner.limiter {
+                limiter.until_ready().await;
+            }
+            // Somebody may have been asked for quiet while this one waited for the rate.
+            if *self.inner.quiet_until.lock().await == quiet {
+                return;
+            }
+        }
+    }
+
+    async fn once(&self, request: &Request, style: Option<&AuthStyle>, sent: &AtomicU64) -> Result<Answer, Refused> {
         let inner = &*self.inner;
         let _slot = inner.slots.acquire().await.map_err(|_| Error::internal("the connection's slots are closed"))?;
-        let quiet = *inner.quiet_until.lock().await;
-        if let Some(until) = quiet {
-            tokio::time::sleep_until(until).await;
-        }
-        if let Some(limiter) = &inner.limiter {
-            limiter.until_ready().await;
-        }
-        let (builder, serial) = auth::authorize(inner, style, self.build(request)).await?;
-        inner.sent.fetch_add(1, Ordering::Relaxed);
+        self.turn().await;
+        let (builder, serial) = auth::authorize(&self.inner, style, self.build(request)).await?;
+        sent.fetch_add(1, Ordering::Relaxed);
         let mut answer =
             builder.timeout(inner.settings.timeout).send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
@@ -242,6 +287,9 @@ impl HttpClient {
                     .into());
             }
             body.extend_from_slice(&chunk);
+        }
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Answer { headers, body: Bytes::from_static(b"null") });
         }
         if status.is_success() {
             return Ok(Answer { headers, body: body.freeze() });
@@ -262,7 +310,13 @@ impl HttpClient {
             builder = builder.header(name, value);
         }
         if let Some(body) = &request.body {
-            builder = builder.header("content-type", "application/json").body(body.clone());
+            let is_type = |name: &str| name.eq_ignore_ascii_case("content-type");
+            let told = request.headers.iter().any(|(name, _)| is_type(name))
+                || self.inner.settings.headers.keys().any(|name| is_type(name));
+            if !told {
+                builder = builder.header(CONTENT_TYPE, "application/json");
+            }
+            builder = builder.body(body.clone());
         }
         builder
     }
@@ -281,26 +335,35 @@ impl HttpClient {
             cause = format!(": {inner}");
             source = inner.source();
         }
+        if error.is_redirect() {
+            let cause = self.inner.redactor.redact(cause.trim_start_matches(": "));
+            return Error::new(Kind::Source, cause)
+                .hint("credentials are sent to the connection's own host only; if the other is right, change its `url`")
+                .into();
+        }
         Error::new(Kind::Unavailable, self.inner.redactor.redact(&format!("{what}{cause}")))
             .hint(format!("`haul connections test {}` tries it alone", self.inner.name))
             .into()
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], serial: Option<u64>) -> Refused {
-        let excerpt: String = String::from_utf8_lossy(body).chars().take(300).collect();
+        let excerpt = excerpt(body, &self.inner.redactor);
+        let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| self.after(text));
         let kind = match status.as_u16() {
-            401 | 403 => Kind::Auth,
             429 => Kind::RateLimited,
-            408 | 500 | 502 | 503 | 504 => Kind::Unavailable,
+            // Some limit by 403, and say for how long.
+            403 if after.is_some() => Kind::RateLimited,
+            401 | 403 => Kind::Auth,
+            501 | 505 => Kind::Source,
+            408 | 500..=599 => Kind::Unavailable,
             _ => Kind::Source,
         };
-        let mut error = Error::new(kind, self.inner.redactor.redact(format!("{status} {excerpt}").trim()));
+        let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned());
         if kind == Kind::Auth {
             error = error.hint(format!("check the credentials: `haul connections test {}`", self.inner.name));
         }
-        let retry = matches!(kind, Kind::RateLimited | Kind::Unavailable);
-        let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| self.after(text));
-        Refused { error, retry, after, unauthorized: serial.filter(|_| status == StatusCode::UNAUTHORIZED) }
+        let unauthorized = serial.filter(|_| status == StatusCode::UNAUTHORIZED);
+        Refused { after, unauthorized, ..error.into() }
     }
 
     /// The pause of a `Retry-After`: seconds, or until a date (RFC 9110, section 10.2.3).
@@ -314,16 +377,24 @@ impl HttpClient {
     }
 }
 
-/// A redirect to another host would carry our credentials there.
+/// The beginning of an answer, for people. Secrets go first: one that is cut in half is no longer known.
+pub(super) fn excerpt(body: &[u8], redactor: &Redactor) -> String {
+    let text: String = String::from_utf8_lossy(body).chars().take(LONGEST_EXCERPT * 50).collect();
+    redactor.redact(&text).chars().take(LONGEST_EXCERPT).collect()
+}
+
+/// A redirect to another host, or to another port of it, would carry our credentials there.
 fn same_host() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
-        let same = attempt.previous().first().is_some_and(|first| {
-            first.host_str() == attempt.url().host_str() && first.scheme() == attempt.url().scheme()
-        });
-        if !same {
-            return attempt.error("the server redirects to another host");
+        let origin = attempt.url().origin();
+        if attempt.previous().first().is_none_or(|first| first.origin() != origin) {
+            return attempt.error(format!("the server redirects to {}", origin.ascii_serialization()));
         }
-        if attempt.previous().len() > 5 { attempt.error("too many redirects") } else { attempt.follow() }
+        if attempt.previous().len() > 5 {
+            attempt.error("the server redirects again and again")
+        } else {
+            attempt.follow()
+        }
     })
 }
 

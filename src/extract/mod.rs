@@ -1,6 +1,6 @@
 //! Extraction: from an API to durable pages, politely and without losing any.
 //!
-//! A [`Pull`] is a finished request with its page style; [`pull`] asks for its pages and hands each to a [`Sink`] as byte
+//! A [`Pull`] is a finished request with its page style; [`pull()`] asks for its pages and hands each to a [`Sink`] as byte
 //! ranges of the answer. Limits, pauses and tokens belong to the [`HttpClient`], of which a connection has one.
 
 mod auth;
@@ -17,7 +17,7 @@ use bytes::Bytes;
 pub use client::HttpClient;
 pub use pull::pull;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::hook::{Paginate, Request, RetryPolicy};
 use crate::model::page::PageEntry;
 use crate::model::pipeline::AuthStyle;
@@ -77,4 +77,19 @@ pub struct Pulled {
     pub pages: u64,
     /// The total changed while pages were read: they may not fit each other.
     pub total_moved: bool,
+}
+
+/// Why a pull ended before its last page.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// The pages that came do not fit each other: none of them is worth keeping.
+    pub in_doubt: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, in_doubt: false }
+    }
 }

@@ -4,7 +4,7 @@ use reqwest::header::{HeaderMap, LINK};
 use serde_json::Value;
 use url::Url;
 
-use super::records::value_at;
+use super::records::{Document, Found};
 use crate::error::{Error, Kind, Result};
 use crate::model::hook::{CursorPlace, PageStyle, Paginate, Request};
 use crate::model::page::Position;
@@ -56,10 +56,7 @@ pub(super) fn request_at(base: &Request, style: &PageStyle, at: &Position) -> Re
         }
         (PageStyle::Cursor { param, in_body: false, .. }, Position::Cursor(cursor)) => set(param, cursor.clone()),
         (PageStyle::Cursor { param, in_body: true, .. }, Position::Cursor(cursor)) => {
-            let mut body: Value = serde_json::from_str(request.body.as_deref().unwrap_or("{}"))
-                .map_err(|error| Error::config("reading `request.body`").because(error))?;
-            body[param.as_str()] = Value::String(cursor.clone());
-            request.body = Some(body.to_string());
+            request.body = Some(with_cursor(request.body.as_deref().unwrap_or("{}"), param, cursor)?);
         }
         (PageStyle::Keyset { param, limit, limit_param, .. }, at) => {
             if let Some(limit_param) = limit_param {
@@ -79,25 +76,90 @@ pub(super) fn request_at(base: &Request, style: &PageStyle, at: &Position) -> Re
     Ok(request)
 }
 
+/// The body with the cursor, which is JSON, in the member that `param` leads to; dots lead into objects.
+fn with_cursor(body: &str, param: &str, cursor: &str) -> Result<String> {
+    let wrong = |what: String| Error::config(format!("putting the cursor into `request.body` at `{param}`: {what}"));
+    let mut whole: Value = serde_json::from_str(body).map_err(|error| wrong(error.to_string()))?;
+    let mut place = &mut whole;
+    for name in param.split('.') {
+        if place.is_null() {
+            *place = Value::Object(serde_json::Map::new());
+        }
+        let members =
+            place.as_object_mut().ok_or_else(|| wrong(format!("`{name}` has to be a member of an object")))?;
+        place = members.entry(name).or_insert(Value::Null);
+    }
+    *place = serde_json::from_str(cursor).map_err(|error| wrong(error.to_string()))?;
+    Ok(whole.to_string())
+}
+
 /// What an answer tells about its pages.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
     pub total: Option<u64>,
     pub total_pages: Option<u64>,
     pub has_more: Option<bool>,
+    /// The cursor, the next address, or the last row's key.
+    pub pointer: Option<String>,
 }
 
 /// Reads what an answer tells.
-pub(super) fn told(paginate: &Paginate, body: &[u8]) -> Result<Told> {
+pub(super) fn told(
+    paginate: &Paginate,
+    document: &Document<'_>,
+    headers: &HeaderMap,
+    last_row: Option<&[u8]>,
+) -> Result<Told> {
     let number = |path: &Option<String>| -> Result<Option<u64>> {
         let Some(path) = path else { return Ok(None) };
-        Ok(value_at(body, path)?.and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok())))
+        Ok(match document.value(path)? {
+            Found::Number(literal) => literal.parse().ok(),
+            Found::Text(text) => text.trim().parse().ok(),
+            _ => None,
+        })
     };
-    let has_more = match &paginate.has_more {
-        Some(path) => Some(value_at(body, path)?.is_some_and(|value| value.as_bool().unwrap_or(!value.is_null()))),
+    let has_more = match paginate.has_more.as_ref().map(|path| document.value(path)).transpose()? {
+        // An answer that does not say is no last page: other rules, or an empty page, end the pull.
         None => None,
+        Some(Found::Nothing) => None,
+        Some(Found::Bool(more)) => Some(more),
+        Some(Found::Number(literal)) => Some(literal != "0"),
+        Some(Found::Text(text)) => Some(!["", "0", "false", "no"].contains(&text.to_lowercase().as_str())),
+        Some(Found::Nested(_)) => Some(true),
     };
-    Ok(Told { total: number(&paginate.total)?, total_pages: number(&paginate.total_pages)?, has_more })
+    let pointer = match &paginate.by {
+        PageStyle::Cursor { at: CursorPlace::Body(path), in_body, .. } => {
+            pointer(document.value(path)?, path, *in_body)?
+        }
+        PageStyle::Cursor { at: CursorPlace::Header(name), in_body, .. } => {
+            let header = headers.get(name.as_str()).and_then(|value| value.to_str().ok());
+            let header = header.filter(|text| !text.is_empty());
+            header.map(|text| if *in_body { Value::from(text).to_string() } else { text.to_owned() })
+        }
+        PageStyle::NextUrl { at } => pointer(document.value(at)?, at, false)?,
+        PageStyle::Link => headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link),
+        PageStyle::Keyset { value, .. } => match last_row {
+            Some(row) => pointer(Document::read(row)?.value(value)?, value, false)?,
+            None => None,
+        },
+        PageStyle::Single | PageStyle::Offset { .. } | PageStyle::Page { .. } => None,
+    };
+    Ok(Told { total: number(&paginate.total)?, total_pages: number(&paginate.total_pages)?, has_more, pointer })
+}
+
+/// A value that leads to the next page, as a text for the query or as JSON for the body.
+fn pointer(found: Found<'_>, path: &str, json: bool) -> Result<Option<String>> {
+    Ok(match found {
+        Found::Nothing | Found::Bool(false) => None,
+        Found::Text(text) if text.is_empty() => None,
+        Found::Text(text) => Some(if json { Value::from(text).to_string() } else { text }),
+        Found::Number(literal) => Some(literal.to_owned()),
+        Found::Nested(text) if json => Some(text.to_owned()),
+        Found::Bool(true) | Found::Nested(_) => {
+            return Err(Error::new(Kind::Source, format!("what `{path}` leads to is neither a text nor a number"))
+                .hint("it has to be the cursor, the address or the key of the next page"));
+        }
+    })
 }
 
 /// An answer as far as the next page depends on it.
@@ -105,10 +167,7 @@ pub(super) struct Seen<'a> {
     pub base: &'a Request,
     pub at: &'a Position,
     pub number: u64,
-    pub headers: &'a HeaderMap,
-    pub body: &'a [u8],
     pub rows: u64,
-    pub last_row: Option<&'a [u8]>,
     /// Rows of this and all earlier pages.
     pub rows_so_far: u64,
     pub told: &'a Told,
@@ -117,64 +176,75 @@ pub(super) struct Seen<'a> {
 
 /// Where the next page begins; none after the last one.
 pub(super) fn next(paginate: &Paginate, seen: &Seen<'_>) -> Result<Option<Position>> {
-    let style = &paginate.by;
+    let (style, told) = (&paginate.by, seen.told);
     let ended = *style == PageStyle::Single
-        || seen.told.has_more == Some(false)
-        || seen.told.total.is_some_and(|total| seen.rows_so_far >= total)
-        || seen.told.total_pages.is_some_and(|pages| seen.number + 1 >= pages);
+        || told.has_more == Some(false)
+        || told.total.is_some_and(|total| seen.rows_so_far >= total)
+        || told.total_pages.is_some_and(|pages| seen.number + 1 >= pages);
     if ended {
         return Ok(None);
     }
-    let by_link = matches!(style, PageStyle::NextUrl { .. } | PageStyle::Link | PageStyle::Cursor { .. });
+    let pointed = || told.pointer.clone();
+    match style {
+        PageStyle::Single => return Ok(None),
+        PageStyle::Cursor { .. } => return Ok(pointed().map(Position::Cursor)),
+        PageStyle::NextUrl { .. } | PageStyle::Link => {
+            return pointed().map(|link| address(seen, &link)).transpose().map(|url| url.map(Position::Url));
+        }
+        PageStyle::Offset { .. } | PageStyle::Page { .. } | PageStyle::Keyset { .. } => {}
+    }
     let short = paginate.short_page_ends && page_size(style).is_some_and(|size| seen.rows < size);
-    if !by_link && (seen.rows == 0 || short && seen.told.total.is_none() && seen.told.has_more.is_none()) {
+    if told.has_more == Some(true) {
+        contradicted(style, seen, short)?;
+    } else if seen.rows == 0 || short && told.total.is_none() {
         return Ok(None);
     }
-    let text = |value: Option<Value>| match value {
-        Some(Value::String(text)) if !text.is_empty() => Some(text),
-        Some(Value::Number(number)) => Some(number.to_string()),
+    Ok(match (style, seen.at) {
+        (PageStyle::Offset { limit, .. }, Position::Offset(offset)) => Some(Position::Offset(offset + limit)),
+        (PageStyle::Page { .. }, Position::Page(page)) => Some(Position::Page(page + 1)),
+        (PageStyle::Keyset { value, .. }, _) => Some(Position::Key(pointed().ok_or_else(|| {
+            Error::new(Kind::Source, format!("the last row of page {} has no `{value}`", seen.number + 1))
+                .hint("`paginate.value` must lead to the key that every row has")
+        })?)),
         _ => None,
-    };
-    Ok(match style {
-        PageStyle::Single => None,
-        PageStyle::Offset { limit, .. } => match seen.at {
-            Position::Offset(offset) => Some(Position::Offset(offset + limit)),
-            _ => None,
-        },
-        PageStyle::Page { .. } => match seen.at {
-            Position::Page(page) => Some(Position::Page(page + 1)),
-            _ => None,
-        },
-        PageStyle::Cursor { at: CursorPlace::Body(path), .. } => text(value_at(seen.body, path)?).map(Position::Cursor),
-        PageStyle::Cursor { at: CursorPlace::Header(name), .. } => {
-            let header = seen.headers.get(name.as_str()).and_then(|value| value.to_str().ok());
-            header.filter(|text| !text.is_empty()).map(|text| Position::Cursor(text.to_owned()))
-        }
-        PageStyle::NextUrl { at } => {
-            text(value_at(seen.body, at)?).map(|url| address(seen, &url)).transpose()?.map(Position::Url)
-        }
-        PageStyle::Link => {
-            let header = seen.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link);
-            header.map(|url| address(seen, &url)).transpose()?.map(Position::Url)
-        }
-        PageStyle::Keyset { value, .. } => match seen.last_row {
-            Some(row) => Some(Position::Key(text(value_at(row, value)?).ok_or_else(|| {
-                Error::new(Kind::Source, format!("the last row of page {} has no `{value}`", seen.number + 1))
-                    .hint("`paginate.value` must lead to the key that every row has")
-            })?)),
-            None => None,
-        },
     })
+}
+
+/// Refuses a page that does not go with the API's word that there are more.
+fn contradicted(style: &PageStyle, seen: &Seen<'_>, short: bool) -> Result<()> {
+    let page = seen.number + 1;
+    if seen.rows == 0 {
+        return Err(Error::new(Kind::Source, format!("page {page} is empty, and the API tells that there are more"))
+            .hint("`paginate.has_more` must lead to what is false on the last page"));
+    }
+    match style {
+        // The next offset would leave out the rows that this page did not give.
+        PageStyle::Offset { limit, .. } if short => Err(Error::new(
+            Kind::Source,
+            format!(
+                "page {page} has {} rows, {limit} were asked for, and the API tells that there are more",
+                seen.rows
+            ),
+        )
+        .hint(format!("the API's largest page may be smaller: try `limit = {}`", seen.rows))
+        .hint("where the API leaves rows out of its pages, write `short_page_ends = false`")),
+        _ => Ok(()),
+    }
 }
 
 /// The whole address behind a next link: on the same host, and without our key in it.
 fn address(seen: &Seen<'_>, link: &str) -> Result<String> {
     let wrong = |what: String| Error::new(Kind::Source, format!("the next page of page {} is {what}", seen.number + 1));
-    let base =
-        Url::parse(&seen.base.url).map_err(|error| wrong(format!("relative to {}", seen.base.url)).because(error))?;
-    let mut url = base.join(link).map_err(|error| wrong(format!("`{link}`")).because(error))?;
-    if (url.host_str(), url.port_or_known_default()) != (base.host_str(), base.port_or_known_default()) {
-        return Err(wrong(format!("on another host, {}", url.host_str().unwrap_or("none")))
+    let parse = |url: &str| Url::parse(url).map_err(|error| wrong(format!("relative to {url}")).because(error));
+    let own = parse(&seen.base.url)?;
+    let current = if let Position::Url(url) = seen.at { parse(url)? } else { own.clone() };
+    let mut url = current.join(link).map_err(|error| wrong(format!("`{link}`")).because(error))?;
+    if own.scheme() == "https" && url.scheme() == "http" && own.port().is_none() && url.port().is_none() {
+        // A server behind a proxy that speaks TLS for it often does not know of that.
+        let _ = url.set_scheme("https");
+    }
+    if url.origin() != own.origin() {
+        return Err(wrong(format!("at {}, not at {}", origin(&url), origin(&own)))
             .hint("credentials are sent to the connection's own host only"));
     }
     if let Some(secret) = seen.secret_param {
@@ -183,20 +253,96 @@ fn address(seen: &Seen<'_>, link: &str) -> Result<String> {
             .filter(|(name, _)| name != secret)
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
-        url.query_pairs_mut().clear().extend_pairs(kept);
+        url.set_query(None);
+        if !kept.is_empty() {
+            url.query_pairs_mut().extend_pairs(kept);
+        }
     }
     Ok(url.into())
 }
 
+/// Scheme, host and port of an address.
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
 /// The target of `rel="next"` in a `Link` header (RFC 8288).
 fn next_link(header: &str) -> Option<String> {
-    header.split(",").find_map(|link| {
-        let (target, parameters) = link.split_once(';')?;
-        let is_next = parameters.split(';').any(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            name.trim().eq_ignore_ascii_case("rel")
-                && value.trim().trim_matches('"').split(' ').any(|rel| rel == "next")
+    let mut rest = header;
+    loop {
+        // Commas and semicolons may stand inside of the target and inside of quotes.
+        let (target, behind) = rest.split_once('<')?.1.split_once('>')?;
+        let mut quoted = false;
+        let end = behind.find(|c| {
+            quoted ^= c == '"';
+            c == ',' && !quoted
         });
-        is_next.then(|| target.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
+        let (parameters, after) = behind.split_at(end.unwrap_or(behind.len()));
+        if is_next(parameters) {
+            return Some(target.trim().to_owned());
+        }
+        rest = after;
+    }
+}
+
+/// Whether one of a link's relations is `next`.
+fn is_next(parameters: &str) -> bool {
+    let mut quoted = false;
+    let mut parts = parameters.split(|c| {
+        quoted ^= c == '"';
+        c == ';' && !quoted
+    });
+    parts.any(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+        name.trim().eq_ignore_ascii_case("rel") && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow(base: &str, link: &str, secret: Option<&str>) -> Result<String> {
+        let base = Request {
+            method: crate::model::hook::Method::Get,
+            url: base.to_owned(),
+            params: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+        };
+        let (at, told) = (Position::Start, Told::default());
+        address(
+            &Seen { base: &base, at: &at, number: 0, rows: 1, rows_so_far: 1, told: &told, secret_param: secret },
+            link,
+        )
+    }
+
+    #[test]
+    fn links_may_hold_commas_and_semicolons() {
+        let header = "<https://a/x?f=1,2;3>; title=\"a, b; rel=next\"; rel=prev, </x?f=3,4>; rel=\"last Next\"";
+        assert_eq!(next_link(header).as_deref(), Some("/x?f=3,4"));
+        assert_eq!(next_link("<https://a/x>; rel=next").as_deref(), Some("https://a/x"));
+        assert_eq!(next_link("<https://a/x>; rel=\"prev\""), None);
+    }
+
+    #[test]
+    fn a_next_address_stays_at_its_host_and_loses_our_key() {
+        let go = |link| follow("https://api.example.com/v1/items", link, Some("key"));
+        assert_eq!(go("?page=2&key=abc").expect("an address"), "https://api.example.com/v1/items?page=2");
+        assert_eq!(go("/v2?key=abc").expect("an address"), "https://api.example.com/v2");
+        assert_eq!(go("http://api.example.com/v1?p=2").expect("an address"), "https://api.example.com/v1?p=2");
+        for elsewhere in ["https://evil.example.com/", "https://api.example.com:8443/", "//evil.example.com/x"] {
+            let error = go(elsewhere).expect_err("another host");
+            assert!(error.chain().contains("not at https://api.example.com"), "{}", error.chain());
+        }
+    }
+
+    #[test]
+    fn a_cursor_finds_its_place_in_a_body() {
+        let body = with_cursor("{\"query\":\"q\",\"variables\":{\"n\":5}}", "variables.after", "\"c1\"");
+        assert_eq!(body.expect("a body"), r#"{"query":"q","variables":{"n":5,"after":"c1"}}"#);
+        assert_eq!(with_cursor("{}", "search_after", "[1,\"x\"]").expect("a body"), r#"{"search_after":[1,"x"]}"#);
+        assert!(with_cursor("[1]", "after", "1").is_err());
+    }
 }

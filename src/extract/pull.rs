@@ -2,19 +2,24 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::header::HeaderMap;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::client::HttpClient;
+use super::client::{Errand, HttpClient, Refused};
 use super::paginate::{self, Seen, Told};
-use super::records::RecordPath;
-use super::{Page, Pull, Pulled, Sink, auth};
+use super::records::{Document, RecordPath};
+use super::{Failure, Page, Pull, Pulled, Sink, auth};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::hook::PageStyle;
 use crate::model::page::{PageEntry, Position, Progress};
+
+/// So many pages may be on their way to the disk at once.
+const PUTS: u32 = 32;
 
 /// Asks for the pages of a pull that are not durable yet, and hands each to the sink.
 ///
@@ -27,123 +32,130 @@ pub async fn pull(
     resume: Progress,
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
-) -> Result<Pulled> {
+) -> Result<Pulled, Failure> {
     let puller = Puller {
         client,
         pull,
-        path: Arc::new(RecordPath::compile(&pull.records)?),
+        path: RecordPath::compile(&pull.records)?,
         secret_param: auth::query_key(&client.inner.settings.auth, pull.auth.as_ref()),
         sink,
         cancel,
+        sent: AtomicU64::new(0),
+        puts: Arc::new(Semaphore::new(PUTS as usize)),
     };
-    let before = client.sent();
-    let mut pulled = puller.run(resume).await?;
-    pulled.requests = client.sent() - before;
-    Ok(pulled)
+    let pulled = puller.run(resume).await;
+    // Whoever throws the stage away now must not be overtaken by a page that is still on its way there.
+    let _ = puller.puts.acquire_many(PUTS).await;
+    Ok(Pulled { requests: puller.sent.load(Ordering::Relaxed), ..pulled? })
 }
 
 struct Puller<'a> {
     client: &'a HttpClient,
     pull: &'a Pull,
-    path: Arc<RecordPath>,
+    path: RecordPath,
     secret_param: Option<String>,
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
+    sent: AtomicU64,
+    puts: Arc<Semaphore>,
 }
 
 /// A page with what it tells about the others.
 struct Read {
     page: Page,
     told: Told,
+}
+
+impl Read {
+    fn row(&self, range: Option<&std::ops::Range<usize>>) -> Option<Bytes> {
+        range.map(|range| self.page.body.slice(range.clone()))
+    }
+}
+
+/// What the pages before one have told.
+#[derive(Default)]
+struct Before {
+    total: Option<u64>,
+    total_pages: Option<u64>,
+    digest: Option<u64>,
     last_row: Option<Bytes>,
-    headers: HeaderMap,
+}
+
+impl Before {
+    /// Whether the source tells of another number of rows or pages than before.
+    fn moved(&mut self, told: &Told) -> bool {
+        let changed = |known: &mut Option<u64>, now: Option<u64>| {
+            let known = *known.get_or_insert(now?);
+            (now != Some(known)).then_some(())
+        };
+        changed(&mut self.total, told.total).or(changed(&mut self.total_pages, told.total_pages)).is_some()
+    }
 }
 
 impl Puller<'_> {
-    async fn run(&self, resume: Progress) -> Result<Pulled> {
+    async fn run(&self, resume: Progress) -> Result<Pulled, Failure> {
         let style = &self.pull.paginate.by;
         let mut pulled = Pulled::default();
-        let (mut at, mut number, mut rows) = match &resume.last {
-            Some(last) => match &last.next {
-                Some(next) => (next.clone(), resume.done, resume.rows),
-                // The last page is durable; only the seal was missing.
-                None if resume.total.is_none_or(|total| resume.rows >= total) => return Ok(pulled),
-                None => (paginate::first(style), 0, 0),
-            },
-            None => (paginate::first(style), 0, 0),
-        };
+        let mut before = Before { total: resume.total, ..Before::default() };
         if resume.done > 0 && paginate::numbered(style, 0).is_some() {
             if let Some(total) = resume.total {
                 return self.side_by_side(total, &resume, pulled).await;
             }
         }
-        let mut previous = resume.last.as_ref().map(|last| last.digest);
+        let (mut at, mut number, mut rows) = (paginate::first(style), 0, 0);
+        if let Some(last) = resume.last {
+            // Without a next page the last one is durable, and only the seal was missing.
+            let Some(next) = last.next else { return complete(resume.rows, resume.total, pulled) };
+            (at, number, rows) = (next, resume.done, resume.rows);
+            before.digest = Some(last.digest);
+        }
         let mut visited: HashSet<u64> = HashSet::from([fold(&at)]);
         loop {
-            if number >= self.pull.paginate.max_pages {
-                return Err(Error::new(Kind::Source, format!("page {} is the last that is allowed", number))
-                    .hint("`paginate.max_pages` is the guard against endless pages; raise it if there are so many"));
+            self.guard_endless(number)?;
+            let mut read = self.read(number, at).await?;
+            rows += read.page.entry.rows;
+            self.guard_repeated(&mut before, &read)?;
+            if before.moved(&read.told) {
+                return Ok(Pulled { total_moved: true, ..pulled });
             }
-            let mut read = self.read(number, at.clone()).await?;
-            let count = read.page.entry.rows;
-            rows += count;
-            if count > 0 && previous == Some(read.page.entry.digest) {
-                return Err(Error::new(
-                    Kind::Source,
-                    format!("page {} has the same rows as the page before", number + 1),
-                )
-                .hint("the API seems to ignore the page: look at the parameter names in `paginate`"));
-            }
-            previous = Some(read.page.entry.digest);
-            let next = paginate::next(&self.pull.paginate, &self.seen(&read, rows))?;
+            let next = paginate::next(&self.pull.paginate, &self.seen(&read, rows)).map_err(in_doubt)?;
             if let Some(next) = next.as_ref().filter(|next| !visited.insert(fold(next))) {
-                return Err(Error::new(
-                    Kind::Source,
-                    format!("page {} leads back to a page that was read", number + 1),
-                )
-                .because(self.client.inner.redactor.redact(&format!("{next:?}")))
-                .hint("the API's next page runs in a circle"));
+                return Err(in_doubt(
+                    Error::new(Kind::Source, format!("page {} leads back to a page that was read", number + 1))
+                        .because(self.client.inner.redactor.redact(&format!("{next:?}")))
+                        .hint("the API's next page runs in a circle"),
+                ));
             }
             read.page.entry.next.clone_from(&next);
             pulled.pages += 1;
             pulled.bytes += read.page.wire_bytes;
-            let known = resume.total.or(read.told.total);
-            if known.is_some() && read.told.total.is_some() && known != read.told.total {
-                pulled.total_moved = true;
-            }
-            let total = read.told.total.filter(|total| number == 0 && *total > rows);
             let entry = read.page.entry.clone();
             self.put(read.page).await?;
-            let (Some(next), false) = (next, self.cancel.is_cancelled()) else {
-                return if self.cancel.is_cancelled() && entry.next.is_some() { Err(stopped()) } else { Ok(pulled) };
-            };
-            if let (Some(total), Some(_), Some(size)) =
-                (total, paginate::numbered(style, 0), paginate::page_size(style))
+            let Some(next) = next else { return complete(rows, before.total, pulled) };
+            if self.cancel.is_cancelled() {
+                return Err(Error::new(Kind::Cancelled, "stopped between two pages").into());
+            }
+            if let (0, Some(total), Some(_), Some(size)) =
+                (number, entry.total, paginate::numbered(style, 0), paginate::page_size(style))
             {
-                // An API that gives fewer rows than asked for would leave holes between offsets.
-                if count == size {
-                    let mut progress = Progress::default();
-                    progress.add(&entry);
-                    return self.side_by_side(total, &progress, pulled).await;
-                }
-                return Err(Error::new(
-                    Kind::Source,
-                    format!("page 1 has {count} rows, {size} were asked for, {total} there are"),
-                )
-                .hint(format!("the API's largest page may be smaller: try `limit = {count}`")));
+                self.guard_size(&entry, total, size)?;
+                let mut progress = Progress::default();
+                progress.add(&entry);
+                return self.side_by_side(total, &progress, pulled).await;
             }
             (at, number) = (next, number + 1);
         }
     }
 
     /// The other pages of a numbered style, several at once.
-    async fn side_by_side(&self, total: u64, progress: &Progress, mut pulled: Pulled) -> Result<Pulled> {
+    async fn side_by_side(&self, total: u64, progress: &Progress, mut pulled: Pulled) -> Result<Pulled, Failure> {
         let style = &self.pull.paginate.by;
         let size = paginate::page_size(style).unwrap_or(1).max(1);
         let pages = total.div_ceil(size);
         if pages > self.pull.paginate.max_pages {
             return Err(Error::new(Kind::Source, format!("{total} rows are {pages} pages, more than are allowed"))
-                .hint("`paginate.max_pages` is the guard against endless pages; raise it if there are so many"));
+                .hint("`paginate.max_pages` is the guard against endless pages; raise it if there are so many")
+                .into());
         }
         let missing = (0..pages).filter(|number| !progress.has(*number));
         let mut reading = stream::iter(missing)
@@ -154,29 +166,77 @@ impl Puller<'_> {
                 let entry = read.page.entry.clone();
                 let bytes = read.page.wire_bytes;
                 self.put(read.page).await?;
-                Result::Ok((entry, read.told, bytes))
+                Ok::<_, Error>((entry, bytes))
             })
             .buffer_unordered(self.client.width() * 2);
         let mut rows = progress.rows;
-        let mut digests = HashSet::new();
-        while let Some((entry, told, bytes)) = reading.try_next().await? {
+        let mut digests: HashSet<u64> = progress.last.iter().map(|last| last.digest).collect();
+        while let Some((entry, bytes)) = reading.try_next().await? {
             pulled.pages += 1;
             pulled.bytes += bytes;
             rows += entry.rows;
-            pulled.total_moved |= told.total.is_some_and(|now| now != total);
-            if entry.rows > 0 && !digests.insert(entry.digest) && !pulled.total_moved {
-                return Err(Error::new(
-                    Kind::Source,
-                    format!("page {} has the same rows as another page", entry.number + 1),
-                )
-                .hint("the API seems to ignore the page: look at the parameter names in `paginate`"));
+            if entry.total.is_some_and(|now| now != total) {
+                return Ok(Pulled { total_moved: true, ..pulled });
+            }
+            if entry.rows > 0 && !digests.insert(entry.digest) {
+                return Err(in_doubt(
+                    Error::new(Kind::Source, format!("page {} has the same rows as another page", entry.number + 1))
+                        .hint("the API seems to ignore the page: look at the parameter names in `paginate`"),
+                ));
             }
         }
-        if rows != total && !pulled.total_moved {
-            return Err(Error::new(Kind::Source, format!("{rows} rows came, the API tells of {total}"))
-                .hint("it may give smaller pages than asked for; look at `paginate.limit`"));
+        complete(rows, Some(total), pulled)
+    }
+
+    /// The guard against pages without an end.
+    fn guard_endless(&self, number: u64) -> Result<(), Failure> {
+        if number < self.pull.paginate.max_pages {
+            return Ok(());
         }
-        Ok(pulled)
+        Err(in_doubt(
+            Error::new(Kind::Source, format!("page {number} is the last that is allowed, and it is not the last"))
+                .hint("`paginate.max_pages` is the guard against endless pages; raise it if there are so many"),
+        ))
+    }
+
+    /// The guard against a page that comes again.
+    fn guard_repeated(&self, before: &mut Before, read: &Read) -> Result<(), Failure> {
+        let (entry, rows) = (&read.page.entry, &read.page.rows);
+        if entry.rows > 0 && before.digest == Some(entry.digest) {
+            return Err(in_doubt(
+                Error::new(Kind::Source, format!("page {} has the same rows as the page before", entry.number + 1))
+                    .hint("the API seems to ignore the page: look at the parameter names in `paginate`"),
+            ));
+        }
+        if let (PageStyle::Keyset { param, .. }, Some(first)) = (&self.pull.paginate.by, read.row(rows.first()))
+            && before.last_row.as_ref() == Some(&first)
+        {
+            return Err(in_doubt(
+                Error::new(
+                    Kind::Source,
+                    format!("page {} begins with the row that the page before ended with", entry.number + 1),
+                )
+                .hint(format!("`{param}` has to ask for the rows after a key, without the key's own row")),
+            ));
+        }
+        before.digest = Some(entry.digest);
+        before.last_row = read.row(rows.last());
+        Ok(())
+    }
+
+    /// An API that gives fewer rows than asked for would leave holes between pages.
+    fn guard_size(&self, first: &PageEntry, total: u64, size: u64) -> Result<(), Failure> {
+        if first.rows == size {
+            return Ok(());
+        }
+        let key = if matches!(self.pull.paginate.by, PageStyle::Page { .. }) { "size" } else { "limit" };
+        Err(in_doubt(
+            Error::new(
+                Kind::Source,
+                format!("page 1 has {} rows, {size} were asked for, {total} there are", first.rows),
+            )
+            .hint(format!("the API's largest page may be smaller: try `{key} = {}`", first.rows)),
+        ))
     }
 
     fn seen<'r>(&'r self, read: &'r Read, rows_so_far: u64) -> Seen<'r> {
@@ -184,10 +244,7 @@ impl Puller<'_> {
             base: &self.pull.request,
             at: &read.page.entry.at,
             number: read.page.entry.number,
-            headers: &read.headers,
-            body: &read.page.body,
             rows: read.page.entry.rows,
-            last_row: read.last_row.as_deref(),
             rows_so_far,
             told: &read.told,
             secret_param: self.secret_param.as_deref(),
@@ -196,43 +253,63 @@ impl Puller<'_> {
 
     async fn read(&self, number: u64, at: Position) -> Result<Read> {
         let request = paginate::request_at(&self.pull.request, &self.pull.paginate.by, &at)?;
-        let answer = self
-            .client
-            .fetch(&request, self.pull.auth.as_ref(), &self.pull.retry, &*self.sink, &self.cancel, |answer| {
-                // Valid as a whole, or it was cut on its way.
-                let rows = self.path.rows(&answer.body)?;
-                let told = paginate::told(&self.pull.paginate, &answer.body)?;
-                Ok((answer, rows, told))
-            })
-            .await;
-        let (answer, rows, told) = answer.map_err(|error| {
-            let place = format!("reading page {} of {}", number + 1, self.client.inner.redactor.redact(&request.url));
-            // A body that stays broken is the source's fault, not the network's.
-            if error.chain().contains("is not JSON") {
-                return Error::new(Kind::Source, place).because(error);
-            }
-            error.while_doing(place)
+        let errand = Errand {
+            style: self.pull.auth.as_ref(),
+            retry: &self.pull.retry,
+            sink: &*self.sink,
+            cancel: &self.cancel,
+            sent: &self.sent,
+        };
+        let answer = self.client.fetch(&request, &errand, |answer| {
+            let document = Document::read(&answer.body).map_err(Refused::broken)?;
+            let rows = self.path.rows(&document)?;
+            let last_row = rows.last().map(|row| &answer.body[row.clone()]);
+            let told = paginate::told(&self.pull.paginate, &document, &answer.headers, last_row)?;
+            Ok((answer, rows, told))
+        });
+        let (answer, rows, told) = answer.await.map_err(|error| {
+            error.while_doing(format!(
+                "reading page {} of {}",
+                number + 1,
+                self.client.inner.redactor.redact(&request.url)
+            ))
         })?;
         let mut digest = Xxh3::new();
         rows.iter().for_each(|row| digest.update(&answer.body[row.clone()]));
-        let last_row = rows.last().map(|row| answer.body.slice(row.clone()));
         let entry =
             PageEntry { number, at, next: None, total: told.total, rows: rows.len() as u64, digest: digest.digest() };
         let page = Page { entry, wire_bytes: answer.body.len() as u64, body: answer.body, rows };
-        Ok(Read { page, told, last_row, headers: answer.headers })
+        Ok(Read { page, told })
     }
 
     async fn put(&self, page: Page) -> Result<()> {
         let sink = Arc::clone(&self.sink);
-        let put = tokio::task::spawn_blocking(move || sink.put(page)).await;
-        put.context(Kind::Internal, || "putting a page into the stage".to_owned())?
+        let turn = Arc::clone(&self.puts).acquire_owned().await;
+        let put = tokio::task::spawn_blocking(move || {
+            let put = sink.put(page);
+            drop(turn);
+            put
+        });
+        put.await.context(Kind::Internal, || "putting a page into the stage".to_owned())?
     }
+}
+
+/// The end of a pull whose pages are all there: as many rows as the API told of, where it did.
+fn complete(rows: u64, total: Option<u64>, pulled: Pulled) -> Result<Pulled, Failure> {
+    match total {
+        Some(total) if total != rows => Err(in_doubt(
+            Error::new(Kind::Source, format!("{rows} rows came, the API tells of {total}")).hint(
+                "it may give smaller pages than asked for, or count what it does not give; look at `paginate`, or leave `total` out",
+            ),
+        )),
+        _ => Ok(pulled),
+    }
+}
+
+fn in_doubt(error: Error) -> Failure {
+    Failure { error, in_doubt: true }
 }
 
 fn fold(at: &Position) -> u64 {
     xxh3_64(format!("{at:?}").as_bytes())
-}
-
-fn stopped() -> Error {
-    Error::new(Kind::Cancelled, "stopped between two pages")
 }

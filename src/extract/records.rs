@@ -1,89 +1,242 @@
 //! Finds rows and small values in an answer: rows as byte ranges, so that no digit is lost.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json_path::JsonPath;
+use serde_json_path::{JsonPath, PathElement};
 
 use crate::error::{Error, Kind, Result};
 
+/// An answer that is JSON as a whole.
+#[derive(Clone, Copy)]
+pub(super) struct Document<'a> {
+    text: &'a str,
+    root: &'a RawValue,
+}
+
+/// A small value of an answer, with its digits as they were written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    /// No such value, or null.
+    Nothing,
+    /// A text.
+    Text(String),
+    /// The literal of a number.
+    Number(&'a str),
+    /// True or false.
+    Bool(bool),
+    /// The JSON of a list or an object.
+    Nested(&'a str),
+}
+
+impl<'a> Document<'a> {
+    /// Reads an answer, all of it: one that was cut on its way is no document.
+    pub fn read(body: &'a [u8]) -> Result<Self> {
+        let text = std::str::from_utf8(body).map_err(|error| not_json(body, &error))?;
+        let root = serde_json::from_str(text).map_err(|error| not_json(body, &error))?;
+        Ok(Self { text, root })
+    }
+
+    /// The first value that a path leads to.
+    pub fn value(&self, path: &str) -> Result<Found<'a>> {
+        let raw = match legs(path).filter(|legs| !legs.contains(&Leg::All)) {
+            Some(legs) => legs.iter().try_fold(self.root, |value, leg| match leg {
+                Leg::Member(name) => member_of(value, name).ok(),
+                Leg::Element(index) => list_of(value)?.get(*index).copied(),
+                Leg::All => None,
+            }),
+            None => self.located(&query(path)?)?.first().copied(),
+        };
+        let Some(raw) = raw else { return Ok(Found::Nothing) };
+        let json = raw.get();
+        Ok(match json.as_bytes().first() {
+            Some(b'"') => Found::Text(serde_json::from_str(json).map_err(|error| not_json(json.as_bytes(), &error))?),
+            Some(b'{' | b'[') => Found::Nested(json),
+            Some(b't' | b'f') => Found::Bool(json == "true"),
+            Some(b'-' | b'0'..=b'9') => Found::Number(json),
+            _ => Found::Nothing,
+        })
+    }
+
+    /// The values that a query selects, in its order.
+    fn located(&self, path: &JsonPath) -> Result<Vec<&'a RawValue>> {
+        let body = self.text.as_bytes();
+        let dom: Value = serde_json::from_str(self.text).map_err(|error| not_json(body, &error))?;
+        let gone = || Error::internal("a located value is gone");
+        // By the place where a value begins: rows share all of their way but its end.
+        let mut lists: HashMap<usize, Vec<&'a RawValue>> = HashMap::new();
+        let mut members: HashMap<(usize, &str), &'a RawValue> = HashMap::new();
+        let mut found = Vec::new();
+        let located = path.query_located(&dom);
+        for location in located.locations() {
+            let mut value = self.root;
+            for element in location.iter() {
+                let place = value.get().as_ptr() as usize;
+                value = match element {
+                    PathElement::Name(name) => match members.get(&(place, *name)) {
+                        Some(known) => known,
+                        None => {
+                            let member = member_of(value, name)?;
+                            members.insert((place, *name), member);
+                            member
+                        }
+                    },
+                    PathElement::Index(index) => {
+                        if !lists.contains_key(&place) {
+                            lists.insert(place, list_of(value).ok_or_else(gone)?);
+                        }
+                        lists.get(&place).and_then(|list| list.get(*index)).copied().ok_or_else(gone)?
+                    }
+                };
+            }
+            found.push(value);
+        }
+        Ok(found)
+    }
+}
+
 /// A compiled JSONPath of rows.
 pub(super) enum RecordPath {
-    /// Members only, and all elements of what they lead to.
-    Plain(Vec<String>),
+    /// Members and all elements of lists, at any depth.
+    Walk(Vec<Leg>),
     /// Anything else.
     Query(Box<JsonPath>),
 }
 
-/// A step from a value to one inside of it.
-enum Step {
+/// One step of a plain path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Leg {
+    /// Into a member of an object.
     Member(String),
+    /// To one element of a list.
     Element(usize),
+    /// To all elements of a list.
+    All,
 }
 
 impl RecordPath {
     /// Compiles a path such as `$.result[*]`.
     pub fn compile(path: &str) -> Result<Self> {
-        if let Some(inner) = path.strip_prefix('$').and_then(|rest| rest.strip_suffix("[*]")) {
-            let mut members = Vec::new();
-            let plain = inner.split('.').skip(1).all(|part| {
-                members.push(part.to_owned());
-                !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_')
-            });
-            if plain && (inner.is_empty() || inner.starts_with('.')) {
-                return Ok(Self::Plain(members));
-            }
+        match legs(path) {
+            Some(legs) => Ok(Self::Walk(legs)),
+            None => query(path).map(|path| Self::Query(Box::new(path))),
         }
-        query(path).map(|path| Self::Query(Box::new(path)))
     }
 
     /// The rows of an answer, as ranges of its bytes.
-    pub fn rows(&self, body: &[u8]) -> Result<Vec<Range<usize>>> {
-        let text = std::str::from_utf8(body).map_err(|error| not_json(body, &error))?;
-        match self {
-            Self::Plain(members) => {
-                let mut value: &RawValue = serde_json::from_str(text).map_err(|error| not_json(body, &error))?;
-                for member in members {
-                    value = member_of(value, member)?;
-                }
-                elements(text, value)
-            }
-            Self::Query(path) => {
-                let root: &RawValue = serde_json::from_str(text).map_err(|error| not_json(body, &error))?;
-                let dom: Value = serde_json::from_str(text).map_err(|error| not_json(body, &error))?;
-                let mut ranges = Vec::new();
-                for location in path.query_located(&dom).locations() {
-                    let mut value = root;
-                    for step in steps(&location.to_string()) {
-                        value = step_into(value, &step)?;
-                    }
-                    ranges.push(range(text, value));
-                }
-                Ok(ranges)
-            }
+    pub fn rows(&self, document: &Document<'_>) -> Result<Vec<Range<usize>>> {
+        if document.root.get() == "null" {
+            return Ok(Vec::new());
         }
+        let rows = match self {
+            Self::Query(path) => document.located(path)?,
+            Self::Walk(legs) => {
+                let mut walk = Walk { rows: Vec::new(), missing: None, arrived: false };
+                walk.go(document.root, legs, false)?;
+                match walk.missing {
+                    // Some of the rows' owners may have none; a path that nothing has is a wrong one.
+                    Some(error) if !walk.arrived => return Err(error),
+                    _ => walk.rows,
+                }
+            }
+        };
+        Ok(rows.into_iter().map(|row| range(document.text, row)).collect())
     }
 }
 
-/// A single value of an answer.
-pub(super) fn value_at(body: &[u8], path: &str) -> Result<Option<Value>> {
-    let plain = path.strip_prefix("$.").filter(|rest| {
-        rest.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_'))
-    });
-    let text = std::str::from_utf8(body).map_err(|error| not_json(body, &error))?;
-    if let Some(rest) = plain {
-        let mut value: &RawValue = serde_json::from_str(text).map_err(|error| not_json(body, &error))?;
-        for member in rest.split('.') {
-            match member_of(value, member) {
-                Ok(inner) => value = inner,
-                Err(_) => return Ok(None),
+/// A walk along a plain path, into all elements of its lists.
+struct Walk<'a> {
+    rows: Vec<&'a RawValue>,
+    /// Why the first element that the path does not fit was left out.
+    missing: Option<Error>,
+    /// Whether the path's end was reached anywhere, be it at an empty list.
+    arrived: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn go(&mut self, value: &'a RawValue, legs: &[Leg], in_list: bool) -> Result<()> {
+        let next = match legs {
+            [] => {
+                self.arrived = true;
+                match list_of(value).filter(|_| !in_list) {
+                    // `$.data` means the rows of the list that is there.
+                    Some(list) => self.rows.extend(list),
+                    None if value.get() == "null" => {}
+                    None => self.rows.push(value),
+                }
+                return Ok(());
             }
+            [Leg::All, rest @ ..] => {
+                let list = list_of(value).ok_or_else(|| not_a_list(value));
+                if rest.is_empty() && value.get() == "null" {
+                    self.arrived = true;
+                    return Ok(());
+                }
+                match list {
+                    Ok(list) if rest.is_empty() => {
+                        self.arrived = true;
+                        self.rows.extend(list);
+                    }
+                    Ok(list) => {
+                        self.arrived |= list.is_empty();
+                        for element in list {
+                            self.go(element, rest, true)?;
+                        }
+                    }
+                    Err(error) => return self.left_out(error, in_list),
+                }
+                return Ok(());
+            }
+            [Leg::Member(name), ..] => member_of(value, name),
+            [Leg::Element(index), ..] => {
+                list_of(value).and_then(|list| list.get(*index).copied()).ok_or_else(|| not_a_list(value))
+            }
+        };
+        match next {
+            Ok(next) => self.go(next, &legs[1..], in_list && legs.len() > 1),
+            Err(error) => self.left_out(error, in_list),
         }
-        return serde_json::from_str(value.get()).map(Some).map_err(|error| not_json(body, &error));
     }
-    let dom: Value = serde_json::from_str(text).map_err(|error| not_json(body, &error))?;
-    Ok(query(path)?.query(&dom).first().cloned())
+
+    /// An element of a list may lack what the path leads to; the answer as a whole may not.
+    fn left_out(&mut self, error: Error, in_list: bool) -> Result<()> {
+        if !in_list {
+            return Err(error);
+        }
+        self.missing.get_or_insert(error);
+        Ok(())
+    }
+}
+
+/// The steps of a path of members, elements and whole lists; none for any other path.
+fn legs(path: &str) -> Option<Vec<Leg>> {
+    let mut legs = Vec::new();
+    let mut rest = path.trim().strip_prefix('$')?;
+    while !rest.is_empty() {
+        if let Some(behind) = rest.strip_prefix("[*]") {
+            legs.push(Leg::All);
+            rest = behind;
+        } else if let Some(behind) = rest.strip_prefix('.') {
+            let end = behind.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(behind.len());
+            let name = &behind[..end];
+            if name.is_empty() {
+                return None;
+            }
+            legs.push(Leg::Member(name.to_owned()));
+            rest = &behind[end..];
+        } else {
+            let (inner, behind) = rest.strip_prefix('[')?.split_once(']')?;
+            let quoted = ['\'', '"'].into_iter().find_map(|quote| inner.strip_prefix(quote)?.strip_suffix(quote));
+            legs.push(match quoted {
+                Some(name) if !name.contains(['\'', '"', '\\', '[']) => Leg::Member(name.to_owned()),
+                _ => Leg::Element(inner.parse().ok()?),
+            });
+            rest = behind;
+        }
+    }
+    Some(legs)
 }
 
 fn query(path: &str) -> Result<JsonPath> {
@@ -92,8 +245,27 @@ fn query(path: &str) -> Result<JsonPath> {
 }
 
 fn not_json(body: &[u8], error: &dyn std::fmt::Display) -> Error {
-    let excerpt: String = String::from_utf8_lossy(body).chars().take(120).collect();
-    Error::new(Kind::Unavailable, format!("the answer is not JSON ({error}): {excerpt}"))
+    let found = match excerpt(&String::from_utf8_lossy(body), 120) {
+        text if text.is_empty() => "nothing".to_owned(),
+        text => text,
+    };
+    Error::new(Kind::Unavailable, format!("the answer is not JSON ({error}): {found}"))
+}
+
+fn not_a_list(value: &RawValue) -> Error {
+    Error::new(Kind::Source, "the rows are not a list")
+        .because(format!("found {}", excerpt(value.get(), 80)))
+        .hint("`records` must lead to a list")
+}
+
+/// The beginning of a text, on one line.
+fn excerpt(text: &str, longest: usize) -> String {
+    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(longest) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
 }
 
 /// One member of an object, found without reading the others.
@@ -106,12 +278,12 @@ fn member_of<'a>(value: &'a RawValue, name: &str) -> Result<&'a RawValue> {
         }
         fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let (mut found, mut names) = (None, Vec::new());
-            while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            while let Some(key) = map.next_key::<Key<'de>>()? {
                 let value = map.next_value::<&'de RawValue>()?;
-                if key == self.0 {
+                if key.0 == self.0 {
                     found = Some(value);
-                } else {
-                    names.push(key.into_owned());
+                } else if found.is_none() {
+                    names.push(key.0.into_owned());
                 }
             }
             Ok(found.ok_or(names))
@@ -126,22 +298,23 @@ fn member_of<'a>(value: &'a RawValue, name: &str) -> Result<&'a RawValue> {
     let mut reader = serde_json::Deserializer::from_str(value.get());
     match reader.deserialize_map(Find(name)) {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(names)) => Err(missing(format!("it has {}", names.join(", ")))),
-        Err(_) => Err(missing(format!("it is {}", value.get().chars().take(80).collect::<String>()))),
+        Ok(Err(names)) if !names.is_empty() => {
+            Err(missing(format!("it has {}: {}", excerpt(&names.join(", "), 200), excerpt(value.get(), 80))))
+        }
+        _ => Err(missing(format!("found {}", excerpt(value.get(), 80)))),
     }
 }
 
-fn elements(text: &str, value: &RawValue) -> Result<Vec<Range<usize>>> {
-    if value.get() == "null" {
-        return Ok(Vec::new());
+/// A member's name, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+
+/// The elements of a list; none where the value is none.
+fn list_of(value: &RawValue) -> Option<Vec<&RawValue>> {
+    if !value.get().starts_with('[') {
+        return None;
     }
-    let list: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| {
-        let found: String = value.get().chars().take(80).collect();
-        Error::new(Kind::Source, "the rows are not a list")
-            .because(format!("found {found}"))
-            .hint("`records` must lead to a list")
-    })?;
-    Ok(list.into_iter().map(|element| range(text, element)).collect())
+    serde_json::from_str(value.get()).ok()
 }
 
 /// Where a raw value lies in the text that it was read from.
@@ -150,43 +323,57 @@ fn range(text: &str, value: &RawValue) -> Range<usize> {
     start..start + value.get().len()
 }
 
-/// The steps of a normalized path: `$['a'][0]`.
-fn steps(path: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut rest = path.trim_start_matches('$');
-    while let Some(inner) = rest.strip_prefix('[') {
-        if let Some(quoted) = inner.strip_prefix('\'') {
-            let (mut name, mut end, mut escaped) = (String::new(), quoted.len(), false);
-            for (at, c) in quoted.char_indices() {
-                match c {
-                    '\\' if !escaped => escaped = true,
-                    '\'' if !escaped => {
-                        end = at;
-                        break;
-                    }
-                    c => {
-                        name.push(c);
-                        escaped = false;
-                    }
-                }
-            }
-            steps.push(Step::Member(name));
-            rest = quoted.get(end + 2..).unwrap_or("");
-        } else {
-            let (number, after) = inner.split_once(']').unwrap_or((inner, ""));
-            steps.push(Step::Element(number.parse().unwrap_or(0)));
-            rest = after;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(path: &str, body: &str) -> Result<Vec<String>> {
+        let document = Document::read(body.as_bytes())?;
+        let rows = RecordPath::compile(path)?.rows(&document)?;
+        Ok(rows.into_iter().map(|row| body[row].to_owned()).collect())
+    }
+
+    #[test]
+    fn rows_are_found_at_any_depth_as_they_were_written() {
+        let deep =
+            r#"{ "a": [ { "b": [ {"n": 1.10}, {"n": 2} ] }, { "c": 0 }, { "b": null }, { "b": [ {"n":3} ] } ] }"#;
+        let all = [r#"{"n": 1.10}"#, r#"{"n": 2}"#, r#"{"n":3}"#];
+        assert_eq!(rows("$.a[*].b[*]", deep).expect("rows"), all);
+        assert_eq!(rows("$.a[*]['b'][*]", deep).expect("rows"), all);
+        assert_eq!(rows("$..b[*]", deep).expect("rows"), all);
+        assert_eq!(rows("$.a[?@.b[0].n == 3].b[*]", deep).expect("rows"), all[2..]);
+        assert_eq!(rows("$[*]", "[1, 2]").expect("rows"), ["1", "2"]);
+        assert_eq!(rows("$.data", r#"{"data": [{"x":1}]}"#).expect("rows"), [r#"{"x":1}"#]);
+        assert_eq!(rows("$", r#"{"x":1}"#).expect("rows"), [r#"{"x":1}"#]);
+        assert!(rows("$.a[*].b[*]", r#"{"a": []}"#).expect("rows").is_empty());
+        assert!(rows("$.a[*]", r#"{"a": null}"#).expect("rows").is_empty());
+    }
+
+    #[test]
+    fn a_path_that_fits_nowhere_is_an_error_and_not_an_empty_page() {
+        for (path, body) in [
+            ("$.items[*]", r#"{"error": "no"}"#),
+            ("$.data.items[*]", r#"{"errors": [], "data": null}"#),
+            ("$.a[*].b[*]", r#"{"a": [{"c": 1}, {"c": 2}]}"#),
+            ("$.items[*]", r#"{"items": {"x": 1}}"#),
+            ("$[*]", r#"{"error": "no"}"#),
+        ] {
+            let error = rows(path, body).expect_err(path);
+            assert_eq!(error.kind(), Kind::Source, "{path}: {}", error.chain());
         }
     }
-    steps
-}
 
-fn step_into<'a>(value: &'a RawValue, step: &Step) -> Result<&'a RawValue> {
-    match step {
-        Step::Member(name) => member_of(value, name),
-        Step::Element(index) => {
-            let list: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
-            list.get(*index).copied().ok_or_else(|| Error::internal("a located element is gone"))
-        }
+    #[test]
+    fn values_keep_their_digits() {
+        let body =
+            br#"{"page": {"total": 12345678901234567890123, "next": "a\"b", "more": false, "@odata": {"n": [7.10]}}}"#;
+        let document = Document::read(body).expect("JSON");
+        let value = |path: &str| document.value(path).expect("a value");
+        assert_eq!(value("$.page.total"), Found::Number("12345678901234567890123"));
+        assert_eq!(value("$.page.next"), Found::Text("a\"b".to_owned()));
+        assert_eq!(value("$.page.more"), Found::Bool(false));
+        assert_eq!(value("$['page']['@odata'].n[0]"), Found::Number("7.10"));
+        assert_eq!(value("$..n[0]"), Found::Number("7.10"));
+        assert_eq!(value("$.page.none"), Found::Nothing);
     }
 }

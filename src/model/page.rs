@@ -60,6 +60,11 @@ impl Progress {
         number < self.done || self.beyond.contains(&number)
     }
 
+    /// How many pages are durable.
+    pub fn pages(&self) -> u64 {
+        self.done + self.beyond.len() as u64
+    }
+
     /// Adds a durable page.
     pub fn add(&mut self, page: &PageEntry) {
         self.total = self.total.or(page.total);

@@ -78,7 +78,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
     plausible(ask)?;
     let graph = Graph::of(pipeline)?;
     let selected = graph.select(pipeline, &ask.select)?;
-    let timeline = Timeline::of(pipeline, snapshot, ask)?;
+    let timeline = Timeline::of(pipeline, snapshot, ask, now)?;
     let mut draft = Draft {
         pipeline,
         snapshot,

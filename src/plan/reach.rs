@@ -105,7 +105,8 @@ fn own_units(
         units.due.extend(reason.map(|reason| (place, reason)));
     }
     // What is read without an edge, or through an edge that was not selected, may have changed unseen.
-    let unseen = transform.reads.iter().any(|read| read.pipeline != draft.pipeline.name)
+    let unseen = !transform.sources.is_empty()
+        || transform.reads.iter().any(|read| read.pipeline != draft.pipeline.name)
         || draft.graph.upstream[index].iter().any(|(upstream, _)| !draft.selected[*upstream]);
     let otherwise = if transform.reads.is_empty() { Some(Due::Repull) } else { unseen.then_some(Due::Downstream) };
     for place in timeline.window.clone() {

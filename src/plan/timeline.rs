@@ -31,7 +31,7 @@ pub(super) struct Timeline {
 
 impl Timeline {
     /// The timeline of a run; none for a pipeline without a window.
-    pub fn of(pipeline: &Pipeline, snapshot: &Snapshot, ask: &Ask) -> Result<Option<Self>> {
+    pub fn of(pipeline: &Pipeline, snapshot: &Snapshot, ask: &Ask, now: Instant) -> Result<Option<Self>> {
         let (Some(rule), Some(calendar)) = (&pipeline.window, pipeline.calendar()) else {
             return match ask.range {
                 None => Ok(None),
@@ -42,7 +42,7 @@ impl Timeline {
             };
         };
         let begin = rule.begin.map(|date| calendar.of_date(date).start);
-        let asked = asked(calendar, rule, ask);
+        let asked = asked(calendar, rule, ask, now);
         let window = asked.start.max(begin.unwrap_or(asked.start))..asked.end;
         if window.start >= window.end {
             return Err(before_begin(pipeline, rule));
@@ -98,12 +98,12 @@ impl Timeline {
 }
 
 /// The instants that the run is asked to cover.
-fn asked(calendar: Calendar, rule: &WindowRule, ask: &Ask) -> Range<Instant> {
+fn asked(calendar: Calendar, rule: &WindowRule, ask: &Ask, now: Instant) -> Range<Instant> {
     if let Some(range) = ask.range {
         let midnight = |date| Calendar::new(Grain::Day, calendar.tz).of_date(date).start;
         return calendar.of_date(range.from).start..midnight(range.to);
     }
-    let logical = calendar.of_date(ask.logical_date);
+    let logical = calendar.logical(ask.logical_date, now);
     back(calendar, logical, rule.lookback()).start..logical.start
 }
 

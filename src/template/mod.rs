@@ -79,6 +79,33 @@ impl Templates {
             .map_err(|error| fault::explain(self, text, &error))
     }
 
+    /// Renders a template that stands in a string of JSON. What is one expression and nothing else keeps the type of its
+    /// value: `"{{ unit.start | epoch }}"` becomes a number.
+    ///
+    /// # Errors
+    /// As for [`Templates::render`].
+    pub fn render_json(&self, text: &Text, scope: &Scope) -> Result<serde_json::Value> {
+        let rendered = self.render(text, scope)?;
+        let inner = text.text.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+        let inner = inner.filter(|inner| !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark)));
+        if let Some(inner) = inner {
+            let mut env = self.bare.clone();
+            scope::bind(&mut env, scope);
+            let expression = inner.trim_matches('-').trim();
+            let value = env.compile_expression(expression).and_then(|expression| expression.eval(()));
+            let plain = |value: &minijinja::Value| {
+                use minijinja::value::ValueKind::{Bool, Map, None, Number, Seq};
+                matches!(value.kind(), Bool | Map | None | Number | Seq)
+            };
+            if let Some(value) = value.ok().filter(plain)
+                && let Ok(json) = serde_json::to_value(value)
+            {
+                return Ok(json);
+            }
+        }
+        Ok(serde_json::Value::String(rendered))
+    }
+
     /// Reads a template without rendering it, together with the files that it includes and imports.
     ///
     /// # Errors

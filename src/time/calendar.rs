@@ -174,6 +174,13 @@ impl Calendar {
         }
     }
 
+    /// The unit before which the window of a run ends: that of its logical date, and for hours of today the one that is
+    /// under way, since a day's hours do not wait for its end.
+    pub fn logical(self, date: NaiveDate, now: Instant) -> Unit {
+        let current = self.containing(now);
+        if self.grain == Grain::Hour && current.date() == date { current } else { self.of_date(date) }
+    }
+
     /// The unit that follows.
     pub fn next(self, unit: &Unit) -> Unit {
         self.containing(unit.end)

@@ -7,7 +7,7 @@ mod table;
 
 use duckdb::{Connection, params};
 
-pub(super) use table::{describe, loads};
+pub(super) use table::{describe, loads, stocked};
 
 use super::dialect::DUCKDB;
 use super::{Commit, CommitOutcome, Committed, NEW_ROWS, NewRows, UnitCommit, UnitCommitted};

@@ -1,5 +1,6 @@
 //! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 
@@ -67,15 +68,24 @@ fn connect(settings: &DuckDbConnection) -> Result<Connection> {
         .and_then(|config| config.with("preserve_insertion_order", "false"))
         .and_then(|config| config.with("autoinstall_known_extensions", "false"))
         .and_then(|config| config.with("autoload_known_extensions", "false"))
+        // A load that is larger goes into the file at its commit, instead of into the log first and again at the close.
+        .and_then(|config| config.with("checkpoint_threshold", "4MB"))
+        .and_then(|config| config.with("write_buffer_row_group_count", "1"))
         .context(Kind::Config, doing)?;
-    let opened = if settings.path == Path::new(":memory:") {
-        Connection::open_in_memory_with_flags(config)
-    } else {
-        if let Some(folder) = settings.path.parent() {
+    let attached = match settings.path.parent() {
+        _ if settings.path == Path::new(":memory:") => None,
+        Some(folder) => {
             std::fs::create_dir_all(folder).context(Kind::Storage, doing)?;
+            Some(attach(&settings.path))
         }
-        Connection::open_with_flags(&settings.path, config)
+        None => Some(attach(&settings.path)),
     };
+    let opened = Connection::open_in_memory_with_flags(config).and_then(|connection| {
+        if let Some(statement) = attached {
+            connection.execute_batch(&statement)?;
+        }
+        Ok(connection)
+    });
     opened.map_err(|error| {
         let error = Error::new(Kind::Storage, doing()).because(error);
         if error.chain().contains("lock") {
@@ -83,6 +93,18 @@ fn connect(settings: &DuckDbConnection) -> Result<Connection> {
         }
         error
     })
+}
+
+/// The statement that opens a file under the name that DuckDB itself would give it.
+///
+/// Rows wait in memory until a row group is full: small ones keep a load's memory small, and cost next to nothing.
+fn attach(path: &Path) -> String {
+    const ROW_GROUP: u32 = 8 * 2048;
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let reserved = ["", "memory", "temp", "system", "main"].contains(&stem.to_lowercase().as_str());
+    let name = DUCKDB.ident(if reserved { "warehouse" } else { &stem });
+    let file = DUCKDB.literal(&path.to_string_lossy());
+    format!("ATTACH {file} AS {name} (ROW_GROUP_SIZE {ROW_GROUP}); USE {name}")
 }
 
 #[async_trait]
@@ -114,6 +136,10 @@ impl Driver for DuckDb {
 
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         self.with(move |connection| commit::loads(connection, &tables)).await
+    }
+
+    async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>> {
+        self.with(move |connection| commit::stocked(connection, &table)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -8,6 +8,7 @@ mod dialect;
 mod duckdb;
 mod query;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ trait Driver: Send + Sync {
     async fn commit(&self, commit: Commit) -> Result<Committed>;
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows>;
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>>;
+    async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>>;
     async fn close(&self) -> Result<()>;
 }
 
@@ -90,6 +92,13 @@ impl Warehouse {
     /// What the warehouse has of each unit of these tables, as `_haul_loads` tells it.
     pub async fn loads(&self, tables: &[TableName]) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         self.driver.loads(tables.to_vec()).await
+    }
+
+    /// The units of which a table has rows; none for a table that is missing or has no units.
+    ///
+    /// What somebody removes by hand stays in `_haul_loads`: the rows themselves tell that it is gone.
+    pub async fn stocked(&self, table: &TableName) -> Result<Option<HashSet<UnitKey>>> {
+        self.driver.stocked(table.clone()).await
     }
 
     /// Closes it, so that another process may open it.

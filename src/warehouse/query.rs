@@ -10,11 +10,21 @@ use super::{Rows, commit};
 use crate::error::Result;
 use crate::model::schema::LogicalType;
 
+/// The first words of statements that a query is not.
+const WRITES: [&str; 9] = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
+
 /// Runs a statement that stands where a table could, so that it is one, and reads.
 pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
     let plain = sql.trim_end().trim_end_matches(';');
     // Our line stands before the statement's first.
-    let failed = |error| commit::failed_in("running the query", plain, 1, error);
+    let failed = |error| {
+        let error = commit::failed_in("running the query", plain, 1, error);
+        let word = plain.split_whitespace().next().unwrap_or_default().to_lowercase();
+        if !WRITES.contains(&word.as_str()) {
+            return error;
+        }
+        error.hint("a query asks for rows: SELECT, FROM, WITH, SHOW or DESCRIBE; it changes nothing in the warehouse")
+    };
     let mut statement = connection.prepare(&format!("DESCRIBE SELECT * FROM (\n{plain}\n) AS q")).map_err(failed)?;
     let described: Vec<(String, String)> =
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(failed)?;

@@ -576,3 +576,9 @@ fn excerpts_of_a_file_with_secrets_are_never_shown() {
     let options = Options { check_connections: true, ..Options::default() };
     assert_eq!(load(folder.0.path(), &options).diagnostics, faults);
 }
+
+#[test]
+fn an_unknown_hook_is_the_only_fault_of_a_step_that_leans_on_it() {
+    let step = "[window]\nlookback = 3\n[[extract]]\nname = \"quakes\"\nhook = \"usg\"\noutside = \"drop\"\n";
+    assert_eq!(faults(step), ["unknown-hook 5:8"]);
+}

@@ -57,7 +57,10 @@ fn row_count(
         let rows = committed.units.iter().find(|one| one.key == unit.key)?.rows;
         let low = min.is_some_and(|min| rows < min);
         let high = max.is_some_and(|max| rows > max);
-        (low || high).then(|| (format!("{} has {rows} rows", unit.key), String::new()))
+        (low || high).then(|| {
+            let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+            (format!("{} has {rows}", unit.key), String::new())
+        })
     })
 }
 
@@ -88,9 +91,10 @@ fn wrong_rows(connection: &Connection, check: &BoundCheck, missing: &[&String]) 
         .query_map([], |row| row.get(0))
         .and_then(Iterator::collect)
         .map_err(|error| failed("reading wrong rows", error))?;
+    let what = if wrong == 1 { "1 row is wrong".to_owned() } else { format!("{wrong} rows are wrong") };
     let what = match missing {
-        [] => format!("{wrong} rows"),
-        [first, ..] => format!("{wrong} rows; none has a column `{first}`"),
+        [] => what,
+        [first, ..] => format!("{what}; none has a column `{first}`"),
     };
     Ok(Some((what, rows.join("\n"))))
 }

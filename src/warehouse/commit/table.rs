@@ -1,5 +1,7 @@
 //! Tables as DuckDB has them: their columns, their changes, and what `_haul_loads` says of them.
 
+use std::collections::HashSet;
+
 use chrono::NaiveDateTime;
 use duckdb::{Connection, params};
 
@@ -183,6 +185,23 @@ pub fn loads(connection: &Connection, tables: &[TableName]) -> Result<Vec<(Table
         }
     }
     Ok(found)
+}
+
+/// The units of which a table has rows; none for a table without units.
+pub fn stocked(connection: &Connection, table: &TableName) -> Result<Option<HashSet<UnitKey>>> {
+    let doing = |error| failed("reading the units of a table", error);
+    let sql = "SELECT data_type FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? \
+               AND database_name = current_database() AND column_name = '_haul_unit'";
+    let key = match connection.query_row(sql, params![table.schema, table.name], |row| row.get::<_, String>(0)) {
+        Ok(data_type) if data_type == "DATE" => "CAST(_haul_unit AS VARCHAR)",
+        Ok(_) => "strftime(_haul_unit, '%Y-%m-%dT%H:%MZ')",
+        Err(duckdb::Error::QueryReturnedNoRows) => return Ok(None),
+        Err(error) => return Err(doing(error)),
+    };
+    let sql = format!("SELECT DISTINCT {key} FROM {} WHERE _haul_unit IS NOT NULL", DUCKDB.relation(table));
+    let mut statement = connection.prepare(&sql).map_err(doing)?;
+    let keys = statement.query_map([], |row| Ok(UnitKey::stored(&row.get::<_, String>(0)?))).map_err(doing)?;
+    keys.collect::<std::result::Result<_, _>>().map(Some).map_err(doing)
 }
 
 fn broken(table: &TableName, unit: &str, found: &str) -> Error {
