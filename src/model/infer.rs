@@ -128,22 +128,18 @@ fn number_type(number: Number, path: &str) -> Result<(LogicalType, Reading)> {
     if number.inexact.is_none() {
         return Ok((LogicalType::Double, Reading::Direct));
     }
-    match number.decimal() {
-        Some((digits, scale)) => {
-            let precision = (digits.max(ROOM) + scale).min(38);
-            Ok((LogicalType::Decimal { precision, scale }, Reading::Text))
-        }
-        None => {
-            let at = |place: Option<Place>| place.map(|place| format!(" ({place})")).unwrap_or_default();
-            Err(too_long(format!(
-                "the column `{path}` has numbers of {} digits before the point{} and {} behind it{}; 38 are the most",
-                number.digits.count,
-                at(number.digits.at),
-                number.scale.count,
-                at(number.scale.at)
-            )))
-        }
+    if let Some((digits, scale)) = number.decimal() {
+        let precision = (digits.max(ROOM) + scale).min(38);
+        return Ok((LogicalType::Decimal { precision, scale }, Reading::Text));
     }
+    let at = |place: Option<Place>| place.map(|place| format!(" ({place})")).unwrap_or_default();
+    Err(too_long(format!(
+        "the column `{path}` has numbers of {} digits before the point{} and {} behind it{}; 38 are the most",
+        number.digits.count,
+        at(number.digits.at),
+        number.scale.count,
+        at(number.scale.at)
+    )))
 }
 
 fn too_long(text: String) -> Error {

@@ -72,12 +72,11 @@ impl Journal {
     pub fn open(dir: &Path, spec: &Spec) -> Result<Self> {
         let identity = identity(spec);
         let path = dir.join("journal.jsonl");
-        let (totals, progress, length) = match recover(dir, &path, &identity)? {
-            Some(found) => found,
-            None => {
-                discard(dir)?;
-                (Totals::default(), Progress::default(), 0)
-            }
+        let (totals, progress, length) = if let Some(found) = recover(dir, &path, &identity)? {
+            found
+        } else {
+            discard(dir)?;
+            (Totals::default(), Progress::default(), 0)
         };
         fs::create_dir_all(dir.join("segments")).context(Kind::Storage, || format!("creating {}", dir.display()))?;
         let doing = || format!("opening {}", path.display());

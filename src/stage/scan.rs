@@ -228,13 +228,10 @@ fn member<'s>(shape: &'s mut Shape, index: usize, raw: &[u8], place: Place) -> O
 fn seen_at<'s>(shape: &'s mut Shape, index: usize, name: &str, place: Place) -> &'s mut Seen {
     let found = match shape.fields.get(index) {
         Some(field) if field.name == name => index,
-        _ => match shape.fields.iter().position(|field| field.name == name) {
-            Some(found) => found,
-            None => {
-                shape.fields.push(Field { name: name.to_owned(), first: place, seen: Seen::default() });
-                shape.fields.len() - 1
-            }
-        },
+        _ => shape.fields.iter().position(|field| field.name == name).unwrap_or_else(|| {
+            shape.fields.push(Field { name: name.to_owned(), first: place, seen: Seen::default() });
+            shape.fields.len() - 1
+        }),
     };
     &mut shape.fields[found].seen
 }

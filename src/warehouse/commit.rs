@@ -265,7 +265,7 @@ pub(super) fn failed_in(doing: &str, sql: &str, shift: usize, error: duckdb::Err
     if let Some(line) = line.filter(|line| *line < sql.lines().count()) {
         for (number, source) in sql.lines().enumerate().skip(line.saturating_sub(2)).take(5) {
             let mark = if number == line { '>' } else { ' ' };
-            text.push_str(&format!("{mark} {:>4} | {source}\n", number + 1));
+            text = format!("{text}{mark} {:>4} | {source}\n", number + 1);
         }
     }
     let first = message.split("\n\nLINE").next().unwrap_or(&message).trim().to_owned();

@@ -2,6 +2,8 @@
 //!
 //! A driver joins by a variant of `Driver` in `warehouse/bench.rs`; what its rows and queries look like is the same for all.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 mod bench;
 mod changes;
 mod checks;

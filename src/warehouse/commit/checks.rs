@@ -101,8 +101,9 @@ fn wrong_rows(connection: &Connection, check: &BoundCheck, missing: &[&String]) 
 
 /// A SELECT of the rows that break a rule.
 fn statement(rule: &CheckRule, missing: &[&String]) -> String {
-    let nulls: String = missing.iter().map(|column| format!(", NULL AS {}", DUCKDB.ident(column))).collect();
-    let new = format!("(SELECT *{nulls} FROM temp.main.{NEW_ROWS})");
+    let whole = std::iter::once("*".to_owned());
+    let outputs = whole.chain(missing.iter().map(|column| format!("NULL AS {}", DUCKDB.ident(column))));
+    let new = format!("(SELECT {} FROM temp.main.{NEW_ROWS})", outputs.collect::<Vec<_>>().join(", "));
     let list = |columns: &[String]| columns.iter().map(|column| DUCKDB.ident(column)).collect::<Vec<_>>();
     match rule {
         CheckRule::NotNull(columns) => {

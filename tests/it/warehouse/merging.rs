@@ -28,10 +28,14 @@ fn canonical(literal: &str) -> (bool, String, i64) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{behind}");
-    let point = whole.len() as i64 + exponent.trim_start_matches('+').parse::<i64>().expect("an exponent");
-    let leading = digits.len() - digits.trim_start_matches('0').len();
+    let point = length(whole) + exponent.trim_start_matches('+').parse::<i64>().expect("an exponent");
+    let leading = length(&digits) - length(digits.trim_start_matches('0'));
     let digits = digits.trim_matches('0').to_owned();
-    if digits.is_empty() { (false, digits, 0) } else { (negative, digits, point - leading as i64) }
+    if digits.is_empty() { (false, digits, 0) } else { (negative, digits, point - leading) }
+}
+
+fn length(text: &str) -> i64 {
+    i64::try_from(text.len()).expect("a short text")
 }
 
 fn shown(value: &Value) -> String {
