@@ -37,6 +37,7 @@ pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Commit
 }
 
 fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
+    table::assert_plain(connection, &commit.table)?;
     table::ensure_loads(connection)?;
     let target = describe(connection, &commit.table)?;
     let (known, pending) = assert_leases(connection, commit, target.is_some())?;
@@ -254,6 +255,7 @@ pub(super) fn failed(doing: &str, error: duckdb::Error) -> Error {
 }
 
 /// An error of DuckDB in a statement that a user wrote, shown beside its line; `shift` lines of ours stand before it.
+#[expect(clippy::needless_pass_by_value, reason = "it stands where `map_err` gives the error away")]
 pub(super) fn failed_in(doing: &str, sql: &str, shift: usize, error: duckdb::Error) -> Error {
     let message = error.to_string();
     let line = message
