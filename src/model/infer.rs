@@ -130,17 +130,16 @@ fn number_type(number: Number, path: &str) -> Result<(LogicalType, Reading)> {
     }
     if let Some((digits, scale)) = number.decimal() {
         let precision = (digits.max(ROOM) + scale).min(38);
-        Ok((LogicalType::Decimal { precision, scale }, Reading::Text))
-    } else {
-        let at = |place: Option<Place>| place.map(|place| format!(" ({place})")).unwrap_or_default();
-        Err(too_long(format!(
-            "the column `{path}` has numbers of {} digits before the point{} and {} behind it{}; 38 are the most",
-            number.digits.count,
-            at(number.digits.at),
-            number.scale.count,
-            at(number.scale.at)
-        )))
+        return Ok((LogicalType::Decimal { precision, scale }, Reading::Text));
     }
+    let at = |place: Option<Place>| place.map(|place| format!(" ({place})")).unwrap_or_default();
+    Err(too_long(format!(
+        "the column `{path}` has numbers of {} digits before the point{} and {} behind it{}; 38 are the most",
+        number.digits.count,
+        at(number.digits.at),
+        number.scale.count,
+        at(number.scale.at)
+    )))
 }
 
 fn too_long(text: String) -> Error {

@@ -228,14 +228,10 @@ fn member<'s>(shape: &'s mut Shape, index: usize, raw: &[u8], place: Place) -> O
 fn seen_at<'s>(shape: &'s mut Shape, index: usize, name: &str, place: Place) -> &'s mut Seen {
     let found = match shape.fields.get(index) {
         Some(field) if field.name == name => index,
-        _ => {
-            if let Some(found) = shape.fields.iter().position(|field| field.name == name) {
-                found
-            } else {
-                shape.fields.push(Field { name: name.to_owned(), first: place, seen: Seen::default() });
-                shape.fields.len() - 1
-            }
-        }
+        _ => shape.fields.iter().position(|field| field.name == name).unwrap_or_else(|| {
+            shape.fields.push(Field { name: name.to_owned(), first: place, seen: Seen::default() });
+            shape.fields.len() - 1
+        }),
     };
     &mut shape.fields[found].seen
 }
@@ -258,9 +254,8 @@ fn number(literal: &str) -> Option<Literal> {
         let (mut huge, mut vast, mut inexact) = (false, false, false);
         if significant.len() > 15 {
             huge = literal.parse::<i64>().is_err();
-            let value = literal.parse::<i128>().ok();
-            vast = value.is_none();
-            inexact = value.is_none_or(|value| !float_holds(value));
+            vast = huge && literal.parse::<i128>().is_err();
+            inexact = !survives(literal);
         }
         return Some(Literal { fraction: false, huge, vast, inexact, digits: count(significant.len()), scale: 0 });
     }
@@ -289,11 +284,6 @@ fn significant_point(whole: &str, behind: &str) -> i64 {
     let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
     let significant = whole.trim_start_matches('0');
     if significant.is_empty() { length(behind.trim_start_matches('0')) - length(behind) } else { length(significant) }
-}
-
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "the loss is what is looked for")]
-fn float_holds(value: i128) -> bool {
-    (value as f64) as i128 == value
 }
 
 /// Whether a literal is the same number after a way through a 64-bit float.

@@ -37,6 +37,7 @@ pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Commit
 }
 
 fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
+    table::assert_plain(connection, &commit.table)?;
     table::ensure_loads(connection)?;
     let target = describe(connection, &commit.table)?;
     let (known, pending) = assert_leases(connection, commit, target.is_some())?;

@@ -120,7 +120,7 @@ fn parsed(text: &str) -> Value {
     value.unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// A value whose whole numbers beyond 64 bits are texts: read as numbers they would be rounded.
+/// A value whose whole numbers beyond 64 bits are texts: as numbers they would be rounded.
 fn exact(raw: &RawValue) -> serde_json::Result<Value> {
     let text = raw.get();
     match text.as_bytes().first() {
@@ -131,8 +131,12 @@ fn exact(raw: &RawValue) -> serde_json::Result<Value> {
         }
         Some(b'-' | b'0'..=b'9') => {
             let whole = text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
-            let long = whole && text.parse::<i64>().is_err() && text.parse::<u64>().is_err();
-            if long { Ok(Value::String(text.to_owned())) } else { serde_json::from_str(text) }
+            if whole && (text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok()) {
+                return serde_json::from_str(text);
+            }
+            // The JSON reader's floats may be off by their last bit; the language's own are not.
+            let float = text.parse().ok().filter(|_| !whole).and_then(serde_json::Number::from_f64);
+            Ok(float.map_or_else(|| Value::String(text.to_owned()), Value::Number))
         }
         _ => serde_json::from_str(text),
     }

@@ -1,5 +1,7 @@
 //! The stage: what is durable stays, what is torn is asked for again, and a unit's fingerprint depends on its rows alone.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 mod fingerprint;
 mod journal;
 mod rows;

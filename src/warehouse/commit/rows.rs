@@ -86,10 +86,7 @@ fn empty_select(commit: &Commit, reconciled: &Reconciled) -> String {
         |staged: &StagedColumn| format!("NULL::{} AS {}", staged.column.data_type, DUCKDB.ident(&staged.column.name));
     let mut outputs: Vec<String> = reconciled.kept.iter().map(null).collect();
     outputs.extend(commit.grain.map(|grain| format!("NULL::{} AS _haul_unit", unit_type(grain))));
-    format!(
-        "SELECT {}, NULL::BIGINT AS _haul_pull WHERE false",
-        outputs.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
-    )
+    format!("SELECT {}, NULL::BIGINT AS _haul_pull WHERE false", outputs.join(", "))
 }
 
 /// A path as the reader's list of files has it: a bracket or a star in a folder's name is no pattern.

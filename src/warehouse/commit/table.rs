@@ -19,6 +19,18 @@ const LOADS: &str = "CREATE TABLE IF NOT EXISTS main._haul_loads (table_name VAR
                      pull BIGINT NOT NULL, generation BIGINT NOT NULL, rows BIGINT NOT NULL, fingerprint VARCHAR NOT NULL, \
                      inputs VARCHAR, run VARCHAR NOT NULL, committed_at TIMESTAMP NOT NULL)";
 
+/// Refuses a schema of the file's own name: DuckDB could not tell which of them `name.table` means.
+pub(super) fn assert_plain(connection: &Connection, table: &TableName) -> Result<()> {
+    let name: String = connection
+        .query_row("SELECT current_database()", [], |row| row.get(0))
+        .map_err(|error| failed("reading the warehouse's name", error))?;
+    if !name.eq_ignore_ascii_case(&table.schema) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Config, format!("the schema of {table} has the name of the warehouse's file, `{name}`"))
+        .hint("DuckDB cannot tell the two apart: give the file or the schema another name"))
+}
+
 pub(super) fn ensure_loads(connection: &Connection) -> Result<()> {
     let created = connection.prepare_cached(LOADS).and_then(|mut statement| statement.execute([]));
     created.map(drop).map_err(|error| failed("creating _haul_loads", error))
@@ -128,9 +140,12 @@ fn assert_held(
     if !own.may_lose(wide) {
         return Ok(());
     }
-    let sql = format!(
-        "SELECT count(*) FROM {relation} WHERE TRY_CAST(CAST({name} AS {wide}) AS {own}) IS DISTINCT FROM {name}"
-    );
+    // A number is held if it comes back, and, where it stands alone, if it also reads the same.
+    let there = match own {
+        LogicalType::Struct(_) | LogicalType::List(_) => format!("CAST({name} AS {wide})"),
+        _ => format!("CAST(CAST({name} AS {wide}) AS VARCHAR)"),
+    };
+    let sql = format!("SELECT count(*) FROM {relation} WHERE TRY_CAST({there} AS {own}) IS DISTINCT FROM {name}");
     let lost: u64 =
         connection.query_row(&sql, [], |row| row.get(0)).map_err(|error| failed("widening a column", error))?;
     if lost == 0 {

@@ -62,7 +62,7 @@ fn a_journal_cut_at_any_byte_loses_the_torn_page_and_those_behind_it_only() {
     for cut in 0..=journal.len() {
         copy(&original, &damaged);
         fs::write(damaged.join("journal.jsonl"), &journal[..cut]).expect("a cut");
-        let lines = journal[..cut].iter().filter(|byte| **byte == b'\n').count();
+        let lines = journal[..cut].split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).count();
         mended(&damaged, lines.saturating_sub(1) as u64, &whole, &format!("cut at {cut}"));
     }
 }

@@ -7,6 +7,7 @@ use haul::warehouse::CommitOutcome;
 
 use super::bench::{Bench, Load, day, on_every_driver, refused};
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands where a commit has an option")]
 fn changes(added: u64, removed: u64, changed: u64) -> Option<Changes> {
     Some(Changes { added, removed, changed })
 }

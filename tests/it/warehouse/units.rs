@@ -213,3 +213,14 @@ fn the_rows_of_a_window_are_divided_among_its_units_by_their_own_time() {
         assert_eq!(pulls, r#"[["2024-03-01",1],["2024-03-02",2],["2024-03-03",2]]"#);
     });
 }
+
+#[test]
+fn a_schema_with_the_name_of_the_warehouse_s_file_is_refused_with_a_way_out() {
+    on_every_driver(|bench| async move {
+        let mut load = Load::of(day("2024-03-01"));
+        load.table = haul::model::name::TableName::parse("Warehouse.items").expect("a name");
+        let error = bench.load(&load, &["{\"n\":1}"]).await.expect_err("it is ambiguous");
+        assert_eq!(error.kind(), Kind::Config, "{error:?}");
+        assert!(error.hints()[0].contains("give the file or the schema another name"), "{error:?}");
+    });
+}
