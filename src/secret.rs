@@ -78,6 +78,8 @@ fn forms(secret: &str) -> Vec<String> {
             forms.push(json[1..json.len() - 1].to_owned());
         }
         forms.push(form.escape_debug().to_string());
+        // A literal of SQL.
+        forms.push(form.replace('\'', "''"));
     }
     forms.sort_unstable();
     forms.dedup();

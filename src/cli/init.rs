@@ -32,12 +32,14 @@ const FILES: &[(&str, &str)] = &[
         "# Defaults of the project; all of them may be left out.\nwarehouse = \"warehouse\"\ntimezone = \"UTC\"\n",
     ),
     ("connections.toml", CONNECTIONS),
-    (".gitignore", "/connections.toml\n/.haul\n/warehouse.duckdb*\n"),
     ("pipelines/earthquakes.toml", include_str!("../../pipelines/earthquakes.toml")),
     ("hooks/usgs.toml", include_str!("../../hooks/usgs.toml")),
     ("sql/earthquakes_ranking.sql", include_str!("../../sql/earthquakes_ranking.sql")),
     ("sql/earthquakes_daily.sql", include_str!("../../sql/earthquakes_daily.sql")),
 ];
+
+/// What git has to leave alone.
+const IGNORED: [&str; 3] = ["/connections.toml", "/.haul", "/warehouse.duckdb*"];
 
 pub(super) fn init(args: &Args, screen: &Screen) -> Result<u8> {
     for (name, _) in FILES {
@@ -48,9 +50,36 @@ pub(super) fn init(args: &Args, screen: &Screen) -> Result<u8> {
         }
     }
     write_all(&args.dir, FILES)?;
+    ignore(&args.dir.join(".gitignore"))?;
+    if screen.is_json() {
+        let files: Vec<&str> = FILES.iter().map(|(name, _)| *name).chain([".gitignore"]).collect();
+        screen.json(&serde_json::json!({ "folder": args.dir, "files": files }));
+        return Ok(0);
+    }
     screen.data(&format!("{GOOD}made{GOOD:#} a project in {}", args.dir.display()));
-    screen.data("next:\n  haul check\n  haul plan\n  haul run earthquakes");
+    let enter = if args.dir == Path::new(".") { String::new() } else { format!("\n  cd {}", args.dir.display()) };
+    screen.data(&format!("next:{enter}\n  haul check\n  haul plan\n  haul run earthquakes"));
     Ok(0)
+}
+
+/// Adds to `.gitignore` what it does not have yet: the folder may belong to a repository.
+fn ignore(path: &Path) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let mut text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Error::new(Kind::Storage, doing()).because(error)),
+    };
+    for line in IGNORED {
+        if !text.lines().any(|known| known.trim() == line) {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    std::fs::write(path, text).context(Kind::Storage, doing)
 }
 
 /// Writes files below a folder; the one with connections is for its owner only.

@@ -235,7 +235,11 @@ impl Reader {
                 let owner = self.path();
                 let owner = if owner.is_empty() { String::new() } else { format!(" in `{owner}`") };
                 let help = known_names(written, known.iter().copied());
-                let fault = self.error("unknown-key", key.span(), format!("unknown key `{written}`{owner}"));
+                // What does not look like a key may be a secret that lost its key.
+                let is_plain =
+                    written.len() <= 24 && written.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let name = if self.source.secret && !is_plain { String::new() } else { format!(" `{written}`") };
+                let fault = self.error("unknown-key", key.span(), format!("unknown key{name}{owner}"));
                 fault.help = help;
             }
         }

@@ -302,7 +302,9 @@ pub fn read_word<T: DeserializeOwned>(value: &Spanned<DeValue<'_>>, reader: &mut
     match T::deserialize(serde::de::value::StrDeserializer::<UnknownWord>::new(word)) {
         Ok(read) => Some(read),
         Err(UnknownWord(words)) => {
-            let message = format!("`{word}` is no value of `{}`", reader.path());
+            // A secret that stands in a wrong place is not repeated.
+            let written = if reader.source.secret { "this text".to_owned() } else { format!("`{word}`") };
+            let message = format!("{written} is no value of `{}`", reader.path());
             let help = known_names(word, words.iter().copied());
             reader.error("unknown-value", value.span(), message).help = help;
             None

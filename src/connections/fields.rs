@@ -122,8 +122,8 @@ impl System {
     pub fn from_name(name: &str) -> Result<Self, Fault> {
         Self::ALL.into_iter().find(|system| system.name() == name).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|system| system.name()).collect();
-            let message = format!("`{name}` is no type of connection");
-            Fault::of("type", message).help(nearest_or_all(name, &names))
+            // What stands in a wrong place may be a secret: it is not repeated.
+            Fault::of("type", "`type` has a word that is no type of connection").help(nearest_or_all(name, &names))
         })
     }
 
@@ -238,7 +238,7 @@ impl Fault {
     }
 
     /// All faults as one error of the connection.
-    pub fn into_error(faults: Vec<Self>, doing: String) -> Error {
+    pub fn into_error(faults: &[Self], doing: String) -> Error {
         let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
         let error = Error::new(crate::error::Kind::Connection, doing).because(messages.join("; "));
         faults.iter().filter_map(|fault| fault.help.clone()).fold(error, Error::hint)
@@ -253,7 +253,10 @@ impl Definition {
         let known: Vec<&str> = self.system.fields().iter().map(|field| field.key).collect();
         for (key, value) in &self.fields {
             let Some(field) = self.system.field(key) else {
-                let message = format!("unknown field `{key}` of a connection of type {}", self.system.name());
+                // What does not look like a field may be a secret that lost its name.
+                let is_plain = key.len() <= 24 && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let name = if is_plain { format!(" `{key}`") } else { String::new() };
+                let message = format!("unknown field{name} of a connection of type {}", self.system.name());
                 faults.push(Fault::of(key, message).help(nearest_or_all(key, &known)));
                 continue;
             };
@@ -266,7 +269,7 @@ impl Definition {
                     faults.push(Fault::of(key, format!("`{key}` has to be written out, it cannot be a reference")));
                 }
                 (_, Form::Map) => {
-                    faults.push(Fault::of(key, format!("`{key}` has to be a table of names with values")))
+                    faults.push(Fault::of(key, format!("`{key}` has to be a table of names with values")));
                 }
                 _ => faults.push(Fault::of(key, format!("`{key}` has to be a text"))),
             }
@@ -331,7 +334,9 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
         }
         Form::Word(words) => {
             if !words.contains(&text) {
-                return Err(wrong(format!("`{text}` is no value of `{key}`")).help(nearest_or_all(text, words)));
+                return Err(
+                    wrong(format!("`{key}` has a word that is none of its values")).help(nearest_or_all(text, words))
+                );
             }
         }
         Form::Count => {
@@ -347,7 +352,7 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
         Form::Duration => {
             let read = parse_duration(text).map_err(|error| {
                 let help = error.hints().first().copied().unwrap_or("a duration looks like \"60s\"").to_owned();
-                wrong(format!("`{key}`: {error}")).help(help)
+                wrong(format!("`{key}` has to be a duration")).help(help)
             })?;
             if read.is_zero() {
                 return Err(wrong(format!("`{key}` has to be longer than nothing")));
@@ -435,7 +440,7 @@ mod tests {
     #[test]
     fn rates_are_read_with_their_periods() {
         let rate = read_rate("600/m").expect("a rate");
-        assert_eq!((rate.requests.get(), rate.per), (600, Duration::from_secs(60)));
+        assert_eq!((rate.requests.get(), rate.per), (600, Duration::from_mins(1)));
         assert!(read_rate("0/s").is_err() && read_rate("10").is_err() && read_rate("1/fortnight").is_err());
     }
 }

@@ -43,7 +43,7 @@ impl Connections {
                 .because("there is no connection in it")
                 .hint("make one by: airflow connections export connections.json"));
         }
-        Ok(entries.into_iter().map(|(name, json)| self.import_one(name, &json)).collect())
+        Ok(entries.into_iter().map(|(name, json)| self.import_one(&name, &json)).collect())
     }
 
     /// Puts the connections of all `AIRFLOW_CONN_*` variables into the encrypted store.
@@ -56,10 +56,10 @@ impl Connections {
             return Err(Error::new(Kind::Connection, "importing Airflow's variables")
                 .because("there is no variable AIRFLOW_CONN_<NAME>"));
         }
-        Ok(entries.into_iter().map(|(name, json)| self.import_one(name, &json)).collect())
+        Ok(entries.into_iter().map(|(name, json)| self.import_one(&name, &json)).collect())
     }
 
-    fn import_one(&self, name: String, json: &Json) -> Imported {
+    fn import_one(&self, name: &str, json: &Json) -> Imported {
         let name = name.replace([' ', '/'], "_");
         let taken = match json {
             Json::String(text) if text.trim_start().starts_with('{') => match serde_json::from_str::<Json>(text) {

@@ -72,7 +72,7 @@ impl Key {
         let tag = cipher
             .encrypt(&nonce, Payload { msg: b"", aad: b"haul key id" })
             .map_err(|_| Error::internal("an empty message could not be sealed"))?;
-        let id = tag.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let id = tag.iter().take(6).fold(String::new(), |id, byte| id + &format!("{byte:02x}"));
         Ok(Self { cipher, id, origin, derivation })
     }
 
@@ -125,7 +125,7 @@ impl Keys {
             return Key::new(&bytes, "HAUL_KEY".to_owned(), None).map(Some);
         }
         if let Some(path) = self.environment.get("HAUL_KEY_FILE") {
-            return self.from_file(Path::new(path), &format!("HAUL_KEY_FILE ({path})")).map(Some);
+            return self.read(Path::new(path), &format!("HAUL_KEY_FILE ({path})")).map(Some);
         }
         if let Some(passphrase) = self.environment.get("HAUL_PASSPHRASE") {
             let derivation = derivation.cloned().unwrap_or_else(Derivation::new);
@@ -133,7 +133,7 @@ impl Keys {
             return Key::new(&bytes, "HAUL_PASSPHRASE".to_owned(), Some(derivation)).map(Some);
         }
         let path = self.path();
-        if path.exists() { self.from_file(&path, ".haul/key").map(Some) } else { Ok(None) }
+        if path.exists() { self.read(&path, ".haul/key").map(Some) } else { Ok(None) }
     }
 
     /// Makes `.haul/key`, which only its owner can read.
@@ -156,7 +156,7 @@ impl Keys {
         self.folder.join("key")
     }
 
-    fn from_file(&self, path: &Path, origin: &str) -> Result<Key> {
+    fn read(&self, path: &Path, origin: &str) -> Result<Key> {
         refuse_readable_by_others(path)?;
         let doing = || format!("reading the store's key `{}`", path.display());
         let text = Zeroizing::new(fs::read_to_string(path).context(Kind::Connection, doing)?);
@@ -183,7 +183,8 @@ fn refuse_readable_by_others(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let doing = || format!("looking at the store's key `{}`", path.display());
     let mode = fs::metadata(path).context(Kind::Connection, doing)?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
+    let of_others = mode & 0o077;
+    if of_others == 0 {
         return Ok(());
     }
     Err(Error::new(Kind::Connection, doing())

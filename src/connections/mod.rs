@@ -152,7 +152,7 @@ impl Connections {
         let text = self.inner.environment.get(name).cloned();
         let word = name.to_uppercase();
         if ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL"].iter().any(|secret| word.contains(secret)) {
-            text.iter().for_each(|text| self.inner.redactor.learn(text));
+            self.inner.redactor.learn(text.as_deref().unwrap_or_default());
         }
         text
     }
@@ -186,7 +186,7 @@ impl Connections {
     pub fn set(&self, name: &str, text: &str) -> Result<Vec<Origin>> {
         check_name(name)?;
         let doing = format!("setting the connection `{name}`");
-        let definition = uri::definition(text).map_err(|faults| Fault::into_error(faults, doing))?;
+        let definition = uri::definition(text).map_err(|faults| Fault::into_error(&faults, doing))?;
         self.store(name, &definition)
     }
 
@@ -246,7 +246,7 @@ impl Connections {
                 _ => Err(vec![Fault::of("", "it has to be a table with a `type`")]),
             },
         };
-        let definition = read.map_err(|faults| Fault::into_error(faults, doing(&origin)))?;
+        let definition = read.map_err(|faults| Fault::into_error(&faults, doing(&origin)))?;
         inner.learn(&definition);
         Ok((origin, definition))
     }
@@ -301,7 +301,7 @@ impl Inner {
         for (key, value) in &definition.fields {
             match value {
                 Value::Plain(text) if definition.is_secret(key) => {
-                    resolve::learn(&self.redactor, key, text.expose_secret())
+                    resolve::learn(&self.redactor, key, text.expose_secret());
                 }
                 Value::Plain(text) if is_address(key) => resolve::learn_login(&self.redactor, text.expose_secret()),
                 Value::Map(entries) => {
@@ -327,7 +327,8 @@ fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
     const SECRETS: [&str; 8] =
         ["password", "token", "key", "client_secret", "refresh_token", "uri", "service_account", "private_key"];
     for (key, json) in members {
-        let near = SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);
+        // `url` is only a letter away from `uri`, but it is no secret: errors name it.
+        let near = !is_address(key) && SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);
         match json {
             Json::String(text) if near || all => resolve::learn(redactor, key, text),
             Json::Number(number) if near => redactor.learn(&number.to_string()),

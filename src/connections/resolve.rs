@@ -20,7 +20,7 @@ use crate::time::parse_duration;
 /// How many requests are under way at once when the connection does not say.
 const MAX_CONCURRENT: usize = 8;
 /// How long one page may take when the connection does not say.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// How much memory DuckDB may use when the connection does not say.
 const MEMORY_LIMIT: &str = "512MB";
 
@@ -139,7 +139,7 @@ impl Resolved<'_> {
 }
 
 fn http(fields: &Resolved<'_>, rotated: Option<Rotated>) -> Result<HttpConnection> {
-    let of_fault = |fault: Fault| Fault::into_error(vec![fault], "reading its fields".to_owned());
+    let of_fault = |fault: Fault| Fault::into_error(&[fault], "reading its fields".to_owned());
     let style = style::of(&fields.definition.fields).map_err(of_fault)?;
     let auth = match style {
         Style::None => Auth::None,

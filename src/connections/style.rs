@@ -65,9 +65,8 @@ pub(super) fn of(fields: &BTreeMap<String, Value>) -> Result<Style, Fault> {
                 Some(_) if has("refresh_token") => {
                     Err(Fault::of("refresh_token", "`refresh_token` is not used by grant = \"client_credentials\""))
                 }
-                Some(_) => Ok(Style::ClientCredentials),
                 None if has("refresh_token") => Ok(Style::RefreshToken),
-                None => Ok(Style::ClientCredentials),
+                Some(_) | None => Ok(Style::ClientCredentials),
             }
         }
         _ => Ok(Style::None),

@@ -57,15 +57,14 @@ pub(super) fn decode(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
+        // A sign before a digit would be read as a number as well.
+        let hex = hex.filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(bytes[at]);
+            at += 1;
         }
     }
     String::from_utf8_lossy(&decoded).into_owned()
@@ -233,7 +232,7 @@ mod tests {
 
     #[test]
     fn percent_encoding_is_undone_and_done() {
-        assert_eq!(decode("a%20b%2fc%zz%C3%A9"), "a b/c%zzé");
+        assert_eq!(decode("a%20b%2fc%zz%+1%C3%A9"), "a b/c%zz%+1é");
         assert_eq!(decode(&encode("p@ss:w/rd é")), "p@ss:w/rd é");
     }
 }

@@ -176,9 +176,12 @@ async fn bring(
         };
         let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await;
         let pulled = pulled.map_err(|mut failure| {
-            // A source that does not let the pull go on from its durable pages has to be asked from the beginning.
-            let stuck = failure.error.kind() == Kind::Source && stage.progress().pages() == durable;
-            failure.in_doubt |= stuck;
+            failure.in_doubt |= match failure.error.kind() {
+                // A source that does not let the pull go on from its durable pages is asked from the beginning.
+                Kind::Source => stage.progress().pages() == durable,
+                Kind::Data => true,
+                _ => false,
+            };
             failure
         })?;
         cost.requests += pulled.requests;

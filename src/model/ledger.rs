@@ -6,6 +6,10 @@ use super::name::TableName;
 use crate::time::{Instant, UnitKey};
 
 /// An order-independent 128-bit digest of a unit's rows: equal means unchanged.
+///
+/// Neither the order of rows and pages nor the space between the parts of a row is part of it. Everything else is: a row whose
+/// members come in another order, or that writes `1.0` where `1` was, is another row. Its unit is then written again, and
+/// what changed is counted by values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u128);
 

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use super::manifest::{Header, Line, Manifest};
 use super::rows::StagedPage;
 use super::{Spec, discard};
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::ledger::Fingerprint;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::shape::Shape;
@@ -24,6 +24,8 @@ pub(super) struct Journal {
     target_bytes: u64,
     segments: u32,
     totals: Totals,
+    /// A write failed: what it left behind is mended when the stage is opened again, and not written over.
+    broken: bool,
     pub progress: Progress,
 }
 
@@ -94,12 +96,34 @@ impl Journal {
             target_bytes: spec.target_bytes,
             segments,
             totals,
+            broken: false,
             progress,
         })
     }
 
+    /// Whether a manifest is of exactly the pages that are durable here.
+    pub fn agrees(&self, manifest: &Manifest) -> bool {
+        manifest.pages == self.totals.pages && manifest.bytes == self.totals.bytes
+    }
+
     /// Writes a page's frame, then its line.
+    ///
+    /// # Errors
+    /// A page that is durable already, or a disk that refuses; after that the stage takes no page until it is opened anew.
     pub fn write(&mut self, page: &PageEntry, staged: StagedPage) -> Result<()> {
+        if self.broken {
+            return Err(Error::new(Kind::Storage, "writing the stage").because("an earlier page could not be written"));
+        }
+        if self.progress.has(page.number) {
+            return Err(Error::internal(format!("page {} was put into the stage twice", page.number + 1)));
+        }
+        self.broken = true;
+        self.put(page, staged)?;
+        self.broken = false;
+        Ok(())
+    }
+
+    fn put(&mut self, page: &PageEntry, staged: StagedPage) -> Result<()> {
         let mut merged = self.totals.shape.clone();
         merged.merge(staged.shape.clone());
         let length = staged.frame.len() as u64;
@@ -136,7 +160,7 @@ impl Journal {
             let file = File::create(&path).context(Kind::Storage, || format!("creating {}", path.display()))?;
             self.segment = Some(OpenSegment { number: self.segments, file, offset: 0, raw_bytes: 0 });
         }
-        let segment = self.segment.as_mut().ok_or_else(|| crate::error::Error::internal("no segment is open"))?;
+        let segment = self.segment.as_mut().ok_or_else(|| Error::internal("no segment is open"))?;
         segment.raw_bytes += bytes;
         Ok(segment)
     }
@@ -177,7 +201,11 @@ type Recovered = (Totals, Progress, u64);
 
 /// Reads what is durable; none where there is nothing, or where it is of another pull.
 fn recover(dir: &Path, path: &Path, identity: &str) -> Result<Option<Recovered>> {
-    let Ok(file) = File::open(path) else { return Ok(None) };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context(Kind::Storage, || format!("opening {}", path.display())),
+    };
     let mut reader = BufReader::new(file);
     let mut text = Vec::new();
     let mut next = |text: &mut Vec<u8>| {

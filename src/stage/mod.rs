@@ -61,6 +61,10 @@ impl Stage {
     pub fn open(dir: &Path, spec: Spec) -> Result<Self> {
         let rule = rows::Rule::new(&spec);
         let state = journal::Journal::open(dir, &spec)?;
+        // A seal over pages that are no longer all there is none: the missing ones are asked for again.
+        if !matches!(read_if_sealed(dir), Ok(Some(manifest)) if state.agrees(&manifest)) {
+            unseal(dir)?;
+        }
         Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), spec, rule, state: Mutex::new(state) }) })
     }
 
@@ -117,6 +121,16 @@ pub fn read(dir: &Path) -> Result<Manifest> {
 
 fn read_if_sealed(dir: &Path) -> Result<Option<Manifest>> {
     if dir.join("manifest.json").exists() { read(dir).map(Some) } else { Ok(None) }
+}
+
+fn unseal(dir: &Path) -> Result<()> {
+    let path = dir.join("manifest.json");
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(Kind::Storage, || format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes a stage; one that is not there is no error.

@@ -1,5 +1,7 @@
 //! Connections: where they are told and which place wins, how references are resolved, and what the example documents.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 mod import;
 mod probe;
 mod store;

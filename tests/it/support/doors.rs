@@ -1,5 +1,7 @@
 //! A loopback server that answers as a test says, and the binary's answers taken apart.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};

@@ -4,6 +4,7 @@ pub mod apis;
 pub mod days;
 pub mod doors;
 pub mod mornings;
+pub mod pages;
 pub mod postgres;
 pub mod project;
 pub mod scripted;

@@ -1,5 +1,7 @@
 //! A PostgreSQL server of a test's own: a temporary folder, a free port, an unprivileged user, a password.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -106,7 +108,7 @@ fn command(user: Option<&(String, String)>, program: &Path, folder: &Path) -> Co
 
 /// Waits until the server says in its own file that it takes connections.
 fn is_ready(server: &mut Child, data: &Path) -> bool {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while Instant::now() < end {
         if server.try_wait().expect("a child").is_some() {
             return false;
