@@ -46,11 +46,15 @@ fn rules_pass_what_is_right_and_stop_what_is_wrong() {
         let count = |min, max| CheckRule::RowCount { min, max };
         let table = [
             (CheckRule::NotNull(columns(&["id", "s"])), "{\"id\":1,\"s\":\"a\"}", None),
-            (CheckRule::NotNull(columns(&["id", "s"])), "{\"id\":1,\"s\":\"a\"}\n{\"id\":2}", Some("1 rows {\"id\":2")),
+            (
+                CheckRule::NotNull(columns(&["id", "s"])),
+                "{\"id\":1,\"s\":\"a\"}\n{\"id\":2}",
+                Some("1 row is wrong {\"id\":2"),
+            ),
             (
                 CheckRule::NotNull(columns(&["s"])),
                 "{\"id\":1}",
-                Some("1 rows; none has a column `s`").filter(|_| false).or(Some("1 rows")),
+                Some("1 rows; none has a column `s`").filter(|_| false).or(Some("1 row is wrong")),
             ),
             (CheckRule::NotNull(columns(&["typo"])), "{\"id\":1}", Some("none has a column `typo`")),
             (CheckRule::Unique(columns(&["id", "s"])), "{\"id\":1,\"s\":\"a\"}\n{\"id\":1,\"s\":\"b\"}", None),
@@ -60,9 +64,9 @@ fn rules_pass_what_is_right_and_stop_what_is_wrong() {
                 Some("{\"id\":1,\"times\":3}"),
             ),
             (accepted(json!(["a", "it's", null])), "{\"s\":\"it's\"}\n{\"s\":null}", None),
-            (accepted(json!(["a", null])), "{\"s\":\"a\"}\n{\"s\":\"b\"}", Some("1 rows {\"s\":\"b\"")),
+            (accepted(json!(["a", null])), "{\"s\":\"a\"}\n{\"s\":\"b\"}", Some("1 row is wrong {\"s\":\"b\"")),
             (accepted(json!([])), "{\"s\":null}", None),
-            (accepted(json!([])), "{\"s\":\"a\"}", Some("1 rows")),
+            (accepted(json!([])), "{\"s\":\"a\"}", Some("1 row is wrong")),
             (count(Some(1), Some(2)), "{\"id\":1}\n{\"id\":2}", None),
             (count(Some(3), None), "{\"id\":1}\n{\"id\":2}", Some("2024-03-01 has 2 rows")),
             (count(None, Some(1)), "{\"id\":1}\n{\"id\":2}", Some("2024-03-01 has 2 rows")),
@@ -104,7 +108,7 @@ fn a_relation_holds_where_every_value_stands_in_the_other_table() {
         let rule = || CheckRule::Relation { column: "id".into(), to: users.table.clone(), field: "key".into() };
         assert_eq!(verdict(&bench, rule(), "{\"id\":1}\n{\"id\":null}\n{\"id\":2}").await, None);
         let error = verdict(&bench, rule(), "{\"id\":1}\n{\"id\":7}").await.expect("7 is nobody");
-        assert!(error.contains("1 rows {\"id\":7"), "{error}");
+        assert!(error.contains("1 row is wrong {\"id\":7"), "{error}");
         let missing = CheckRule::Relation {
             column: "id".into(),
             to: TableName::parse("raw.nobody").expect("a name"),
@@ -147,7 +151,10 @@ fn a_warning_is_told_and_stops_nothing() {
         load.checks[0].severity = Severity::Warn;
         load.checks.push(own_sql("SELECT 1", Severity::Warn));
         let committed = bench.load(&load, &["{\"id\":null,\"n\":1}\n{\"id\":2}"]).await.expect("a commit");
-        assert_eq!(committed.warnings, ["the check `it` failed: 1 rows", "the check `own` failed: 1 rows"]);
+        assert_eq!(
+            committed.warnings,
+            ["the check `it` failed: 1 row is wrong", "the check `own` failed: 1 row is wrong"]
+        );
         assert_eq!(bench.text("SELECT count(*) FROM raw.items").await, "[[2]]");
     });
 }
