@@ -121,15 +121,44 @@ fn tell_mended(mended: &[String], screen: &Screen) {
 }
 
 fn watch_interrupts(cancel: CancellationToken, screen: Screen) {
+    let Ok(mut interrupts) = Interrupts::watch() else { return };
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            screen.tell("stopping: requests under way are dropped, what is durable stays; Ctrl-C again ends at once");
-            cancel.cancel();
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(130);
-        }
+        interrupts.next().await;
+        screen.tell("stopping: requests under way are dropped, what is durable stays; Ctrl-C again ends at once");
+        cancel.cancel();
+        interrupts.next().await;
+        std::process::exit(130);
     });
+}
+
+/// Ctrl-C, as often as it comes: one watch for all of them, so that none is lost between two.
+#[cfg(unix)]
+struct Interrupts(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Interrupts {
+    fn watch() -> std::io::Result<Self> {
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// Ctrl-C, as often as it comes: one watch for all of them, so that none is lost between two.
+#[cfg(windows)]
+struct Interrupts(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Interrupts {
+    fn watch() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
 }
 
 fn exit_code(status: RunStatus) -> u8 {

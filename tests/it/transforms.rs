@@ -242,6 +242,20 @@ fn a_check_that_only_warns_is_told_and_stops_nothing_and_an_extract_is_checked_t
 }
 
 #[test]
+fn a_check_of_its_own_sees_the_dates_of_the_unit_that_is_checked() {
+    let api = may();
+    let check = r#"checks = [{ sql = "select * from {{ this }} where day <> {{ ds | sql }} or day <> {{ unit.date | sql }}" }]"#;
+    let sql = "select day, id from {{ ref('items') }} where _haul_unit = {{ ds | sql }}";
+    let days =
+        Mornings::new(&api.url, &format!("{ITEMS}{check}\n[[transform]]\nname = \"copy\"\nsql = \"{sql}\"\n{check}\n"));
+    days.run(DATE, 0);
+    assert_eq!(days.that_are("loaded").len(), 6);
+    api.put("2024-05-02", (0..4).map(|index| day_row("2024-05-01", index, 1)).collect());
+    let said = days.run(DATE, 1);
+    assert!(said.contains("the check `sql`") && said.contains("4 rows"), "{said}");
+}
+
+#[test]
 fn a_transform_that_reads_nothing_that_haul_knows_is_computed_at_every_run() {
     let api = may();
     let days = with(
