@@ -162,7 +162,7 @@ impl Journal {
     }
 
     /// Ends the last segment and says what there is.
-    pub fn seal(&mut self, spec: &Spec) -> Result<Manifest> {
+    pub fn seal(&mut self, spec: &Spec) -> Manifest {
         self.segment = None;
         let mut units: BTreeMap<UnitKey, (u64, Fingerprint)> =
             self.totals.units.iter().map(|(unit, (rows, sum))| (unit.clone(), (*rows, Fingerprint(*sum)))).collect();
@@ -175,7 +175,7 @@ impl Journal {
         }
         let mut shape = self.totals.shape.clone();
         shape.settle();
-        Ok(Manifest {
+        Manifest {
             segments: self.totals.lengths.keys().map(|number| relative(*number)).collect(),
             rows: units.values().map(|(rows, _)| rows).sum(),
             bytes: self.totals.bytes,
@@ -186,7 +186,7 @@ impl Journal {
             unit_in_rows: spec.split,
             pages: self.totals.pages,
             pull: spec.pull,
-        })
+        }
     }
 }
 

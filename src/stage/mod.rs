@@ -88,7 +88,7 @@ impl Stage {
         if let Some(manifest) = read_if_sealed(&self.shared.dir)? {
             return Ok(manifest);
         }
-        let manifest = state.seal(&self.shared.spec)?;
+        let manifest = state.seal(&self.shared.spec);
         journal::write_whole(
             &self.shared.dir,
             "manifest.json",

@@ -21,6 +21,8 @@ use crate::time::Grain;
 /// Commits, or rolls everything back.
 pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Committed> {
     let begin = |error| failed("beginning a transaction", error);
+    // Outside of the transaction: a rolled back one must not take the table away from the statements that know it.
+    table::ensure_loads(connection)?;
     connection.execute_batch("BEGIN TRANSACTION").map_err(begin)?;
     let result = steps(connection, commit);
     let end = match &result {
@@ -38,7 +40,6 @@ pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Commit
 
 fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
     table::assert_plain(connection, &commit.table)?;
-    table::ensure_loads(connection)?;
     let target = describe(connection, &commit.table)?;
     let (known, pending) = assert_leases(connection, commit, target.is_some())?;
     let mut committed = Committed { units: known, ..Committed::default() };
