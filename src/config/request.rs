@@ -111,6 +111,8 @@ twin! {
         pub short_page_ends: Option<At<bool>>,
         /// More pages than this are taken for a loop. Default 100000.
         pub max_pages: Option<At<Count>>,
+        /// Whether pages may have the same rows. Default false: they are taken for the same page twice.
+        pub may_repeat: Option<At<bool>>,
     }
 }
 
@@ -343,6 +345,7 @@ pub fn paginate(table: &At<PaginateTable>, reader: &mut Reader) -> Option<Pagina
         total_pages: path(&pages.total_pages),
         has_more: path(&pages.has_more),
         short_page_ends: pages.short_page_ends.as_ref().map_or(counted, |at| at.value),
+        may_repeat: pages.may_repeat.as_ref().is_some_and(|at| at.value),
         max_pages: pages.max_pages.as_ref().map_or(MAX_PAGES, |at| u64::from(at.value.0.get())),
     })
 }
@@ -359,6 +362,7 @@ pub fn single_page() -> Paginate {
         has_more: None,
         short_page_ends: false,
         max_pages: MAX_PAGES,
+        may_repeat: false,
     }
 }
 

@@ -29,7 +29,7 @@ use crate::warehouse::{Commit, CommitOutcome, Dialect, NewRows, UnitCommit, Ware
 const STEADY_ATTEMPTS: u32 = 3;
 
 /// Segments rotate at this size, before compression, so that the warehouse can read several at once.
-const SEGMENT_BYTES: u64 = 4 << 20;
+const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Pulls the task's units and brings what changed into the warehouse.
 pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Result<Vec<UnitOutcome>> {

@@ -177,11 +177,8 @@ impl Puller<'_> {
             if entry.total.is_some_and(|now| now != total) {
                 return Ok(Pulled { total_moved: true, ..pulled });
             }
-            if entry.rows > 0 && !digests.insert(entry.digest) {
-                return Err(in_doubt(
-                    Error::new(Kind::Source, format!("page {} has the same rows as another page", entry.number + 1))
-                        .hint("the API seems to ignore the page: look at the parameter names in `paginate`"),
-                ));
+            if entry.rows > 0 && !digests.insert(entry.digest) && !self.pull.paginate.may_repeat {
+                return Err(same_rows(&entry, "another page"));
             }
         }
         complete(rows, Some(total), pulled)
@@ -201,11 +198,8 @@ impl Puller<'_> {
     /// The guard against a page that comes again.
     fn guard_repeated(&self, before: &mut Before, read: &Read) -> Result<(), Failure> {
         let (entry, rows) = (&read.page.entry, &read.page.rows);
-        if entry.rows > 0 && before.digest == Some(entry.digest) {
-            return Err(in_doubt(
-                Error::new(Kind::Source, format!("page {} has the same rows as the page before", entry.number + 1))
-                    .hint("the API seems to ignore the page: look at the parameter names in `paginate`"),
-            ));
+        if entry.rows > 0 && before.digest == Some(entry.digest) && !self.pull.paginate.may_repeat {
+            return Err(same_rows(entry, "the page before"));
         }
         if let (PageStyle::Keyset { param, .. }, Some(first)) = (&self.pull.paginate.by, read.row(rows.first()))
             && before.last_row.as_ref() == Some(&first)
@@ -293,6 +287,14 @@ impl Puller<'_> {
         });
         put.await.context(Kind::Internal, || "putting a page into the stage".to_owned())?
     }
+}
+
+fn same_rows(entry: &PageEntry, other: &str) -> Failure {
+    in_doubt(
+        Error::new(Kind::Source, format!("page {} has the same rows as {other}", entry.number + 1))
+            .hint("the API seems to ignore the page: look at the parameter names in `paginate`")
+            .hint("if its pages may well be the same, say so: may_repeat = true"),
+    )
 }
 
 /// The end of a pull whose pages are all there: as many rows as the API told of, where it did.

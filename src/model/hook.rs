@@ -58,6 +58,8 @@ pub struct Paginate {
     pub short_page_ends: bool,
     /// More pages than this are taken for a loop.
     pub max_pages: u64,
+    /// Whether two pages with the same rows are no sign of a page that came twice.
+    pub may_repeat: bool,
 }
 
 /// What the next request has that the last one had not.

@@ -65,6 +65,7 @@ fn extract(name: &str, per: Per) -> Step {
                 has_more: None,
                 short_page_ends: false,
                 max_pages: 10,
+                may_repeat: false,
             },
             records: "$[*]".to_owned(),
             retry: RetryPolicy::default(),

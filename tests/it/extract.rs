@@ -267,6 +267,22 @@ fn endless_repeating_and_incomplete_pages_are_errors_and_load_nothing() {
 }
 
 #[test]
+fn pages_that_may_be_the_same_are_no_page_that_came_twice() {
+    let api = PagesApi::start();
+    api.misbehave(|asked| {
+        let last = asked.param("cursor") == "2";
+        let next = if last { json!(null) } else { json!(if asked.param("cursor") == "1" { "2" } else { "1" }) };
+        Some(Fault::Body(json!({ "items": [{ "reading": 0 }], "next": next, "total": 3 }).to_string()))
+    });
+    let cursor = "paginate = { by = \"cursor\", param = \"cursor\", at = \"$.next\", may_repeat = true }";
+    let offset = "paginate = { by = \"offset\", limit = 1, total = \"$.total\", may_repeat = true }";
+    let project = project(&api, "", 1, &[("by_cursor", cursor), ("by_offset", offset)]);
+    run(&project, "2024-05-02");
+    let rows = "select (select count(*) from raw.by_cursor) as cursor, (select count(*) from raw.by_offset) as offset_";
+    assert_eq!(project.query(rows), json!([{ "cursor": 3, "offset_": 3 }]));
+}
+
+#[test]
 fn pages_of_one_day_run_side_by_side_within_the_limit_of_the_connection() {
     let api = PagesApi::start();
     api.resize("2024-05-01", 200);

@@ -67,7 +67,7 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
     }
     let files: Vec<String> = files.iter().map(|file| DUCKDB.literal(&no_pattern(&file.to_string_lossy()))).collect();
     // The reader's buffers grow with this; rows are known to be no longer.
-    let object = (longest_row + 1024).max(256 << 10);
+    let object = (longest_row + 1024).max(64 << 10);
     let inner = format!(
         "SELECT {} FROM read_json([{}], format = 'newline_delimited', compression = 'zstd', maximum_object_size = {object}, \
          columns = {{{}}}) AS r",
