@@ -76,6 +76,30 @@ def peer(name, url, dataset, limit, rows, runs):
     return statistics.median(times), memory
 
 
+def small(url):
+    """Milliseconds of overhead: a unit whose three rows are the same as before, a check of many files, a start."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="haul-bench-"))
+    project(folder, url, "few", 10)
+    pipeline = folder / "pipelines" / "few.toml"
+    pipeline.write_text(pipeline.read_text().replace("lookback = 1", "lookback = 1000"))
+    argv = [str(RELEASE / "haul"), "run", "few", "--date", "2024-05-02"]
+    first, _ = measure(argv, folder)
+    again = min(measure(argv, folder)[0] for _ in range(3))
+    print(f"{'1,000 units of 3 rows':<28}{first:>8.2f}s a first load; {again:.2f} ms for each unit that is unchanged")
+    shutil.rmtree(folder)
+    for count in (100, 10_000):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="haul-bench-"))
+        project(folder, url, "ratings", 1000)
+        text = (folder / "pipelines" / "ratings.toml").read_text()
+        for number in range(count):
+            (folder / "pipelines" / f"p{number}.toml").write_text(text.replace("raw.ratings", f"raw.p{number}"))
+        seconds = min(measure([str(RELEASE / "haul"), "check"], folder)[0] for _ in range(3))
+        print(f"{f'check of {count:,} pipelines':<28}{seconds:>8.3f}s")
+        shutil.rmtree(folder)
+    seconds = min(measure([str(RELEASE / "haul"), "--version"], folder.parent)[0] for _ in range(5))
+    print(f"{'--version':<28}{seconds:>8.3f}s")
+
+
 def serve(*counts):
     server = subprocess.Popen([str(RELEASE / "examples" / "bench_api"), *map(str, counts)], stdout=subprocess.PIPE, text=True)
     return server, server.stdout.readline().strip()
@@ -93,6 +117,7 @@ def main():
                 f"{f'{rows:,} {dataset}':<28}{ours:>8.2f}s{memory:>6.0f}{again:>8.2f}s"
                 f"{plain:>8.2f}s{plain / ours:>6.1f}x{dlt:>12.2f}s{dlt / ours:>6.1f}x"
             )
+        small(url)
     finally:
         server.kill()
     if os.environ.get("BENCH_LARGE"):

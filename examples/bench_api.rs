@@ -26,6 +26,7 @@ async fn main() -> std::io::Result<()> {
     let datasets: Datasets = Arc::new(HashMap::from([
         ("ratings", Dataset { limit: 1000, pages: pages(ratings, 1000, rating) }),
         ("events", Dataset { limit: 500, pages: pages(events, 500, event) }),
+        ("few", Dataset { limit: 10, pages: pages(3, 10, rating) }),
     ]));
     let router = Router::new().route("/{dataset}", get(page)).with_state(datasets);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
-use minijinja::value::{Kwargs, Object, Serde, Value};
+use minijinja::value::{Enumerator, Kwargs, Object, Serde, Value};
 use minijinja::{Environment, Error, State};
 use serde_json::Value as Json;
 
@@ -136,10 +136,57 @@ pub(super) fn add_functions(env: &mut Environment<'static>) {
     env.add_global("macros", Value::from_object(Macros));
 }
 
+fn day(date: NaiveDate, zone: Tz) -> Value {
+    When::Day(Day { date, zone }).value()
+}
+
+fn moment(at: Instant, zone: Tz) -> Value {
+    When::Moment(Moment { at, zone, shown: None }).value()
+}
+
+fn unit_value(unit: &Unit, zone: Tz) -> Value {
+    Value::from_pairs([
+        ("start", moment(unit.start, zone)),
+        ("end", moment(unit.end, zone)),
+        ("date", day(unit.date(), zone)),
+        ("key", Value::from(unit.key().as_str())),
+    ])
+}
+
+/// The window as templates see it. A backfill's has a thousand units, of which most templates want none.
+#[derive(Debug)]
+struct Range {
+    window: Window,
+    zone: Tz,
+}
+
+impl Object for Range {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let (window, zone) = (&self.window, self.zone);
+        Some(match key.as_str()? {
+            "start" => moment(window.start(), zone),
+            "end" => moment(window.end(), zone),
+            "first" => day(window.first().date(), zone),
+            "last" => day(window.last().date(), zone),
+            "days" => {
+                let mut days: Vec<NaiveDate> = window.units().iter().map(Unit::date).collect();
+                days.dedup();
+                days.into_iter().map(|date| day(date, zone)).collect()
+            }
+            "units" => window.units().iter().map(|unit| unit_value(unit, zone)).collect(),
+            _ => return None,
+        })
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Str(&["start", "end", "first", "last", "days", "units"])
+    }
+}
+
 /// Makes the scope visible, also to macros of imported files.
 pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
-    let day = |date| When::Day(Day { date, zone: scope.timezone }).value();
-    let moment = |at| When::Moment(Moment { at, zone: scope.timezone, shown: None }).value();
+    let day = |date| day(date, scope.timezone);
+    let moment = |at| moment(at, scope.timezone);
     if let Some(span) = Span::of(scope) {
         env.add_global("ds", day(span.first));
         env.add_global("ds_nodash", span.first.format("%Y%m%d").to_string());
@@ -152,31 +199,11 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
     if let Some(date) = scope.logical_date {
         env.add_global("logical_date", day(date));
     }
-    let unit_value = |unit: &Unit| {
-        Value::from_pairs([
-            ("start", moment(unit.start)),
-            ("end", moment(unit.end)),
-            ("date", day(unit.date())),
-            ("key", Value::from(unit.key().as_str())),
-        ])
-    };
     if let Some(window) = &scope.window {
-        let mut days: Vec<NaiveDate> = window.units().iter().map(Unit::date).collect();
-        days.dedup();
-        env.add_global(
-            "window",
-            Value::from_pairs([
-                ("start", moment(window.start())),
-                ("end", moment(window.end())),
-                ("first", day(window.first().date())),
-                ("last", day(window.last().date())),
-                ("days", days.into_iter().map(day).collect()),
-                ("units", window.units().iter().map(unit_value).collect()),
-            ]),
-        );
+        env.add_global("window", Value::from_object(Range { window: window.clone(), zone: scope.timezone }));
     }
     if let Some(unit) = &scope.unit {
-        env.add_global("unit", unit_value(unit));
+        env.add_global("unit", unit_value(unit, scope.timezone));
     }
     let run = [("id", Value::from(scope.run_id.as_str())), ("started_at", moment(scope.now))];
     env.add_global("run", Value::from_pairs(run));

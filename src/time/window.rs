@@ -1,14 +1,15 @@
 //! Windows, the runs of units that a pipeline covers, and reach, the units that another unit reads.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::{Calendar, Grain, Instant, Unit};
 use crate::error::{Error, Result};
 
-/// A gapless run of units: `[first.start, last.end)`.
+/// A gapless run of units: `[first.start, last.end)`. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    units: Vec<Unit>,
+    units: Arc<[Unit]>,
 }
 
 impl Window {
@@ -31,7 +32,7 @@ impl Window {
             return Err(Error::usage(format!("the window from {from} to {to} holds no {}", calendar.grain.plural()))
                 .hint("a window needs at least one unit; the end is not part of it"));
         }
-        Ok(Self { units })
+        Ok(Self { units: units.into() })
     }
 
     /// The units in the order of time; never empty.
