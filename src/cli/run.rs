@@ -13,10 +13,11 @@ use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
 use crate::model::ledger::UnitState;
 use crate::model::pipeline::Pipeline;
-use crate::model::plan::{LeftAlone, Plan};
+use crate::model::plan::{LeftAlone, Plan, PlannedTask};
 use crate::model::run::{RunRecord, RunStatus, Trigger};
 use crate::monitor::Monitor;
 use crate::plan::{Ask, Reprocess};
+use crate::time::Unit;
 
 /// What a run, or the plan of one, is for.
 #[derive(Debug, clap::Args)]
@@ -295,28 +296,40 @@ fn print(plan: &Plan, screen: &Screen) {
         },
     );
     screen.data(&format!("{GOOD}{}{GOOD:#} for {}: {window}", plan.pipeline.name, plan.logical_date));
-    let rows = plan
-        .tasks
-        .iter()
-        .map(|task| {
-            let unit = match task.units.as_slice() {
-                [] => "all".to_owned(),
-                [only] => only.to_string(),
-                [first, .., last] => format!("{first} to {last}"),
-            };
-            let step = &task.step;
-            vec![
-                step.name.clone(),
-                step.action.word().to_owned(),
-                unit,
-                step.into.to_string(),
-                step.write.word().to_owned(),
-                task.due.words().to_owned(),
-            ]
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for group in plan.tasks.chunk_by(|one, next| one.step.name == next.step.name && one.due == next.due) {
+        if group.len() <= LISTED_UNITS {
+            rows.extend(group.iter().map(|task| row(task, spanned(&task.units))));
+        } else if let [first, .., last] = group {
+            let units: Vec<Unit> = first.units.iter().chain(&last.units).copied().collect();
+            rows.push(row(first, format!("{} ({})", spanned(&units), group.len())));
+        }
+    }
     screen.table(&["step", "does", "unit", "into", "write", "why"], rows);
     left_alone(&plan.left, screen);
+}
+
+/// More tasks in a row that differ only by their unit are one line of a plan.
+const LISTED_UNITS: usize = 7;
+
+fn row(task: &PlannedTask, unit: String) -> Vec<String> {
+    let step = &task.step;
+    vec![
+        step.name.clone(),
+        step.action.word().to_owned(),
+        unit,
+        step.into.to_string(),
+        step.write.word().to_owned(),
+        task.due.words().to_owned(),
+    ]
+}
+
+fn spanned(units: &[Unit]) -> String {
+    match units {
+        [] => "all".to_owned(),
+        [only] => only.to_string(),
+        [first, .., last] => format!("{first} to {last}"),
+    }
 }
 
 /// Units that are left alone, a line for all in a row that have the same reason.

@@ -181,7 +181,7 @@ pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_
         let outside: u64 =
             connection.query_row(&sql, [], |row| row.get(0)).map_err(|error| failed("counting rows", error))?;
         if outside > 0 {
-            return Err(Error::new(Kind::Data, format!("{outside} rows lie outside of the window"))
+            return Err(Error::new(Kind::Data, format!("rows outside of the window: {outside}"))
                 .hint("restrict the statement to `window.start` and `window.end`"));
         }
     }
