@@ -320,7 +320,7 @@ fn a_reader_that_has_seen_enough_is_no_reason_to_panic() {
 fn a_plan_of_many_days_is_a_line_for_each_step_and_reason() {
     let project = Project::empty();
     project.stdout(&["init"]);
-    let pipeline = std::fs::read_to_string(project.path().join("pipelines/earthquakes.toml")).expect("a pipeline");
+    let pipeline = fs::read_to_string(project.path().join("pipelines/earthquakes.toml")).expect("a pipeline");
     project.write("pipelines/earthquakes.toml", &pipeline.replace("lookback = 3", "lookback = 10"));
     let plan = project.stdout(&["plan", "earthquakes", "--date", "2018-03-01"]);
     assert!(plan.contains("2018-02-19 to 2018-02-28 (10)") && plan.lines().count() < 8, "{plan}");
