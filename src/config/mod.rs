@@ -139,7 +139,10 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
 fn dangling(name: &At<String>, source: &std::sync::Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
     let Some(known) = options.known_connections.filter(|known| !known.contains(&name.value)) else { return Vec::new() };
     let help = diagnostic::known_names(&name.value, known.iter().map(String::as_str)).or_else(|| {
-        Some("connections are told by connections.toml, of which connections.example.toml has one of each type".to_owned())
+        Some(
+            "connections are told by connections.toml, of which connections.example.toml has one of each type"
+                .to_owned(),
+        )
     });
     let fault = Diagnostic::error("unknown-connection", format!("there is no connection `{}`", name.value));
     vec![fault.at(source, name.span.clone(), "").maybe_help(help)]
