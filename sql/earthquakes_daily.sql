@@ -1,6 +1,6 @@
 -- One row for {{ ds }}: how many earthquakes, how strong, and how many of them somebody has looked at.
 select
-    {{ ds | sql }}                                                           as day,
+    {{ ds | sql }}                                                                as day,
     count(*)                                                                      as events,
     max(properties.mag)                                                           as strongest,
     arg_max(properties.place, properties.mag)                                     as strongest_at,

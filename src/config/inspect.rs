@@ -70,30 +70,31 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// An error of a template as a diagnostic, placed on the line that it names.
+/// An error of a template as a diagnostic, at the place that it names.
 fn template_fault(error: &Error, file: Option<&str>, text: Option<&Text>, sources: &Sources) -> Diagnostic {
     let chain = error.chain();
-    let diagnostic = Diagnostic::error("template", chain.clone());
-    let diagnostic = diagnostic.maybe_help(error.hints().first().map(|hint| (*hint).to_owned()));
+    let help = error.hints().first().map(|hint| (*hint).to_owned());
     let own = text.map(|text| text.origin.file.as_path());
-    let named = file.map(Path::new).or(own);
-    let Some(source) = named.and_then(|file| sources.get(file)) else { return diagnostic };
-    let line = line_in(&chain, &source.path.to_string_lossy());
-    let start = match (line, text) {
-        (Some(line), _) => source.offset(line, 1),
-        (None, Some(text)) => source.offset(text.origin.line, text.origin.column),
-        (None, None) => 0,
+    let named = file.map(Path::new).or(own).and_then(|file| sources.get(file));
+    let Some(source) = named else { return Diagnostic::error("template", chain).maybe_help(help) };
+    let Some((line, column, what)) = place_in(&chain, &source.path.to_string_lossy()) else {
+        let start = text.map_or(0, |text| source.offset(text.origin.line, text.origin.column));
+        let span = start..source.line_end(start);
+        return Diagnostic::error("template", chain.as_str()).maybe_help(help).at(source, span, "");
     };
-    let indent = source.text[start..].len() - source.text[start..].trim_start_matches([' ', '\t']).len();
-    diagnostic.at(source, start + indent..source.line_end(start + indent), "")
+    let start = source.offset(line, column);
+    // The excerpt of the error marks as many characters as are wrong.
+    let marked = error.details().map_or(1, |excerpt| excerpt.matches('^').count().max(1));
+    let width = source.text[start..].chars().take(marked).map(char::len_utf8).sum::<usize>();
+    Diagnostic::error("template", what).maybe_help(help).at(source, start..start + width, "")
 }
 
-/// The line that stands behind the file's name in a message: `sql/ranking.sql:12`.
-fn line_in(message: &str, file: &str) -> Option<usize> {
-    let behind = &message[message.find(file)? + file.len()..];
-    let digits = behind.strip_prefix(':')?;
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    digits[..end].parse().ok()
+/// What stands behind the file's name in a message: line, column and the fault, as in `sql/ranking.sql:12:4: what`.
+fn place_in<'m>(message: &'m str, file: &str) -> Option<(usize, usize, &'m str)> {
+    let behind = message[message.find(file)? + file.len()..].strip_prefix(':')?;
+    let (line, behind) = behind.split_once(':')?;
+    let (column, what) = behind.split_once(": ")?;
+    Some((line.parse().ok()?, column.parse().ok()?, what))
 }
 
 /// The bytes of a name that a template mentions at a place, as near as they can be found.
@@ -115,9 +116,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_is_the_number_behind_the_name() {
-        assert_eq!(line_in("cannot compile sql/a.sql:12: unexpected `}`", "sql/a.sql"), Some(12));
-        assert_eq!(line_in("cannot compile sql/a.sql", "sql/a.sql"), None);
+    fn a_place_is_what_stands_behind_the_name() {
+        assert_eq!(place_in("sql/a.sql:12:4: unexpected `}`", "sql/a.sql"), Some((12, 4, "unexpected `}`")));
+        assert_eq!(place_in("cannot compile sql/a.sql", "sql/a.sql"), None);
     }
 
     #[test]
