@@ -17,6 +17,7 @@ need() { # need COMMAND DEBIAN-PACKAGE
 
 need c++ g++
 if ! command -v cargo >/dev/null; then
-    echo "haul is built with Rust 1.95 or newer: https://rustup.rs" >&2
-    exit 1
+    need curl curl
+    echo "Installing Rust with rustup, for this user: https://rustup.rs" >&2
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y -q --profile minimal --component rustfmt,clippy
 fi
