@@ -18,7 +18,7 @@ use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
 use crate::monitor::Void;
 use crate::stage;
-use crate::time::{Unit, UnitKey};
+use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::UnitCommit;
 
 /// What a decision did.
@@ -43,17 +43,12 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
     let run = format!("approve-{}", held.pipeline.name);
     let ledger = super::ledger_of(gear, &held.pipeline).await?;
     let now = gear.clock.now();
+    let today = now.with_timezone(&held.pipeline.timezone).date_naive();
+    let window = held.unit.map(|unit| Window::spanning(unit.calendar, unit.start, unit.end)).transpose()?;
     let shared = Shared {
         gear,
         pipeline: &held.pipeline,
-        occasion: Occasion {
-            run,
-            logical_date: now.with_timezone(&held.pipeline.timezone).date_naive(),
-            window: held
-                .unit
-                .map(|unit| crate::time::Window::spanning(unit.calendar, unit.start, unit.end))
-                .transpose()?,
-        },
+        occasion: Occasion::new(run, today, window, &held.pipeline, &ledger),
         monitor: Arc::new(Void),
         cancel: CancellationToken::new(),
         ledger: Mutex::new(ledger),

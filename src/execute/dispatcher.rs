@@ -34,13 +34,15 @@ pub(super) async fn run(
         monitor.event(&Event::Warning { task: None, message });
     }
     let done = done_before(gear, plan, &record).await?;
+    let ledger = super::ledger_of(gear, &plan.pipeline).await?;
+    let (run, window) = (record.id.clone(), plan.window.clone());
     let shared = Shared {
         gear,
         pipeline: &plan.pipeline,
-        occasion: Occasion { run: record.id.clone(), logical_date: plan.logical_date, window: plan.window.clone() },
+        occasion: Occasion::new(run, plan.logical_date, window, &plan.pipeline, &ledger),
         monitor: Arc::clone(&monitor),
         cancel,
-        ledger: Mutex::new(super::ledger_of(gear, &plan.pipeline).await?),
+        ledger: Mutex::new(ledger),
     };
     let mut dispatcher = Dispatcher::new(plan, &shared, done);
     dispatcher.walk().await?;
@@ -125,6 +127,8 @@ struct Dispatcher<'a> {
     /// The tasks that wait for each one.
     followers: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
+    /// The failed task on whose account each one was skipped.
+    blamed: Vec<Option<usize>>,
     done_before: HashSet<usize>,
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
@@ -148,6 +152,7 @@ impl<'a> Dispatcher<'a> {
             waits,
             followers,
             ready,
+            blamed: vec![None; plan.tasks.len()],
             done_before,
             events,
         }
@@ -190,19 +195,16 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Why a task is not begun although nothing is left to wait for.
-    fn reason_to_skip(&self, index: usize) -> Option<String> {
+    fn reason_to_skip(&mut self, index: usize) -> Option<String> {
         if self.done_before.contains(&index) {
             return Some("done by the stopped run that this one goes on with".to_owned());
         }
-        let task = &self.plan.tasks[index];
-        task.after.iter().find_map(|&before| {
-            let id = &self.plan.tasks[before].id;
-            match &self.states[before] {
-                TaskState::Failed { .. } => Some(format!("{id} failed")),
-                TaskState::Skipped { reason } if reason.ends_with(" failed") => Some(reason.clone()),
-                _ => None,
-            }
-        })
+        let failed = self.plan.tasks[index].after.iter().find_map(|&before| match self.states[before] {
+            TaskState::Failed { .. } => Some(before),
+            _ => self.blamed[before],
+        });
+        self.blamed[index] = failed;
+        failed.map(|failed| format!("{} failed", self.plan.tasks[failed].id))
     }
 
     /// Folds events into the tasks' states, stores and tells them, and releases what waited for their ends.

@@ -30,7 +30,7 @@ pub struct Rendered {
 
 /// What a step sends when it runs for a logical date: one text a unit, or one for the window.
 pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<Vec<Rendered>> {
-    let (step, occasion) = occasion(gear, pipeline, step, date)?;
+    let (step, occasion) = occasion(gear, pipeline, step, date).await?;
     // What is rendered must not need the warehouse: another process may hold it.
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let per = match &step.action {
@@ -74,7 +74,7 @@ async fn request_lines(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Str
 
 /// The first rows that a step would bring for the last unit before a logical date; nothing is written.
 pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate, rows: usize) -> Result<Rows> {
-    let (step, occasion) = occasion(gear, pipeline, step, date)?;
+    let (step, occasion) = occasion(gear, pipeline, step, date).await?;
     let unit = occasion.window.as_ref().map(|window| *window.last());
     match &step.action {
         Action::Transform(transform) => {
@@ -158,7 +158,7 @@ fn table(rows: Vec<Value>) -> Rows {
     Rows { columns, rows, truncated: false }
 }
 
-fn occasion(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<(Arc<Step>, Occasion)> {
+async fn occasion(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) -> Result<(Arc<Step>, Occasion)> {
     let Some(found) = pipeline.step(step) else {
         let names: Vec<_> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
         return Err(Error::usage(format!("the pipeline `{}` has no step `{step}`", pipeline.name))
@@ -170,5 +170,6 @@ fn occasion(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: NaiveDate) 
         }
         _ => None,
     };
-    Ok((Arc::clone(found), Occasion { run: "preview".to_owned(), logical_date: date, window }))
+    let ledger = super::ledger_of(gear, pipeline).await?;
+    Ok((Arc::clone(found), Occasion::new("preview".to_owned(), date, window, pipeline, &ledger)))
 }

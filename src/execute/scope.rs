@@ -1,11 +1,13 @@
 //! What a template sees while a step is executed: its window, its unit, and the tables behind its references.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::gear::Gear;
-use crate::model::pipeline::{Action, Pipeline, Step};
-use crate::template::Scope;
+use crate::model::ledger::Snapshot;
+use crate::model::name::TableName;
+use crate::model::pipeline::{Action, Pipeline, Step, Write};
+use crate::template::{Quoting, Scope};
 use crate::time::{Unit, Window};
 use crate::warehouse::Dialect;
 
@@ -18,6 +20,22 @@ pub(super) struct Occasion {
     pub logical_date: chrono::NaiveDate,
     /// Its window, if the pipeline has one.
     pub window: Option<Window>,
+    /// The tables that had rows when the run began.
+    pub filled: Arc<BTreeSet<TableName>>,
+}
+
+impl Occasion {
+    pub fn new(
+        run: String,
+        logical_date: chrono::NaiveDate,
+        window: Option<Window>,
+        pipeline: &Pipeline,
+        ledger: &Snapshot,
+    ) -> Self {
+        let has_rows = |table: &&TableName| ledger.table(table).any(|record| record.loaded.is_some());
+        let filled = pipeline.steps.iter().map(|step| &step.into).filter(has_rows).cloned().collect();
+        Self { run, logical_date, window, filled: Arc::new(filled) }
+    }
 }
 
 /// The scope of one step, for one unit or for the units of `window`.
@@ -50,14 +68,9 @@ pub(super) fn scope(
         vars,
         relations,
         this: Some(dialect.relation(&step.into)),
-        is_incremental: false,
+        is_incremental: step.write != Write::Full && occasion.filled.contains(&step.into),
         env: Arc::new(move |name| connections.variable(name)),
-        quoting: quoting(dialect),
+        // DuckDB, the one warehouse so far, reads standard SQL.
+        quoting: Quoting::default(),
     }
-}
-
-/// How the templates quote for this warehouse.
-fn quoting(dialect: &Dialect) -> crate::template::Quoting {
-    let _ = dialect;
-    crate::template::Quoting::default()
 }

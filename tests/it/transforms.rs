@@ -323,3 +323,23 @@ fn looking_shows_what_a_step_sends_and_brings_and_writes_nothing() {
     let few = days.at(DATE, &["query", "select * from raw.items", "--rows", "1"]);
     assert!(told(&few).contains("only the first row"), "{}", told(&few));
 }
+
+#[test]
+fn a_statement_may_ask_whether_its_table_has_rows_already() {
+    let api = may();
+    let days = with(
+        &api,
+        r#"[[transform]]
+name = "daily"
+sql = """
+select {{ ds | sql }} as day, {% if is_incremental() %}'again'{% else %}'first'{% endif %} as load, count(*) as items
+from {{ ref('items') }} where _haul_unit = {{ ds | sql }}"""
+"#,
+    );
+    let loads = || days.project.query("select day::varchar as day, load from mart.daily order by day");
+    days.run("2024-05-03", 0);
+    assert!(loads().as_array().expect("rows").iter().all(|row| row["load"] == "first"), "{}", loads());
+    days.run(DATE, 0);
+    let newest = loads().as_array().and_then(|rows| rows.last().cloned());
+    assert_eq!(newest, Some(serde_json::json!({ "day": "2024-05-03", "load": "again" })));
+}
