@@ -174,7 +174,10 @@ impl Shape {
         let mut columns: Vec<StagedColumn> = Vec::new();
         for field in &self.fields {
             let typed = match declared.get(&field.name) {
-                Some(data_type) => Some(declared_reading(data_type, &field.seen)),
+                Some(data_type) => {
+                    refuse_rounding(&field.name, data_type, &field.seen)?;
+                    Some(declared_reading(data_type, &field.seen))
+                }
                 None => field.seen.data_type(&field.name, nested)?,
             };
             let Some((data_type, reading)) = typed else { continue };
@@ -187,6 +190,26 @@ impl Shape {
         }
         Ok(columns)
     }
+}
+
+/// A declared type must not round numbers on their way: the warehouse's cast would do so without a word.
+fn refuse_rounding(name: &str, declared: &LogicalType, seen: &Seen) -> Result<()> {
+    let scale = match declared {
+        LogicalType::BigInt | LogicalType::HugeInt => 0,
+        LogicalType::Decimal { scale, .. } => u16::from(*scale),
+        _ => return Ok(()),
+    };
+    let most = seen.number.unwrap_or_default().scale;
+    if most.count <= scale {
+        return Ok(());
+    }
+    let at = most.at.map(|place| format!(" on {place}")).unwrap_or_default();
+    let digits = if most.count == 1 { "1 digit".to_owned() } else { format!("{} digits", most.count) };
+    Err(Error::new(
+        Kind::Data,
+        format!("the column `{name}` is declared {declared}, and has a number with {digits} behind the point{at}"),
+    )
+    .hint("declare more digits behind the point, or \"DOUBLE\", or \"VARCHAR\" to keep the number as it is written"))
 }
 
 fn declared_reading(data_type: &LogicalType, seen: &Seen) -> (LogicalType, Reading) {

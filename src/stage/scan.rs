@@ -261,7 +261,7 @@ fn number(literal: &str) -> Option<Literal> {
     }
     let inexact = (exponent.is_some() || significant.len() + behind.len() > 15) && !survives(literal);
     let (digits, scale) = match exponent {
-        None => (count(significant.len()), count(behind.len())),
+        None => (count(significant.len()), count(behind.trim_end_matches('0').len())),
         Some(_) if is_zero(whole) && is_zero(behind) => (0, 0),
         Some(exponent) => {
             // The exponent moves the point; zeros at either end need no digit.

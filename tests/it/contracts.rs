@@ -154,3 +154,23 @@ fn a_row_without_its_time_is_refused_with_its_place() {
     assert!(said.contains("row 2 of page 1 has `null` for its time `at`"), "{said}");
     assert!(said.contains("hint: `time_format`"), "{said}");
 }
+
+#[test]
+fn a_declared_type_never_rounds_a_number_without_a_word() {
+    let api = Scripted::start();
+    api.put(DAY, vec![json!({ "id": 1, "price": 12.5 }), json!({ "id": 2.0, "price": 3 })]);
+    let days = with(&api, "columns = { id = \"BIGINT\", price = \"DECIMAL(10,2)\" }");
+    days.run(DATE, 0);
+    let prices = || days.project.query("select id, price::varchar as price from raw.items order by id");
+    let kept = json!([{ "id": 1, "price": "12.50" }, { "id": 2, "price": "3.00" }]);
+    assert_eq!(prices(), kept);
+    for (row, told) in [
+        (json!({ "id": 3, "price": 1.005 }), "`price` is declared DECIMAL(10,2), and has a number with 3 digits"),
+        (json!({ "id": 3.5, "price": 1 }), "`id` is declared BIGINT, and has a number with 1 digit behind the point"),
+    ] {
+        api.put(DAY, vec![json!({ "id": 1, "price": 1 }), json!({ "id": 2, "price": 2 }), row]);
+        let said = days.run(DATE, 1);
+        assert!(said.contains(told) && said.contains("on page 1, row 3"), "{said}");
+        assert_eq!(prices(), kept, "the old rows stay");
+    }
+}
