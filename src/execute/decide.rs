@@ -75,7 +75,13 @@ pub async fn reject(gear: &Gear, table: &TableName, unit: &str) -> Result<Decide
     record.reason = None;
     let place = record.held_stage.take();
     let rows = record.loaded.as_ref().map_or(0, |loaded| loaded.rows);
-    gear.state.record(&[], &[record]).await?;
+    // The pull is remembered with its fingerprint: the same rows are not asked about again.
+    let mut pulls = gear.state.pulls(table, Some(&held.key)).await?;
+    pulls.retain(|pull| pull.pull == record.last_pull && pull.outcome == PullOutcome::Held);
+    for pull in &mut pulls {
+        pull.outcome = PullOutcome::Rejected;
+    }
+    gear.state.record(&pulls, &[record]).await?;
     release(gear, table, place.as_deref()).await?;
     Ok(Decided { table: table.clone(), unit: held.key, rows, pipeline: held.pipeline.name.clone() })
 }

@@ -58,6 +58,7 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     shared.crossed(task, Boundary::Sealed);
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases);
+    shared.spare_rejected(task, &mut outcomes).await?;
     shared.crossed(task, Boundary::Judged);
     if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
         if at_fault(&error) {

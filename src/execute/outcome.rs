@@ -79,7 +79,9 @@ impl UnitOutcome {
             table: table.clone(),
             unit: self.key.clone(),
             state: match self.outcome {
-                PullOutcome::Loaded | PullOutcome::Unchanged | PullOutcome::Approved => UnitState::Loaded,
+                PullOutcome::Loaded | PullOutcome::Unchanged | PullOutcome::Approved | PullOutcome::Rejected => {
+                    UnitState::Loaded
+                }
                 PullOutcome::Held => UnitState::Held,
                 PullOutcome::Failed => UnitState::Failed,
             },

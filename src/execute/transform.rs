@@ -110,7 +110,8 @@ pub(super) async fn run(
     for warning in &committed.warnings {
         shared.warn(task, warning);
     }
-    let outcomes = outcomes(task, &keys, &leases, statement.inputs, &committed.units)?;
+    let mut outcomes = outcomes(task, &keys, &leases, statement.inputs, &committed.units)?;
+    shared.spare_rejected(task, &mut outcomes).await?;
     let cost = Cost { requests: 0, bytes: 0, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     Ok(outcomes)

@@ -9,7 +9,7 @@ use super::outcome::{self, Cost, UnitOutcome};
 use super::scope::Occasion;
 use super::{extract, transform};
 use crate::error::{Error, Kind, Result};
-use crate::model::ledger::{PullOutcome, Snapshot, UnitRecord};
+use crate::model::ledger::{PullOutcome, PullRecord, Snapshot, UnitRecord};
 use crate::model::pipeline::{Action, Pipeline};
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskEvent;
@@ -49,6 +49,24 @@ impl Shared<'_> {
         }
         drop(ledger);
         self.crossed(task, Boundary::Recorded);
+        Ok(())
+    }
+
+    /// Rows that somebody has rejected before are no reason to ask again: the unit counts as unchanged.
+    pub async fn spare_rejected(&self, task: &PlannedTask, outcomes: &mut [UnitOutcome]) -> Result<()> {
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
+            let pulls = self.gear.state.pulls(&task.step.into, Some(&outcome.key)).await?;
+            let rejected =
+                |pull: &PullRecord| pull.outcome == PullOutcome::Rejected && pull.fingerprint == outcome.fingerprint;
+            let loaded = self.record(&task.step, &outcome.key).and_then(|record| record.loaded);
+            if let Some(loaded) = loaded.filter(|_| pulls.iter().any(rejected)) {
+                outcome.outcome = PullOutcome::Unchanged;
+                outcome.rows = loaded.rows;
+                outcome.fingerprint = Some(loaded.fingerprint);
+                outcome.reason = None;
+                self.warn(task, &format!("{} has the rows that were rejected before; its old rows stay", outcome.key));
+            }
+        }
         Ok(())
     }
 

@@ -125,6 +125,8 @@ pub enum PullOutcome {
     Failed,
     /// Rows that were held are in the warehouse by somebody's decision.
     Approved,
+    /// Rows that were held were thrown away by somebody's decision.
+    Rejected,
 }
 
 impl PullOutcome {
@@ -136,12 +138,13 @@ impl PullOutcome {
             Self::Held => "held",
             Self::Failed => "failed",
             Self::Approved => "approved",
+            Self::Rejected => "rejected",
         }
     }
 
     /// Reads the stored word.
     pub fn stored(name: &str) -> Option<Self> {
-        [Self::Loaded, Self::Unchanged, Self::Held, Self::Failed, Self::Approved]
+        [Self::Loaded, Self::Unchanged, Self::Held, Self::Failed, Self::Approved, Self::Rejected]
             .into_iter()
             .find(|outcome| outcome.name() == name)
     }

@@ -145,7 +145,12 @@ fn a_rejected_day_keeps_its_old_rows_and_counts_as_loaded() {
     let units: Vec<&Value> = status.as_array().expect("units").iter().map(|unit| &unit["state"]).collect();
     assert!(units.iter().all(|state| *state == "loaded"), "{status}");
     assert!(!days.project.path().join(".haul/stage/days.items").join("2024-05-02").exists(), "the stage is gone");
-    days.run("2024-05-06", 0);
+    // The same rows are not asked about again, other ones are.
+    let said = days.run("2024-05-05", 0);
+    assert!(said.contains("2024-05-02 has the rows that were rejected before; its old rows stay"), "{said}");
+    assert_eq!(days.rows("raw.items")["2024-05-02"], 10);
+    api.put_day("2024-05-02", 3);
+    days.run("2024-05-05", 3);
 }
 
 #[test]
