@@ -46,11 +46,13 @@ pub(super) async fn gear(common: &Common, screen: &Screen) -> Result<Gear> {
 pub(super) fn pipeline(project: &Project, name: &str) -> Result<Arc<Pipeline>> {
     project.pipeline(name).cloned().ok_or_else(|| {
         let names: Vec<&str> = project.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
-        let nearest = names.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+        let alike = |other: &&&str| strsim::jaro_winkler(other, name) > 0.8;
+        let nearest = names.iter().filter(alike).max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
         let error = Error::usage(format!("there is no pipeline `{name}`"));
-        match nearest {
-            Some(nearest) => error.hint(format!("did you mean `{nearest}`? there are {}", names.join(", "))),
-            None => error.hint("pipelines are files in pipelines/"),
+        match (nearest, names.as_slice()) {
+            (Some(nearest), _) => error.hint(format!("did you mean `{nearest}`?")),
+            (None, []) => error.hint("pipelines are files in pipelines/"),
+            (None, _) => error.hint(format!("the project has {}", names.join(", "))),
         }
     })
 }
