@@ -9,8 +9,8 @@ use super::reader::{At, Reader};
 use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
 use super::value::ColumnType;
-use crate::model::hook::{Paginate, RetryPolicy};
-use crate::model::pipeline::{AuthStyle, Naming, Nested, TimeFormat};
+use crate::model::hook::{AuthStyle, Paginate, RetryPolicy};
+use crate::model::pipeline::{Naming, Nested, TimeFormat};
 use crate::model::schema::LogicalType;
 
 /// What one file says of an API; everything may be left to the other.

@@ -21,6 +21,7 @@ pub mod reader;
 pub mod request;
 pub mod scalar;
 mod schema;
+mod source;
 mod step;
 pub mod value;
 

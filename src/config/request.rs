@@ -11,9 +11,8 @@ use super::diagnostic::{known_names, quoted};
 use super::reader::{At, Read, Reader, Required, Span, twin};
 use super::scalar::{Count, Entries, Texts, read_word, words};
 use super::value::{JsonPathText, TypedDuration, one_key_of, schema};
-use crate::model::hook::{CursorPlace, Method, PageStyle, Paginate, RetryPolicy};
+use crate::model::hook::{AuthStyle, CursorPlace, Method, PageStyle, Paginate, RetryPolicy};
 use crate::model::name::Text;
-use crate::model::pipeline::AuthStyle;
 
 /// The HTTP method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

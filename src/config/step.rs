@@ -7,10 +7,9 @@ use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::hook::ApiParts;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
-use super::request::single_page;
 use super::scalar::Names;
+use super::source::source;
 use super::value::ReachValue;
-use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::{TableName, Text};
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
 use crate::template::Inspection;
@@ -75,7 +74,7 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let request = request(&parts, &name, reader);
+    let source = source(&parts, &name, reader);
     let uses_window = uses_window(&parts, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
@@ -86,11 +85,7 @@ pub fn extract(
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
         hook: table.hook.as_ref().map(|hook| hook.value.clone()),
-        auth: parts.auth,
-        request,
-        paginate: parts.paginate.unwrap_or_else(single_page),
-        records: parts.records.unwrap_or_else(|| "$[*]".to_owned()),
-        retry: parts.retry.unwrap_or_default(),
+        source,
         per,
         time,
         columns: parts.columns,
@@ -266,16 +261,6 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
             Some("connection = \"…\" in the step or in its hook".to_owned());
     }
     (parts, hook_known)
-}
-
-fn request(parts: &ApiParts, name: &At<String>, reader: &Reader) -> RequestTemplate {
-    RequestTemplate {
-        method: parts.request.method.unwrap_or(Method::Get),
-        path: parts.request.path.clone().unwrap_or_else(|| Text::new("", reader.origin(&name.span))),
-        params: parts.request.params.clone(),
-        headers: parts.request.headers.clone(),
-        body: parts.request.body.clone(),
-    }
 }
 
 fn per(per: Option<&At<Per>>, pipeline: &Pipeline, reader: &mut Reader) -> Per {

@@ -4,24 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
+use super::source;
 use super::stages::Stages;
 use super::worker::{Shared, is_forced};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{self, Failure, Page, Pull, Pulled, Sink};
-use crate::model::hook::{Request, RequestTemplate};
+use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::ledger::{Lease, PullOutcome};
-use crate::model::name::Text;
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::PlannedTask;
 use crate::model::run::TaskId;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
-use crate::template::Scope;
 use crate::time::{Unit, UnitKey};
 use crate::warehouse::{Commit, CommitOutcome, Dialect, NewRows, UnitCommit, Warehouse};
 
@@ -41,11 +37,11 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
     let scope =
         scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
-    let pull = pull_of(gear, step, &scope).await?;
+    let pull = source::pull_of(gear, step, &scope).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let dir = stages.current(leases[0].pull, started_at)?;
 
-    let brought = bring(shared, task, step, &pull, &dir, leases[0].pull).await;
+    let brought = bring(shared, task, step, &*pull, &dir, leases[0].pull).await;
     let (manifest, pulled) = match brought {
         Ok(brought) => brought,
         Err(failure) => {
@@ -94,69 +90,15 @@ fn unit_of<'a>(task: &'a PlannedTask, step: &Extract) -> Option<&'a Unit> {
     }
 }
 
-/// Renders the request.
-pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Pull> {
-    let connection = gear.client(&step.connection).await?;
-    Ok(Pull {
-        request: request(gear, &step.request, connection.url(), scope)?,
-        auth: step.auth.clone(),
-        paginate: step.paginate.clone(),
-        records: step.records.clone(),
-        retry: step.retry,
-    })
-}
-
-fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
-    let render = |text: &Text| gear.templates.render(text, scope);
-    let pairs = |pairs: &[(String, Text)]| {
-        pairs.iter().map(|(name, text)| Ok((name.clone(), render(text)?))).collect::<Result<Vec<_>>>()
-    };
-    let path = render(&template.path)?;
-    let url = if path.starts_with("http://") || path.starts_with("https://") {
-        path
-    } else if path.is_empty() {
-        base.to_owned()
-    } else {
-        format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
-    };
-    Ok(Request {
-        method: template.method,
-        url,
-        params: pairs(&template.params)?,
-        headers: pairs(&template.headers)?,
-        body: template.body.as_ref().map(|body| json_body(gear, body, scope)).transpose()?,
-    })
-}
-
-/// Renders a body string by string, so that it is JSON whatever the values are.
-fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
-    let doing = || format!("reading the request's body at {}", body.origin);
-    let mut value = serde_json::from_str(&body.text).context(Kind::Config, doing)?;
-    fill(&mut value, &|text| gear.templates.render_json(&Text::new(text, body.origin.clone()), scope))?;
-    Ok(value.to_string())
-}
-
-/// Replaces every string of a value.
-fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
-    match value {
-        Value::String(text) => *value = render(text)?,
-        Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, render))?,
-        Value::Object(members) => members.values_mut().try_for_each(|member| fill(member, render))?,
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-    Ok(())
-}
-
 /// Brings all pages into the stage and seals it; begins anew while the source moves under the pull.
 async fn bring(
     shared: &Shared<'_>,
     task: &PlannedTask,
     step: &Extract,
-    pull: &Pull,
+    pull: &dyn Pull,
     dir: &Path,
     number: u64,
 ) -> Result<(Manifest, Pulled), Failure> {
-    let client = shared.gear.client(&step.connection).await?;
     let mut cost = Pulled::default();
     for attempt in 1..=STEADY_ATTEMPTS {
         let stage = open_stage(dir, spec(shared, task, step, pull, number)).await?;
@@ -175,7 +117,7 @@ async fn bring(
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
         };
-        let pulled = extract::pull(&client, pull, progress, Arc::new(sink), shared.cancel.clone()).await;
+        let pulled = pull.pages(progress, Arc::new(sink), shared.cancel.clone()).await;
         let pulled = pulled.map_err(|mut failure| {
             failure.in_doubt |= match failure.error.kind() {
                 // A source that does not let the pull go on from its durable pages is asked from the beginning.
@@ -197,13 +139,13 @@ async fn bring(
             shared.warn(task, "the source's total moved while its pages were read; the pull begins anew");
         }
     }
-    Err(Error::new(Kind::Source, format!("reading {}", pull.request.url))
+    Err(Error::new(Kind::Source, format!("reading {}", pull.place()))
         .because(format!("the total moved during each of {STEADY_ATTEMPTS} pulls"))
         .hint("pull a unit that has ended, or leave `paginate.total` out and let an empty page end the pull")
         .into())
 }
 
-fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &Pull, number: u64) -> stage::Spec {
+fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &dyn Pull, number: u64) -> stage::Spec {
     stage::Spec {
         table: task.step.into.clone(),
         units: task.units.clone(),
@@ -211,7 +153,7 @@ fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &Pull, nu
         time: step.time.clone(),
         tz: shared.pipeline.timezone,
         pull: number,
-        request: format!("{:?} {:?} {:?} {:?}", pull.request, pull.paginate, pull.records, step.nested),
+        request: format!("{} {:?}", pull.identity(), step.nested),
         target_bytes: SEGMENT_BYTES,
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gear::Gear;
 use super::scope::{self, Occasion};
-use super::{extract, transform};
+use super::{source, transform};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Page, Sink};
 use crate::model::page::Progress;
@@ -50,7 +50,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
             }
             Action::Extract(extract) => {
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-                request_lines(gear, extract, &scope).await?
+                source::pull_of(gear, extract, &scope).await?.lines().join("\n")
             }
         };
         all.push(Rendered {
@@ -59,17 +59,6 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
         });
     }
     Ok(all)
-}
-
-async fn request_lines(gear: &Gear, step: &Extract, scope: &Scope) -> Result<String> {
-    let pull = extract::pull_of(gear, step, scope).await?;
-    let request = &pull.request;
-    let mut lines = vec![format!("{} {}", format!("{:?}", request.method).to_uppercase(), request.url)];
-    lines.extend(request.params.iter().map(|(name, value)| format!("  {name} = {value}")));
-    lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {value}")));
-    lines.extend(request.body.iter().cloned());
-    lines.push(format!("  rows at {}, connection {}", pull.records, step.connection));
-    Ok(lines.join("\n"))
 }
 
 /// The first rows that a step would bring for the last unit before a logical date; nothing is written.
@@ -94,12 +83,10 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
 }
 
 async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> Result<Rows> {
-    let client = gear.client(&step.connection).await?;
-    let pull = extract::pull_of(gear, step, scope).await?;
+    let pull = source::pull_of(gear, step, scope).await?;
     let enough = CancellationToken::new();
     let sink = Arc::new(FirstPage { rows, found: Mutex::default(), enough: enough.clone() });
-    let ended =
-        crate::extract::pull(&client, &pull, Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;
+    let ended = pull.pages(Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;
     let found = std::mem::take(&mut *sink.found.lock().unwrap_or_else(PoisonError::into_inner));
     match ended {
         Err(failure) if failure.error.kind() != Kind::Cancelled => Err(failure.error),

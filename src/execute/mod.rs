@@ -18,6 +18,7 @@ mod look;
 mod outcome;
 mod probe;
 mod scope;
+mod source;
 mod stages;
 mod transform;
 mod worker;

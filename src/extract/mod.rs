@@ -1,47 +1,41 @@
 //! Extraction: from an API to durable pages, politely and without losing any.
 //!
-//! A [`Pull`] is a finished request with its page style; [`pull()`] asks for its pages and hands each to a [`Sink`] as byte
-//! ranges of the answer. Limits, pauses and tokens belong to the [`HttpClient`], of which a connection has one.
+//! A [`Pull`] is what a step asks one source for, rendered and ready: it brings pages and hands each to a [`Sink`], with
+//! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
-mod auth;
-mod client;
-mod paginate;
-mod pull;
-mod records;
+mod http;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
-pub use client::HttpClient;
-pub use pull::pull;
+pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};
-use crate::model::hook::{Paginate, Request, RetryPolicy};
-use crate::model::page::PageEntry;
-use crate::model::pipeline::AuthStyle;
-use crate::secret::SecretString;
+use crate::model::page::{PageEntry, Progress};
 
-/// Keeps the refresh tokens that a token endpoint hands out in place of old ones.
-pub trait TokenKeeper: Send + Sync {
-    /// Stores a token durably, before the access token that came with it is used.
-    fn keep(&self, connection: &str, refresh_token: &SecretString) -> Result<()>;
-}
+/// What a step asks one source for, rendered for a unit or a window.
+#[async_trait]
+pub trait Pull: Send + Sync {
+    /// All that decides which rows come, without any secret; another text makes another stage.
+    fn identity(&self) -> String;
 
-/// All that decides which pages come.
-#[derive(Debug, Clone)]
-pub struct Pull {
-    /// The request of the first page.
-    pub request: Request,
-    /// How who we are is sent, where the hook says so.
-    pub auth: Option<AuthStyle>,
-    /// How the answer is divided.
-    pub paginate: Paginate,
-    /// JSONPath of the rows.
-    pub records: String,
-    /// How often a request is tried.
-    pub retry: RetryPolicy,
+    /// Where the rows come from, for messages: an address, a table.
+    fn place(&self) -> String;
+
+    /// What is sent, line by line, for `haul render`.
+    fn lines(&self) -> Vec<String>;
+
+    /// Asks for the pages that are not durable yet, and hands each to the sink.
+    ///
+    /// # Errors
+    /// A source that is out of reach, refuses who we are, or says what the step does not describe; what was put into the
+    /// sink before stays there.
+    async fn pages(&self, resume: Progress, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Pulled, Failure>;
 }
 
 /// One page.

@@ -43,6 +43,21 @@ pub struct Request {
     pub body: Option<String>,
 }
 
+/// How a hook sends who we are; the connection has the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthStyle {
+    /// Not at all, whatever the connection has.
+    None,
+    /// User and password.
+    Basic,
+    /// The token in the `Authorization` header.
+    Bearer,
+    /// The key in a header.
+    KeyHeader(String),
+    /// The key in a parameter of the query.
+    KeyQuery(String),
+}
+
 /// How an API divides its answer into pages, and how the last one is recognized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paginate {

@@ -10,9 +10,9 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::hook::{Paginate, RequestTemplate, RetryPolicy};
 use super::name::{Origin, TableName, Text};
 use super::schema::{Contract, LogicalType};
+use super::source::Source;
 use crate::time::{Calendar, Grain, Reach, Tz};
 
 /// All files of a project, validated and with their references resolved.
@@ -256,23 +256,15 @@ impl Write {
     }
 }
 
-/// An extract step: requests to an API, and what becomes of the rows.
+/// An extract step: what is asked of a source, and what becomes of the rows.
 #[derive(Debug, Clone)]
 pub struct Extract {
     /// The connection that says where and who.
     pub connection: String,
     /// The shared hook that it uses, by the name of its file.
     pub hook: Option<String>,
-    /// How a key is sent where the connection does not say: `auth` of the hook.
-    pub auth: Option<AuthStyle>,
-    /// The request, of hook and step together.
-    pub request: RequestTemplate,
-    /// How the answer is divided into pages.
-    pub paginate: Paginate,
-    /// JSONPath of the rows in a page; templates are not rendered in it.
-    pub records: String,
-    /// How often a request is tried again.
-    pub retry: RetryPolicy,
+    /// What it asks the connection for.
+    pub source: Source,
     /// Whether one request sequence covers one unit or the whole window.
     pub per: Per,
     /// The row's own time, to tell which unit it belongs to.
@@ -285,21 +277,6 @@ pub struct Extract {
     pub nested: Nested,
     /// How the source's names become column names.
     pub naming: Naming,
-}
-
-/// How a hook sends who we are; the connection has the values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuthStyle {
-    /// Not at all, whatever the connection has.
-    None,
-    /// User and password.
-    Basic,
-    /// The token in the `Authorization` header.
-    Bearer,
-    /// The key in a header.
-    KeyHeader(String),
-    /// The key in a parameter of the query.
-    KeyQuery(String),
 }
 
 /// What one execution of a step covers.

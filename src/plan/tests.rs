@@ -12,6 +12,7 @@ use crate::model::ledger::{Fingerprint, Loaded, UnitRecord, UnitState};
 use crate::model::name::{Origin, TableName, Text};
 use crate::model::pipeline::{Extract, Guard, Naming, Nested, Read, Tier, Transform, WindowRule};
 use crate::model::schema::Contract;
+use crate::model::source::{HttpSource, Source};
 use crate::time::{Calendar, Grain, Reach, Tz};
 
 fn date(text: &str) -> NaiveDate {
@@ -50,25 +51,27 @@ fn extract(name: &str, per: Per) -> Step {
         Action::Extract(Box::new(Extract {
             connection: "api".to_owned(),
             hook: None,
-            auth: None,
-            request: RequestTemplate {
-                method: Method::Get,
-                path: text,
-                params: Vec::new(),
-                headers: Vec::new(),
-                body: None,
-            },
-            paginate: Paginate {
-                by: PageStyle::Single,
-                total: None,
-                total_pages: None,
-                has_more: None,
-                short_page_ends: false,
-                max_pages: 10,
-                may_repeat: false,
-            },
-            records: "$[*]".to_owned(),
-            retry: RetryPolicy::default(),
+            source: Source::Http(Box::new(HttpSource {
+                auth: None,
+                request: RequestTemplate {
+                    method: Method::Get,
+                    path: text,
+                    params: Vec::new(),
+                    headers: Vec::new(),
+                    body: None,
+                },
+                paginate: Paginate {
+                    by: PageStyle::Single,
+                    total: None,
+                    total_pages: None,
+                    has_more: None,
+                    short_page_ends: false,
+                    max_pages: 10,
+                    may_repeat: false,
+                },
+                records: "$[*]".to_owned(),
+                retry: RetryPolicy::default(),
+            })),
             per,
             time: None,
             columns: BTreeMap::new(),

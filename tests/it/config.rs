@@ -5,9 +5,10 @@ mod lints;
 use std::path::Path;
 
 use haul::config::{Loaded, Options, Severity, load, render, schemas, to_json};
-use haul::model::hook::{CursorPlace, Method, PageStyle};
-use haul::model::pipeline::{Action, AuthStyle, CheckRule, Extract, Missed, Outside, Per, Transform, Write};
+use haul::model::hook::{AuthStyle, CursorPlace, Method, PageStyle};
+use haul::model::pipeline::{Action, CheckRule, Extract, Missed, Outside, Per, Transform, Write};
 use haul::model::schema::LogicalType;
+use haul::model::source::{HttpSource, Source};
 use haul::time::{Grain, Reach, Tz};
 
 /// A project in a folder of its own.
@@ -140,6 +141,12 @@ fn extract_of(action: &Action) -> &Extract {
     }
 }
 
+/// What it asks an API for.
+fn http_of(extract: &Extract) -> &HttpSource {
+    let Source::Http(http) = &extract.source;
+    http
+}
+
 fn transform_of(action: &Action) -> &Transform {
     match action {
         Action::Transform(transform) => transform,
@@ -181,15 +188,15 @@ fn the_words_of_a_step_win_over_those_of_its_hook() {
     let extract = extract_of(&project.pipelines[0].steps[0].action);
     assert_eq!((extract.connection.as_str(), extract.hook.as_deref()), ("movielens", Some("movielens")));
     let params: Vec<String> =
-        extract.request.params.iter().map(|(name, text)| format!("{name}={}", text.text)).collect();
+        http_of(extract).request.params.iter().map(|(name, text)| format!("{name}={}", text.text)).collect();
     assert_eq!(params, ["format=json", "page_size=500", "start_date={{ ds }}", "end_date={{ next_ds }}"]);
-    assert_eq!(extract.request.params[0].1.origin.file.as_path(), Path::new("hooks/movielens.toml"));
-    assert_eq!(extract.request.method, Method::Get);
-    assert_eq!(extract.records, "$.result[*]");
-    assert!(matches!(extract.paginate.by, PageStyle::Offset { limit: 500, first: 0, .. }));
-    assert!(extract.paginate.short_page_ends);
-    assert_eq!(extract.auth, Some(AuthStyle::KeyHeader("X-Api-Key".to_owned())));
-    assert_eq!((extract.retry.max_attempts, extract.retry.max_backoff.as_secs()), (3, 5));
+    assert_eq!(http_of(extract).request.params[0].1.origin.file.as_path(), Path::new("hooks/movielens.toml"));
+    assert_eq!(http_of(extract).request.method, Method::Get);
+    assert_eq!(http_of(extract).records, "$.result[*]");
+    assert!(matches!(http_of(extract).paginate.by, PageStyle::Offset { limit: 500, first: 0, .. }));
+    assert!(http_of(extract).paginate.short_page_ends);
+    assert_eq!(http_of(extract).auth, Some(AuthStyle::KeyHeader("X-Api-Key".to_owned())));
+    assert_eq!((http_of(extract).retry.max_attempts, http_of(extract).retry.max_backoff.as_secs()), (3, 5));
     assert_eq!(extract.columns["score"], LogicalType::Decimal { precision: 3, scale: 1 });
     let time = extract.time.as_ref().expect("a time column");
     assert_eq!((time.outside, extract.per), (Outside::Drop, Per::Unit));

@@ -155,7 +155,7 @@ fn pages_have_the_keys_of_their_style() {
         "{WINDOW}{RATINGS}paginate = {{ by = \"cursor\", param = \"c\", in = \"body\", at = {{ header = \"X-Next\" }} }}\n"
     );
     let project = loaded(&[("pipelines/p.toml", &good)]).project.expect("a project");
-    let cursor = &extract_of(&project.pipelines[0].steps[0].action).paginate.by;
+    let cursor = &http_of(extract_of(&project.pipelines[0].steps[0].action)).paginate.by;
     let at = CursorPlace::Header("X-Next".to_owned());
     assert_eq!(*cursor, PageStyle::Cursor { param: "c".to_owned(), in_body: true, at });
 }

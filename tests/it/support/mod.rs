@@ -1,6 +1,7 @@
 //! What the tests share: loopback servers, temporary projects, the binary.
 
 pub mod apis;
+pub mod counterparts;
 pub mod days;
 pub mod doors;
 pub mod mornings;

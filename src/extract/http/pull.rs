@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::super::Page;
 use super::client::{Errand, HttpClient, Refused};
 use super::paginate::{self, Seen, Told};
 use super::records::{Document, RecordPath};
-use super::{Failure, Page, Pull, Pulled, Sink, auth};
+use super::{Failure, HttpPull, Pulled, Sink, auth};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::hook::PageStyle;
 use crate::model::page::{PageEntry, Position, Progress};
@@ -26,13 +27,13 @@ const PUTS: u32 = 32;
 /// # Errors
 /// An answer that the hook does not describe, a page that comes again, credentials that are refused, or a server that
 /// stays out of reach; what was put into the sink before stays there.
-pub async fn pull(
-    client: &HttpClient,
-    pull: &Pull,
+pub(super) async fn pull(
+    pull: &HttpPull,
     resume: Progress,
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
 ) -> Result<Pulled, Failure> {
+    let client = &pull.client;
     let pages = Puller {
         client,
         pull,
@@ -51,7 +52,7 @@ pub async fn pull(
 
 struct Puller<'a> {
     client: &'a HttpClient,
-    pull: &'a Pull,
+    pull: &'a HttpPull,
     path: RecordPath,
     secret_param: Option<String>,
     sink: Arc<dyn Sink>,

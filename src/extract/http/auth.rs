@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::client::{Inner, excerpt};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Auth, Grant, KeyPlace, OAuth2};
-use crate::model::pipeline::AuthStyle;
+use crate::model::hook::AuthStyle;
 use crate::secret::{ExposeSecret, SecretString};
 use crate::time::Instant;
 

@@ -16,8 +16,7 @@ use super::auth::{self, Token};
 use super::{Sink, TokenKeeper};
 use crate::error::{Context, Disposition, Error, Kind, Result};
 use crate::model::connection::HttpConnection;
-use crate::model::hook::{Method, Request, RetryPolicy};
-use crate::model::pipeline::AuthStyle;
+use crate::model::hook::{AuthStyle, Method, Request, RetryPolicy};
 use crate::secret::{ExposeSecret, Redactor, SecretString};
 use crate::time::Clock;
 
@@ -147,6 +146,11 @@ impl HttpClient {
             quiet_until: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The connection's name.
+    pub(super) fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// The address that paths are appended to.
