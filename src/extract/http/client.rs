@@ -1,8 +1,8 @@
 //! The client of one connection: its limits, its pauses, its token, and how it tries again.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -10,6 +10,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::super::cassette::{Tape, Taped};
 use super::answer::{self, Answer, Refused};
 use super::auth::{self, Token};
 use super::{Sink, TokenKeeper, wire};
@@ -40,6 +41,8 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub token: Mutex<Option<Token>>,
     pub refresh_token: Mutex<Option<SecretString>>,
+    /// Records what goes over the wire, or stands in its place.
+    tape: OnceLock<Tape>,
     limiter: Option<DefaultDirectRateLimiter>,
     slots: Semaphore,
     /// A `Retry-After` holds for the whole connection.
@@ -95,11 +98,18 @@ impl HttpClient {
             clock,
             token: Mutex::default(),
             refresh_token: Mutex::default(),
+            tape: OnceLock::new(),
             limiter,
             slots: Semaphore::new(connection.max_concurrent.max(1)),
             quiet_until: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Lets everything that is asked from now on be recorded, or be answered by what was.
+    pub fn tape(&self, tape: Tape) {
+        // A second tape would be a defect of the caller; the first one stays.
+        let _ = self.inner.tape.set(tape);
     }
 
     /// The connection's name.
@@ -181,6 +191,10 @@ impl HttpClient {
                 None => jitter,
             };
             errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
+            if self.inner.tape.get().is_some_and(Tape::is_replay) {
+                attempt += 1;
+                continue;
+            }
             self.unless_cancelled(errand, tokio::time::sleep(pause)).await?;
             attempt += 1;
         }
@@ -231,9 +245,23 @@ impl HttpClient {
         let inner = &*self.inner;
         let _slot = inner.slots.acquire().await.map_err(|_| Error::internal("the connection's slots are closed"))?;
         self.turn().await;
-        let (builder, serial) = auth::authorize(&self.inner, style, wire::build(inner, request)).await?;
+        let plain = wire::build(inner, request);
+        let Some(tape) = inner.tape.get() else {
+            let (builder, serial) = auth::authorize(&self.inner, style, plain).await?;
+            sent.fetch_add(1, Ordering::Relaxed);
+            return answer::judge(inner, wire::send(inner, builder).await?, serial);
+        };
+        if let Some(Taped { status, headers, body }) = tape.replayed(&inner.name, &plain)? {
+            sent.fetch_add(1, Ordering::Relaxed);
+            return answer::judge(inner, Answer { status, headers, body }, None);
+        }
+        let asked = tape.asked(&plain)?;
+        let (builder, serial) = auth::authorize(&self.inner, style, plain).await?;
         sent.fetch_add(1, Ordering::Relaxed);
         let answer = wire::send(inner, builder).await?;
+        if let Some(asked) = asked {
+            tape.keep(&inner.name, asked, answer.status, &answer.headers, &answer.body)?;
+        }
         answer::judge(inner, answer, serial)
     }
 }
