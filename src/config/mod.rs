@@ -26,6 +26,7 @@ pub mod scalar;
 mod schema;
 mod source;
 mod step;
+mod trial;
 pub mod value;
 
 use std::collections::{BTreeMap, HashSet};
@@ -36,6 +37,7 @@ pub use folder::find_root;
 pub use manual::test_address;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
+pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
