@@ -96,7 +96,7 @@ rows  = [
 table = "mart.sums"
 rows  = [
     { orders = 3, total = "4.50", computed = 2024-05-05 },
-    { orders = 2, total = "3.00", computed = 2024-05-03 },
+    { orders = 2, total = "3.00", computed = 2024-05-05 },
     { orders = 2, total = "5.00", computed = 2024-05-05 },
 ]
 
@@ -138,7 +138,22 @@ fn what_differs_is_drawn_as_a_table() {
     project.write("tests/orders.csv", "price,id\n2.5,2024-05-01/1\n9.99,2024-05-01/2\n1.5,2024-05-02/1\n1.5,2024-05-02/2\n1.5,2024-05-03/1\n1.5,2024-05-03/2\n1.5,2024-05-09/3\n");
     let told = ran(&project, &["test"]);
     assert_eq!(told.code, Some(1), "{}", told.told());
-    insta::assert_snapshot!(told.out, @"");
+    insta::assert_snapshot!(told.out, @r"
+    failed  mornings
+      mart.sums is not as expected: 3 rows expected, 3 came; 1 different
+        orders  total        computed
+    ───────────────────────────────────
+     ~  3       4.75 → 4.50  2024-05-05
+      raw.orders has 7 rows, expected are 8
+      raw.orders is not as expected: 7 rows expected, 7 came; 1 missing, 1 unexpected, 1 different
+        price        id
+    ─────────────────────────────
+     ~  9.99 → 2.50  2024-05-01/2
+     -  1.5          2024-05-09/3
+     +  1.50         2024-05-03/3
+      hint: if what came is right: haul test --update
+    0 passed, 1 failed
+    ");
 }
 
 #[test]
