@@ -1,5 +1,7 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use super::file::ExtractTable;
+use super::files;
 use super::hook::ApiParts;
 use super::reader::{At, Reader};
 use super::request::single_page;
@@ -8,7 +10,14 @@ use crate::model::name::Text;
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
-pub fn source(parts: &ApiParts, name: &At<String>, reader: &Reader) -> Source {
+pub fn source(step: &ExtractTable, parts: &ApiParts, name: &At<String>, reader: &mut Reader) -> Source {
+    if files::is_files(step) {
+        if let Some(source) = files::files_source(step, parts.records.as_ref(), reader) {
+            return Source::Files(Box::new(source));
+        }
+    } else {
+        files::refuse_orphans(step, reader);
+    }
     Source::Http(Box::new(HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),

@@ -4,6 +4,7 @@ use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::diagnostic::{Diagnostic, known_names};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
+use super::files::{self, is_files};
 use super::hook::ApiParts;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
@@ -12,6 +13,7 @@ use super::source::source;
 use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::source::Source;
 use crate::template::Inspection;
 use crate::time::Reach;
 
@@ -74,18 +76,23 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(&parts, &name, reader);
-    let uses_window = uses_window(&parts, around, reader);
+    let source = source(table, &parts, &name, reader);
+    let uses_window = is_files(table) || uses_window(&parts, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &name, reader);
     }
+    if let Source::Files(source) = &source {
+        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+    }
+    let download = files::download(table, around, reader);
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
         hook: table.hook.as_ref().map(|hook| hook.value.clone()),
         source,
+        download,
         per,
         time,
         columns: parts.columns,
@@ -255,7 +262,7 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::connections::Connections;
 use crate::error::{Error, Result};
-use crate::extract::{HttpClient, TokenKeeper};
+use crate::extract::{FileStore, HttpClient, TokenKeeper};
 use crate::model::connection::ConnectionKind;
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
@@ -35,6 +35,7 @@ pub struct Gear {
     pub redactor: Redactor,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    files: Mutex<HashMap<String, FileStore>>,
 }
 
 impl Gear {
@@ -56,6 +57,7 @@ impl Gear {
             redactor,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            files: Mutex::default(),
         })
     }
 
@@ -87,6 +89,28 @@ impl Gear {
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The place with files behind a connection; the project's own folder without one.
+    pub(super) async fn files(&self, connection: &str) -> Result<FileStore> {
+        let mut files = self.files.lock().await;
+        if let Some(store) = files.get(connection) {
+            return Ok(store.clone());
+        }
+        let store = if connection.is_empty() {
+            FileStore::folder(self.project.root.clone(), self.redactor.clone())
+        } else {
+            let resolved = self.connections.get(connection)?;
+            let ConnectionKind::Files(place) = &resolved.kind else {
+                return Err(Error::config(format!(
+                    "the connection `{connection}` has type {}, files need one of type files",
+                    resolved.kind
+                )));
+            };
+            FileStore::open(connection, place, self.redactor.clone())?
+        };
+        files.insert(connection.to_owned(), store.clone());
+        Ok(store)
     }
 
     /// Closes the warehouses, so that another process may open them.

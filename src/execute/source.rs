@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::gear::Gear;
 use crate::error::{Context, Kind, Result};
-use crate::extract::{HttpPull, Pull};
+use crate::extract::{FilesPull, HttpPull, Pattern, Pull};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::pipeline::Extract;
@@ -27,6 +27,11 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
+        Source::Files(files) => Ok(Arc::new(FilesPull {
+            store: gear.files(&step.connection).await?,
+            pattern: Pattern::parse(&gear.templates.render(&files.files, scope)?)?,
+            source: (**files).clone(),
+        })),
     }
 }
 

@@ -3,7 +3,9 @@
 //! A [`Pull`] is what a step asks one source for, rendered and ready: it brings pages and hands each to a [`Sink`], with
 //! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
+mod files;
 mod http;
+pub mod rows;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+pub use files::{FileStore, FilesPull, Pattern};
 pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};

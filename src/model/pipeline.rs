@@ -10,6 +10,7 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::Download;
 use super::name::{Origin, TableName, Text};
 use super::schema::{Contract, LogicalType};
 use super::source::Source;
@@ -265,6 +266,8 @@ pub struct Extract {
     pub hook: Option<String>,
     /// What it asks the connection for.
     pub source: Source,
+    /// What it downloads for every row.
+    pub download: Option<Download>,
     /// Whether one request sequence covers one unit or the whole window.
     pub per: Per,
     /// The row's own time, to tell which unit it belongs to.

@@ -1,5 +1,6 @@
 //! Sources: what an extract step asks a system for, as its author wrote it.
 
+use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 
 /// What an extract step asks its connection for.
@@ -7,6 +8,8 @@ use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 pub enum Source {
     /// Requests to an API.
     Http(Box<HttpSource>),
+    /// Files of a folder, a bucket or a web server.
+    Files(Box<FilesSource>),
 }
 
 /// Requests to an API, of hook and step together.
