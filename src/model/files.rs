@@ -69,6 +69,8 @@ pub struct CsvFormat {
     pub infer: bool,
     /// How many lines are left out at the start.
     pub skip: u32,
+    /// The columns that are declared as numbers: their cells become numbers, so that none of them is rounded unseen.
+    pub numbers: Vec<String>,
 }
 
 impl Default for CsvFormat {
@@ -82,6 +84,7 @@ impl Default for CsvFormat {
             null: vec![String::new()],
             infer: false,
             skip: 0,
+            numbers: Vec::new(),
         }
     }
 }

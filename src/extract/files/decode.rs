@@ -19,7 +19,7 @@ use crate::model::files::{CsvFormat, CsvHeader, FileFormat, FilesSource};
 use crate::model::page::{PageEntry, Position};
 
 /// The bytes of rows in a page.
-const PAGE_BYTES: usize = 2 << 20;
+pub(super) const PAGE_BYTES: usize = 2 << 20;
 
 /// How much is read at once.
 const BUFFER: usize = 256 << 10;

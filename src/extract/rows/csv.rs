@@ -13,12 +13,18 @@ pub struct CsvRows<'a, R> {
     input: R,
     format: &'a CsvFormat,
     /// The names of the columns as JSON, each with the colon behind it; empty until they are known.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<Key>,
     mark: Mark,
     /// The record's cells without their quotes, one behind the other.
     cells: Vec<u8>,
     /// Where each cell ends, and whether it was quoted.
     ends: Vec<(usize, bool)>,
+}
+
+/// A column: its name as JSON with the colon behind it, and whether its cells are numbers.
+struct Key {
+    member: Vec<u8>,
+    number: bool,
 }
 
 /// Where the parser is within a record.
@@ -45,7 +51,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             CsvHeader::Names(names) => Some(names.as_slice()),
             CsvHeader::First | CsvHeader::None => None,
         });
-        let keys = given.map(|names| names.iter().map(|name| member_key(name)).collect()).unwrap_or_default();
+        let keys = given.map(|names| keys(names, format)).unwrap_or_default();
         Self { input, format, keys, mark, cells: Vec::new(), ends: Vec::new() }
     }
 
@@ -220,12 +226,14 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
         let mut begin = 0;
         for (key, &(end, quoted)) in self.keys.iter().zip(&self.ends) {
             body.push(if begin == 0 && body.len() == start { b'{' } else { b',' });
-            body.extend_from_slice(key);
+            body.extend_from_slice(&key.member);
             // The record is UTF-8 as a whole, and is cut at ASCII characters only.
             let cell = std::str::from_utf8(&self.cells[begin..end]).unwrap_or_default();
             begin = end;
             if !quoted && self.format.null.iter().any(|null| null == cell) {
                 body.extend_from_slice(b"null");
+            } else if let Some(number) = number_of(cell).filter(|_| key.number) {
+                body.extend_from_slice(number.as_bytes());
             } else if self.format.infer && !quoted && is_json_scalar(cell) {
                 body.extend_from_slice(cell.as_bytes());
             } else {
@@ -251,7 +259,7 @@ impl<R: BufRead> RowReader for CsvRows<'_, R> {
         if self.keys.is_empty() {
             let line = self.mark.line + 1;
             let Some(names) = self.names()? else { return Ok(RowPage { ended: true, ..page }) };
-            self.keys = names.iter().map(|name| member_key(name)).collect();
+            self.keys = keys(&names, self.format);
             if self.format.header != CsvHeader::First {
                 self.push_row(&mut page, line)?;
             }
@@ -282,6 +290,25 @@ pub fn read_header(input: impl BufRead, format: &CsvFormat) -> Result<Option<Vec
         rows.any_record()?;
     }
     rows.names()
+}
+
+fn keys(names: &[String], format: &CsvFormat) -> Vec<Key> {
+    let key = |name: &String| Key { member: member_key(name), number: format.numbers.contains(name) };
+    names.iter().map(key).collect()
+}
+
+/// A cell as JSON writes its number, without the zeros and the sign in front of it; none where it is no number.
+fn number_of(cell: &str) -> Option<String> {
+    let cell = cell.trim();
+    let (sign, digits) = match cell.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", cell.strip_prefix('+').unwrap_or(cell)),
+    };
+    let digits = digits.trim_start_matches('0');
+    let zero = if digits.starts_with(|c: char| c.is_ascii_digit()) { "" } else { "0" };
+    let digits = digits.strip_suffix('.').unwrap_or(digits);
+    let number = format!("{sign}{zero}{digits}");
+    (cell.contains(|c: char| c.is_ascii_digit()) && is_json_scalar(&number)).then_some(number)
 }
 
 /// Whether a cell is a number or a boolean as JSON writes them: `007` and `+1` are not.
@@ -327,15 +354,28 @@ mod tests {
             null: vec!["NULL".to_owned()],
             infer: true,
             skip: 1,
+            numbers: vec!["a".to_owned()],
         };
         let rows = read("any title\n# no row\n1;'it\\'s'\n007;NULL\ntrue;\n", &format).expect("rows");
-        assert_eq!(rows, [r#"{"a":1,"b":"it's"}"#, r#"{"a":"007","b":null}"#, r#"{"a":true,"b":""}"#]);
+        assert_eq!(rows, [r#"{"a":1,"b":"it's"}"#, r#"{"a":7,"b":null}"#, r#"{"a":true,"b":""}"#]);
         let counted = CsvFormat { header: CsvHeader::None, ..CsvFormat::default() };
         assert_eq!(read("1,2\n3,4", &counted).expect("rows")[1], r#"{"column_1":"3","column_2":"4"}"#);
         assert!(
             read("", &counted).expect("rows").is_empty()
                 && read("a,b\n", &CsvFormat::default()).expect("rows").is_empty()
         );
+    }
+
+    #[test]
+    fn a_declared_number_is_one_however_it_is_written() {
+        for (cell, number) in
+            [("007", "7"), ("+1.50", "1.50"), ("-0", "-0"), (".5", "0.5"), ("5.", "5"), ("1e3", "1e3")]
+        {
+            assert_eq!(number_of(cell).as_deref(), Some(number), "{cell}");
+        }
+        for cell in ["", "-", ".", "1,5", "0x10", "true", "NaN", "1 2"] {
+            assert_eq!(number_of(cell), None, "{cell}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Rows in files and answers: CSV, JSON and JSON Lines become pages of JSON rows, in memory that does not grow with them.
 
+mod arrow;
 mod csv;
 mod json;
 
@@ -8,6 +9,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::arrow::{logical_type, push_rows};
 pub use self::csv::{CsvRows, read_header};
 pub use self::json::JsonRows;
 
