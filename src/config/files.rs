@@ -202,6 +202,11 @@ pub fn refuse_orphans(step: &ExtractTable, reader: &mut Reader) {
 
 /// The files that a step reads; none where it does not say.
 pub fn files_source(step: &ExtractTable, records: Option<&String>, reader: &mut Reader) -> Option<FilesSource> {
+    for (key, span) in [("table", step.table.as_ref()), ("sql", step.sql.as_ref())] {
+        let Some(at) = span else { continue };
+        let message = format!("`{key}` is read from a database, and `files` are not");
+        reader.error("two-sources", at.span.clone(), message).help = Some("leave one of them out".to_owned());
+    }
     let foreign: [(&str, Option<&Span>); 5] = [
         ("hook", step.hook.as_ref().map(|at| &at.span)),
         ("request", step.request.as_ref().map(|at| &at.span)),

@@ -11,6 +11,7 @@ use super::diagnostic::{known_names, quoted};
 use super::reader::{At, Read, Reader};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
+use crate::model::source::ProbeRule;
 use crate::time::Grain;
 
 impl<T: Read> Read for At<T> {
@@ -327,4 +328,4 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-words!(Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract);
+words!(Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract, ProbeRule);

@@ -6,12 +6,10 @@ use serde_json::Value;
 
 use super::gear::Gear;
 use crate::error::{Context, Kind, Result};
-use crate::extract::{FilesPull, HttpPull, Pattern, Pull};
-use crate::model::files::FilesSource;
+use crate::extract::{HttpPull, Pull};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::pipeline::Extract;
-use crate::model::schema::LogicalType;
 use crate::model::source::Source;
 use crate::template::Scope;
 
@@ -29,24 +27,9 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
-        Source::Files(files) => Ok(Arc::new(FilesPull {
-            store: gear.files(&step.connection).await?,
-            pattern: Pattern::parse(&gear.templates.render(&files.files, scope)?)?,
-            source: with_numbers(files, step),
-        })),
+        Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
-}
-
-/// The files with what the step declares of their columns.
-fn with_numbers(files: &FilesSource, step: &Extract) -> FilesSource {
-    let is_number = |data_type: &LogicalType| {
-        use LogicalType::{BigInt, Decimal, Double, HugeInt};
-        matches!(data_type, BigInt | HugeInt | Double | Decimal { .. })
-    };
-    let mut files = files.clone();
-    let declared = step.columns.iter().filter(|(_, data_type)| is_number(data_type));
-    files.csv.numbers = declared.map(|(name, _)| name.clone()).collect();
-    files
 }
 
 fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {

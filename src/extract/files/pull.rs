@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::super::rows::Mark;
-use super::super::{Failure, Pull, Pulled, Sink};
+use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::decode::{Coding, Input, Job};
 use super::pattern::Pattern;
 use super::store::{FileMeta, FileStore, Opened};
@@ -58,6 +58,17 @@ impl Pull for FilesPull {
             name => format!("connection {name}"),
         };
         vec![format!("FILES {}", self.place()), format!("  format {format}, {place}")]
+    }
+
+    async fn probe(&self) -> Result<Probe> {
+        let listing = self.listing().await?;
+        Ok(match listing.files.as_slice() {
+            [] if self.source.allow_none => Probe::Is("no files".to_owned()),
+            [] => Probe::Late(format!("no file matches {}", self.place())),
+            // Files of which nothing tells whether they have changed have to be read.
+            files if files.iter().any(|file| file.version.is_empty()) => Probe::Unknown,
+            files => Probe::Is(format!("{} files {}", files.len(), listing.digest)),
+        })
     }
 
     async fn pages(&self, resume: Progress, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Pulled, Failure> {
