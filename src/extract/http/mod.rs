@@ -8,6 +8,7 @@ mod limits;
 mod paginate;
 mod pull;
 mod records;
+mod visit;
 
 use std::ops::Range;
 use std::sync::Arc;
