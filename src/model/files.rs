@@ -109,15 +109,7 @@ pub struct Download {
     pub to: String,
     /// The column that gets the name of the stored file.
     pub column: String,
-    impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Path(path) => f.write_str(path),
-        }
-    }
-}
-
-/// What happens to a row whose file cannot be had now.
+    /// What happens to a row whose file cannot be had now.
     pub on_error: OnError,
     /// A larger file is an error.
     pub max_bytes: u64,
@@ -134,6 +126,14 @@ pub struct Download {
 pub enum Address {
     /// At this JSONPath.
     Path(String),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => f.write_str(path),
+        }
+    }
 }
 
 /// What happens to a row whose file cannot be had now.
