@@ -10,6 +10,7 @@ mod demo;
 mod examples;
 mod extract;
 mod faults;
+mod files;
 mod kill;
 mod redaction;
 mod sources;

@@ -2,3 +2,5 @@
 
 mod files;
 mod http;
+mod with_gcs;
+mod with_s3;

@@ -1,6 +1,7 @@
 //! What the tests share: loopback servers, temporary projects, the binary.
 
 pub mod apis;
+pub mod buckets;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
@@ -10,3 +11,4 @@ pub mod pages;
 pub mod postgres;
 pub mod project;
 pub mod scripted;
+pub mod shelf;
