@@ -5,6 +5,7 @@
 mod answer;
 mod auth;
 mod client;
+mod limits;
 mod paginate;
 mod pull;
 mod records;
