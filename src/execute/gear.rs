@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::connections::Connections;
 use crate::error::{Error, Result};
+use crate::extract::cassette::Tape;
 use crate::extract::{HttpClient, TokenKeeper};
 use crate::model::connection::ConnectionKind;
 use crate::model::pipeline::Project;
@@ -33,6 +34,7 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
+    tape: Option<Tape>,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
 }
@@ -54,9 +56,16 @@ impl Gear {
             state,
             clock,
             redactor,
+            tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
         })
+    }
+
+    /// The same gear, of which every request to an API is recorded, or answered by what was.
+    #[must_use]
+    pub fn with_tape(self, tape: Tape) -> Self {
+        Self { tape: Some(tape), ..self }
     }
 
     /// The warehouse behind a connection.
@@ -85,6 +94,9 @@ impl Gear {
         };
         let tokens = Arc::new(Keeper::new(self.connections.clone()));
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
+        if let Some(tape) = &self.tape {
+            client.tape(tape.clone());
+        }
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
     }
