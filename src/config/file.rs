@@ -1,11 +1,13 @@
 //! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
 
+use super::files::{CsvTable, DownloadTable};
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
 use super::scalar::{Count, Entries, Names, Texts};
 use super::value::{
     ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
 };
+use crate::model::files::FileFormat;
 use crate::model::parameter::ParameterType;
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
@@ -137,6 +139,19 @@ twin! {
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
+        /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
+        pub files: Option<At<String>>,
+        /// How the files are written. Default: as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
+        pub format: Option<At<FileFormat>>,
+        /// How CSV is written.
+        pub csv: Option<At<CsvTable>>,
+        /// The column that gets the name of a row's file.
+        pub file_column: Option<At<String>>,
+        /// Whether a unit without any file is an empty one. Default false: its files are late.
+        pub allow_none: Option<At<bool>>,
+        /// A file that every row points to, such as a picture: it is stored once, under a name by its content.
+        pub download: Option<At<DownloadTable>>,
         /// A table of a database, whose rows of the unit are read. A template: a name with the unit's date in it is a
         /// table for each unit, and one that is missing is late.
         pub table: Option<At<String>>,

@@ -4,6 +4,7 @@ use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::diagnostic::{Diagnostic, known_names};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
+use super::files::{self, is_files};
 use super::hook::ApiParts;
 use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
@@ -84,19 +85,24 @@ pub fn extract(
         check_window(table, source, &write, &name, pipeline, around, reader);
     }
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
-    let uses_window = of_table || uses_window(&parts, &params, foreign, around, reader);
+    let uses_window = of_table || is_files(table) || uses_window(&parts, &params, foreign, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &name, reader);
     }
+    if let Source::Files(source) = &source {
+        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+    }
+    let download = files::download(table, around, reader);
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
         hook: table.hook.as_ref().map(|hook| hook.value.clone()),
         foreign,
         params,
         source,
+        download,
         per,
         time,
         time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
@@ -287,7 +293,7 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());

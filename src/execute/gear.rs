@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
-use crate::extract::{HttpClient, TokenKeeper};
+use crate::extract::{FileStore, HttpClient, TokenKeeper};
 use crate::model::connection::ConnectionKind;
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
@@ -37,6 +37,7 @@ pub struct Gear {
     tape: Option<Tape>,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    files: Mutex<HashMap<String, FileStore>>,
 }
 
 impl Gear {
@@ -59,6 +60,7 @@ impl Gear {
             tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            files: Mutex::default(),
         })
     }
 
@@ -99,6 +101,28 @@ impl Gear {
         }
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The place with files behind a connection; the project's own folder without one.
+    pub(super) async fn files(&self, connection: &str) -> Result<FileStore> {
+        let mut files = self.files.lock().await;
+        if let Some(store) = files.get(connection) {
+            return Ok(store.clone());
+        }
+        let store = if connection.is_empty() {
+            FileStore::folder(self.project.root.clone(), self.redactor.clone())
+        } else {
+            let resolved = self.connections.get(connection)?;
+            let ConnectionKind::Files(place) = &resolved.kind else {
+                return Err(Error::config(format!(
+                    "the connection `{connection}` has type {}, files need one of type files",
+                    resolved.kind
+                )));
+            };
+            FileStore::open(connection, place, self.redactor.clone())?
+        };
+        files.insert(connection.to_owned(), store.clone());
+        Ok(store)
     }
 
     /// Closes the warehouses, so that another process may open them.

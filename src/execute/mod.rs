@@ -14,6 +14,7 @@ mod change;
 mod decide;
 mod dispatcher;
 mod extract;
+mod files;
 mod gear;
 mod look;
 mod outcome;

@@ -29,6 +29,7 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
+        Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
         Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
 }

@@ -4,7 +4,9 @@
 //! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
 pub mod cassette;
+mod files;
 mod http;
+pub mod rows;
 pub mod table;
 
 use std::ops::Range;
@@ -15,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+pub use files::{FileStore, FilesPull, Pattern};
 pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};

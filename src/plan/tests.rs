@@ -74,6 +74,7 @@ fn extract(name: &str, per: Per) -> Step {
                 records: "$[*]".to_owned(),
                 retry: RetryPolicy::default(),
             })),
+            download: None,
             per,
             time: None,
             time_zone: None,

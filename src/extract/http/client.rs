@@ -309,7 +309,7 @@ impl HttpClient {
 }
 
 /// A redirect to another host, or to another port of it, would carry our credentials there.
-fn same_host() -> reqwest::redirect::Policy {
+pub(in crate::extract) fn same_host() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
         let origin = attempt.url().origin();
         if attempt.previous().first().is_none_or(|first| first.origin() != origin) {
