@@ -11,6 +11,7 @@
 
 mod airflow;
 mod fields;
+mod google;
 mod import;
 mod json;
 mod key;
