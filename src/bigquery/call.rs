@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use reqwest::RequestBuilder;
 use reqwest::header::RETRY_AFTER;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -80,6 +81,25 @@ impl BigQuery {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<Bytes, Refused> {
+        let mut url = self.url(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.patiently(caller, || self.once(self.inner.http.get(url.clone()), &url)).await
+    }
+
+    /// Sends a resource as JSON, by the parts of its path behind `projects/`.
+    pub(super) async fn post(
+        &self,
+        caller: &Caller<'_>,
+        path: &[&str],
+        body: &serde_json::Value,
+    ) -> Result<Bytes, Refused> {
+        let url = self.url(path)?;
+        self.patiently(caller, || self.once(self.inner.http.post(url.clone()).json(body), &url)).await
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url> {
         let mut url = Url::parse(&format!("{}/projects", self.inner.base)).map_err(|error| {
             let endpoint = self.inner.settings.endpoint.as_deref().unwrap_or_default();
             let text = format!("`{endpoint}` is no address: {error}");
@@ -88,27 +108,23 @@ impl BigQuery {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        self.patiently(caller, || self.get_once(url.clone())).await
+        Ok(url)
     }
 
-    async fn get_once(&self, url: Url) -> Result<Bytes, Refused> {
+    async fn once(&self, request: RequestBuilder, url: &Url) -> Result<Bytes, Refused> {
         let token = self.inner.tokens.token(false).await.map_err(|error| Refused::token(&error))?;
         let place = url.origin().ascii_serialization();
         let cut = |error: &reqwest::Error| {
             let what = if error.is_connect() { "the service cannot be reached" } else { "the connection was cut" };
             Refused::unreachable(what, error, &place)
         };
-        let mut answer = self.inner.http.get(url).bearer_auth(token).send().await.map_err(|error| cut(&error))?;
+        let mut answer = request.bearer_auth(token).send().await.map_err(|error| cut(&error))?;
         let status = answer.status();
         let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| cut(&error))? {
             if body.len() + chunk.len() > LARGEST_BODY {
-                let error = Error::new(Kind::Source, "the answer is larger than 256 MiB");
-                return Err(error.hint("`page_size` says how many rows are asked for at once").into());
+                return Err(Error::new(Kind::Source, "the answer is larger than 256 MiB").into());
             }
             body.extend_from_slice(&chunk);
         }

@@ -22,7 +22,7 @@ pub use call::Caller;
 pub use job::{Query, QueryJob};
 pub use refused::{Refused, Why};
 pub use rows::{RowPage, Rows};
-pub use table::{Field, Mode, Schema, Table, TableId};
+pub use table::{Field, Mode, Schema, Siblings, Table, TableId};
 
 use self::auth::Tokens;
 use crate::error::{Context, Error, Kind, Result};
@@ -111,20 +111,21 @@ impl BigQuery {
 
     /// What is wrong with a name that BigQuery does not know: the error gets those that are alike as its hint.
     pub async fn missing(&self, table: &TableId, caller: &Caller<'_>, error: Error) -> Error {
-        let (what, wanted, names) = match self.tables(table, caller).await {
-            Ok(names) => (format!("the dataset `{}` has", table.dataset), table.table.as_str(), names),
+        let (what, wanted, names) = match self.siblings(table, caller).await {
+            Ok(siblings) => (format!("the dataset `{}` has", table.dataset), table.table.as_str(), siblings.names),
             Err(_) if table.project == self.project() => match self.datasets(caller).await {
                 Ok(names) => (format!("the project `{}` has", table.project), table.dataset.as_str(), names),
                 Err(_) => return error,
             },
             Err(_) => return error,
         };
-        error.hint(hint(&what, wanted, &names))
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        error.hint(alike(&what, wanted, &names))
     }
 }
 
-/// The name that is nearest to one that is not there, or the first of those that are.
-fn hint(what: &str, wanted: &str, names: &[String]) -> String {
+/// The name that is nearest to one that is not there, or the first of those that are: `what` says whose they are.
+pub fn alike(what: &str, wanted: &str, names: &[&str]) -> String {
     let lower = wanted.to_lowercase();
     let near = names
         .iter()
@@ -136,8 +137,13 @@ fn hint(what: &str, wanted: &str, names: &[String]) -> String {
     }
     let shown: Vec<String> = names.iter().take(5).map(|name| format!("`{name}`")).collect();
     match (names.len(), shown.len()) {
-        (0, _) => format!("{what} nothing that we may see"),
+        (0, _) => format!("{what} none that we may see"),
         (all, some) if all > some => format!("{what} {}, …", shown.join(", ")),
         _ => format!("{what} {}", shown.join(", ")),
     }
+}
+
+/// A name in GoogleSQL, whatever is in it.
+pub fn quoted_name(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }

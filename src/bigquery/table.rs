@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{BigQuery, Caller, Refused};
 use crate::error::{Error, Result};
-use crate::model::schema::LogicalType;
+use crate::model::schema::{Column, LogicalType};
 
 /// A table of a dataset of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -126,14 +126,21 @@ impl From<Wire> for Field {
 }
 
 impl Field {
-    /// The type of a plain column; none for records and lists, whose shape is their values' own.
+    /// Its type in the terms that all warehouses share; records and lists become what they are.
     ///
     /// What no warehouse has in common, such as GEOGRAPHY, RANGE, INTERVAL, bytes in base64 and decimals of 76 digits, is text.
-    pub fn plain_type(&self) -> Option<LogicalType> {
-        if self.mode == Mode::Repeated || self.form == Form::Record {
-            return None;
-        }
-        Some(match self.type_name.as_str() {
+    pub fn logical_type(&self) -> LogicalType {
+        let one = if self.form == Form::Record {
+            let column = |field: &Self| Column { name: field.name.clone(), data_type: field.logical_type() };
+            LogicalType::Struct(self.fields.iter().map(column).collect())
+        } else {
+            self.plain_type()
+        };
+        if self.mode == Mode::Repeated { LogicalType::List(Box::new(one)) } else { one }
+    }
+
+    fn plain_type(&self) -> LogicalType {
+        match self.type_name.as_str() {
             "INTEGER" | "INT64" => LogicalType::BigInt,
             "FLOAT" | "FLOAT64" => LogicalType::Double,
             "BOOLEAN" | "BOOL" => LogicalType::Boolean,
@@ -147,7 +154,7 @@ impl Field {
             "TIME" => LogicalType::Time,
             "JSON" => LogicalType::Json,
             _ => LogicalType::Text,
-        })
+        }
     }
 }
 
@@ -227,16 +234,45 @@ impl BigQuery {
         serde_json::from_slice(&body).map_err(|error| Refused::strange(format!("what {table} tells of itself"), error))
     }
 
-    /// The first thousand names of a table's dataset (tables.list).
-    pub(super) async fn tables(&self, table: &TableId, caller: &Caller<'_>) -> Result<Vec<String>, Refused> {
-        let options = || ListOptions::default().max_results(1000);
-        let listed = self
-            .patiently(caller, || async {
-                Ok(self.google().table().list(&table.project, &table.dataset, options()).await?)
-            })
-            .await?;
-        Ok(listed.tables.unwrap_or_default().into_iter().map(|table| table.table_reference.table_id).collect())
+    /// The names of the tables beside one (tables.list), as many as are listed in reasonable time.
+    ///
+    /// # Errors
+    /// [`super::Why::NotFound`] where there is no such dataset.
+    pub async fn siblings(&self, table: &TableId, caller: &Caller<'_>) -> Result<Siblings, Refused> {
+        let mut siblings = Siblings { names: Vec::new(), all: false };
+        let mut token: Option<String> = None;
+        for _ in 0..MOST_LISTS {
+            let options = || {
+                let options = ListOptions::default().max_results(1000);
+                token.iter().fold(options, |options, token| options.page_token(token.clone()))
+            };
+            let listed = self
+                .patiently(caller, || async {
+                    Ok(self.google().table().list(&table.project, &table.dataset, options()).await?)
+                })
+                .await?;
+            let names = listed.tables.unwrap_or_default().into_iter().map(|table| table.table_reference.table_id);
+            siblings.names.extend(names);
+            token = listed.next_page_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                siblings.all = true;
+                break;
+            }
+        }
+        Ok(siblings)
     }
+}
+
+/// So many lists of a thousand names are asked for.
+const MOST_LISTS: usize = 10;
+
+/// The tables of a dataset.
+#[derive(Debug, Clone)]
+pub struct Siblings {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Whether these are all.
+    pub all: bool,
 }
 
 #[cfg(test)]
