@@ -23,6 +23,7 @@ pub mod scalar;
 mod schema;
 mod source;
 mod step;
+mod table;
 pub mod value;
 
 use std::collections::{BTreeMap, HashSet};

@@ -9,9 +9,11 @@ use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
 use super::source::source;
+use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::source::Source;
 use crate::template::Inspection;
 use crate::time::Reach;
 
@@ -74,8 +76,12 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(&parts, &name, reader);
-    let uses_window = uses_window(&parts, around, reader);
+    let source = source(table, &parts, &name, around, reader);
+    let of_table = is_table(table);
+    if let Source::Table(source) = &source {
+        check_window(table, source, &write, &name, pipeline, around, reader);
+    }
+    let uses_window = of_table || uses_window(&parts, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
@@ -88,6 +94,7 @@ pub fn extract(
         source,
         per,
         time,
+        time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
         columns: parts.columns,
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
@@ -303,6 +310,7 @@ fn time_column(
     let Some(path) = &parts.time_column else {
         let orphan = outside.map(|at| ("outside", at.span.clone()));
         let orphan = orphan.or_else(|| table.time_format.as_ref().map(|at| ("time_format", at.span.clone())));
+        let orphan = orphan.or_else(|| table.time_zone.as_ref().map(|at| ("time_zone", at.span.clone())));
         if let Some((key, span)) = orphan {
             let message = format!("`{key}` means nothing without a `time_column`");
             reader.error("missing-key", span, message).help = Some("time_column = \"created_at\"".to_owned());
