@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::{HttpClient, TokenKeeper};
-use crate::model::connection::ConnectionKind;
+use crate::model::connection::{BigQueryConnection, ConnectionKind};
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
@@ -35,6 +36,7 @@ pub struct Gear {
     pub redactor: Redactor,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    bigqueries: Mutex<HashMap<String, BigQuery>>,
 }
 
 impl Gear {
@@ -56,6 +58,7 @@ impl Gear {
             redactor,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            bigqueries: Mutex::default(),
         })
     }
 
@@ -85,6 +88,17 @@ impl Gear {
         };
         let tokens = Arc::new(Keeper::new(self.connections.clone()));
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
+        clients.insert(connection.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// The BigQuery client of a connection, with its token.
+    pub(super) async fn bigquery(&self, connection: &str, settings: &BigQueryConnection) -> Result<BigQuery> {
+        let mut clients = self.bigqueries.lock().await;
+        if let Some(client) = clients.get(connection) {
+            return Ok(client.clone());
+        }
+        let client = BigQuery::open(connection, settings, self.redactor.clone()).await?;
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
     }

@@ -1,18 +1,19 @@
 //! What is asked: which rows of which table, and the statements that say so in GoogleSQL.
 
-use chrono::{NaiveDateTime, SecondsFormat};
+use chrono::SecondsFormat;
 
+use super::super::table::{AskedRows, TableAsk, TimeRange};
 use crate::bigquery::{Field, Mode, Refused, Schema, TableId, Why, quoted_name};
 use crate::error::{Error, Kind, Result};
 use crate::model::pipeline::TimeFormat;
-use crate::time::{Instant, Tz};
+use crate::time::Instant;
 
 /// How many lines of a statement are shown before the one that is wrong.
 const LINES_BEFORE: usize = 2;
 
 /// Which rows, before their time is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub(super) enum Ask {
     /// The table of one unit; one that is not there is late.
     Shard {
         /// The table.
@@ -26,34 +27,33 @@ pub enum Ask {
     Query(String),
 }
 
-/// The half-open range of time that rows have to lie in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Between {
-    /// The column with a row's time; dots lead into records.
-    pub column: String,
-    /// The first instant.
-    pub start: Instant,
-    /// The first instant behind it.
-    pub end: Instant,
-    /// The zone of dates and of times without one.
-    pub zone: Tz,
-    /// How the time is written, where it is a number.
-    pub format: TimeFormat,
+impl Ask {
+    /// From what all systems are asked; tables without a project are in `project`.
+    pub(super) fn of(ask: &TableAsk, project: &str) -> Result<Self> {
+        Ok(match &ask.rows {
+            AskedRows::Table { name, sharded: true, intraday } => Self::Shard {
+                daily: TableId::parse(name, project)?,
+                intraday: intraday.as_ref().map(|name| TableId::parse(name, project)).transpose()?,
+            },
+            AskedRows::Table { name, .. } => Self::Table(TableId::parse(name, project)?),
+            AskedRows::Query(sql) => Self::Query(sql.clone()),
+        })
+    }
 }
 
 /// The statement for rows of a table.
-pub(super) fn of_table(table: &TableId, schema: &Schema, between: Option<&Between>) -> Result<String> {
+pub(super) fn of_table(table: &TableId, schema: &Schema, range: Option<&TimeRange>) -> Result<String> {
     let from = format!("SELECT * FROM {}", quoted_name(&table.to_string()));
-    let Some(between) = between else { return Ok(from) };
-    let place = format!("asking {table} for rows by `{}`", between.column);
-    let condition = condition(between, schema).map_err(|error| error.while_doing(place))?;
+    let Some(range) = range else { return Ok(from) };
+    let place = format!("asking {table} for rows by `{}`", range.column);
+    let condition = condition(range, schema).map_err(|error| error.while_doing(place))?;
     Ok(format!("{from}\nWHERE {condition}"))
 }
 
 /// The statement for those rows of a SELECT that lie in a range of time.
-pub(super) fn of_query(sql: &str, schema: &Schema, between: &Between) -> Result<String> {
-    let place = format!("asking the query for rows by `{}`", between.column);
-    let condition = condition(between, schema).map_err(|error| error.while_doing(place))?;
+pub(super) fn of_query(sql: &str, schema: &Schema, range: &TimeRange) -> Result<String> {
+    let place = format!("asking the query for rows by `{}`", range.column);
+    let condition = condition(range, schema).map_err(|error| error.while_doing(place))?;
     Ok(format!("SELECT * FROM (\n{}\n)\nWHERE {condition}", statement(sql)))
 }
 
@@ -73,10 +73,10 @@ fn path(column: &str) -> String {
     column.split('.').map(quoted_name).collect::<Vec<_>>().join(".")
 }
 
-fn condition(between: &Between, schema: &Schema) -> Result<String> {
-    let field = field(schema, &between.column)?;
-    let (start, end) = bounds(between, &field.type_name)?;
-    let column = path(&between.column);
+fn condition(range: &TimeRange, schema: &Schema) -> Result<String> {
+    let field = field(schema, &range.column)?;
+    let (start, end) = bounds(range, &field.type_name)?;
+    let column = path(&range.column);
     Ok(format!("{column} >= {start} AND {column} < {end}"))
 }
 
@@ -100,19 +100,15 @@ fn field<'a>(schema: &'a Schema, column: &str) -> Result<&'a Field> {
 }
 
 /// Both ends of the range as literals of the column's type.
-fn bounds(between: &Between, type_name: &str) -> Result<(String, String)> {
-    let local = |at: Instant| at.with_timezone(&between.zone).naive_local();
-    let both = |write: &dyn Fn(Instant) -> String| (write(between.start), write(between.end));
-    Ok(match (type_name, between.format) {
+fn bounds(range: &TimeRange, type_name: &str) -> Result<(String, String)> {
+    let local = |at: Instant| at.with_timezone(&range.zone).naive_local();
+    let both = |write: &dyn Fn(Instant) -> String| (write(range.start), write(range.end));
+    Ok(match (type_name, range.format) {
         ("TIMESTAMP", _) => both(&|at| format!("TIMESTAMP '{}'", at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
         ("DATETIME", _) => both(&|at| format!("DATETIME '{}'", local(at).format("%Y-%m-%dT%H:%M:%S%.f"))),
         ("DATE", _) => {
-            let midnight = |at: NaiveDateTime| at == at.date().and_time(chrono::NaiveTime::MIN);
-            if !midnight(local(between.start)) || !midnight(local(between.end)) {
-                return Err(Error::new(Kind::Source, "the column is a DATE, and the unit is a part of a day")
-                    .hint("use a column with a time of day, or grain = \"day\""));
-            }
-            both(&|at| format!("DATE '{}'", local(at).date()))
+            let (first, after) = range.as_dates()?;
+            (format!("DATE '{first}'"), format!("DATE '{after}'"))
         }
         ("INTEGER" | "INT64", TimeFormat::Epoch) => both(&|at| at.timestamp().to_string()),
         ("INTEGER" | "INT64", TimeFormat::EpochMs) => both(&|at| at.timestamp_millis().to_string()),
@@ -128,10 +124,10 @@ fn bounds(between: &Between, type_name: &str) -> Result<(String, String)> {
 }
 
 /// What is sent, for people; types that only BigQuery knows are taken for TIMESTAMP.
-pub(super) fn lines(ask: &Ask, between: Option<&Between>) -> Vec<String> {
-    let range = between.and_then(|between| {
-        let (start, end) = bounds(between, "TIMESTAMP").ok()?;
-        let column = path(&between.column);
+pub(super) fn lines(ask: &Ask, range: Option<&TimeRange>) -> Vec<String> {
+    let range = range.and_then(|between| {
+        let (start, end) = bounds(range, "TIMESTAMP").ok()?;
+        let column = path(&range.column);
         Some(format!("WHERE {column} >= {start} AND {column} < {end} -- written as the column's type wants it"))
     });
     let of_table = |table: &TableId| match &range {
@@ -186,20 +182,17 @@ pub(super) fn beside(refused: Refused, sql: &str) -> Error {
 #[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
+    use crate::time::{Calendar, Grain};
 
-    fn between(format: TimeFormat) -> Between {
-        Between {
-            column: "at".to_owned(),
-            start: "2024-03-09T15:00:00Z".parse().expect("an instant"),
-            end: "2024-03-10T15:00:00Z".parse().expect("an instant"),
-            zone: chrono_tz::Asia::Seoul,
-            format,
-        }
+    fn range(format: TimeFormat) -> TimeRange {
+        let date = "2024-03-10".parse().expect("a date");
+        let unit = Calendar::new(Grain::Day, chrono_tz::Asia::Seoul).of_date(date);
+        TimeRange::of("at".to_owned(), format, chrono_tz::Asia::Seoul, &unit, &unit)
     }
 
     #[test]
     fn a_unit_is_written_as_the_type_of_its_column_wants_it() {
-        let shown = |type_name: &str, format| bounds(&between(format), type_name).map(|(start, _)| start);
+        let shown = |type_name: &str, format| bounds(&range(format), type_name).map(|(start, _)| start);
         for (type_name, format, text) in [
             ("TIMESTAMP", TimeFormat::Iso, "TIMESTAMP '2024-03-09T15:00:00Z'"),
             ("DATETIME", TimeFormat::Iso, "DATETIME '2024-03-10T00:00:00'"),

@@ -8,42 +8,43 @@ mod ask;
 mod pull;
 mod shard;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-pub use ask::{Ask, Between};
-
+use self::ask::Ask;
 use self::shard::Found;
+use super::table::{TableAsk, TimeRange};
 use super::{Failure, Probe, Progress, Pull, Pulled, Sink};
-use crate::bigquery::{BigQuery, Caller, Query, Rows, Schema};
+use crate::bigquery::{BigQuery, Caller, Query, Rows, Schema, Table, TableId};
 use crate::error::Result;
 use crate::model::hook::RetryPolicy;
 use crate::model::source::ProbeRule;
 
 /// What a step asks BigQuery for, rendered for a unit or a window.
 pub struct BigQueryPull {
-    /// The project.
-    pub client: BigQuery,
-    /// Which rows.
-    pub ask: Ask,
-    /// The rows' own time, where only those of a range are wanted.
-    pub between: Option<Between>,
-    /// The column that grows whenever a row changes.
-    pub changed_column: Option<String>,
-    /// How a unit that is as it was is recognized.
-    pub rule: ProbeRule,
-    /// The most bytes that a query may read.
-    pub max_bytes: Option<u64>,
-    /// What the names of its jobs begin with: the same text in the same run is the same job.
-    pub job: String,
-    /// Labels of its jobs.
-    pub labels: std::collections::BTreeMap<String, String>,
+    client: BigQuery,
+    ask: Ask,
+    range: Option<TimeRange>,
+    changed_column: Option<String>,
+    rule: ProbeRule,
+    jobs: Jobs,
     seen: Mutex<Option<Seen>>,
-    /// The version that the probe saw; part of the stage's identity, so that rows of two versions never share a stage.
-    version: std::sync::Mutex<Option<String>>,
+}
+
+/// How the query jobs of a pull are named and limited.
+#[derive(Debug, Clone, Default)]
+pub struct Jobs {
+    /// What their names begin with, in letters, digits, `_` and `-`: under one name, one statement is one job.
+    pub name: String,
+    /// Labels, which bills and job lists show.
+    pub labels: BTreeMap<String, String>,
+    /// The most bytes that one may read.
+    pub max_bytes: Option<u64>,
 }
 
 /// What is known of the source before its rows are read.
@@ -57,25 +58,24 @@ enum Seen {
 
 impl BigQueryPull {
     /// A pull that has not looked at anything yet.
-    pub fn new(client: BigQuery, ask: Ask, job: String) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// A text that names no table.
+    pub fn new(client: BigQuery, ask: TableAsk, jobs: Jobs) -> Result<Self> {
+        Ok(Self {
+            ask: Ask::of(&ask, client.project())?,
             client,
-            ask,
-            between: None,
-            changed_column: None,
-            rule: ProbeRule::Auto,
-            max_bytes: None,
-            job,
-            labels: std::collections::BTreeMap::new(),
+            range: ask.range,
+            changed_column: ask.changed_column,
+            rule: ask.probe,
+            jobs,
             seen: Mutex::default(),
-            version: std::sync::Mutex::default(),
-        }
+        })
     }
 
     /// Forgets what was seen, since it has moved meanwhile.
     async fn forget(&self) {
         *self.seen.lock().await = None;
-        *self.version.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
 
     /// Looks at the source, once. The inner error says why the unit is late.
@@ -100,28 +100,28 @@ impl BigQueryPull {
     }
 
     /// A table that is listed, or asked by a query where only some rows are wanted or where it stores none itself.
-    fn of_table(&self, id: &crate::bigquery::TableId, table: &crate::bigquery::Table) -> Result<Seen> {
+    fn of_table(&self, id: &TableId, table: &Table) -> Result<Seen> {
         let version = table.version().map(|version| format!("{id}: {version}"));
-        if self.between.is_none() && table.is_stored() {
+        if self.range.is_none() && table.is_stored() {
             return Ok(Seen::Listed { rows: Rows::Table(id.clone()), schema: table.schema.clone(), version });
         }
-        Ok(Seen::Asked { sql: ask::of_table(id, &table.schema, self.between.as_ref())?, version })
+        Ok(Seen::Asked { sql: ask::of_table(id, &table.schema, self.range.as_ref())?, version })
     }
 
     async fn of_query(&self, sql: &str, caller: &Caller<'_>) -> Result<String> {
-        let Some(between) = &self.between else { return Ok(sql.to_owned()) };
+        let Some(range) = &self.range else { return Ok(sql.to_owned()) };
         let query = self.job_of(sql);
         let schema = self.client.plan(&query, caller).await.map_err(|refused| ask::beside(refused, sql))?;
-        ask::of_query(sql, &schema, between)
+        ask::of_query(sql, &schema, range)
     }
 
     /// A statement under the name that its text gives it.
     fn job_of(&self, sql: &str) -> Query {
         Query {
-            id: format!("{}_{:032x}", self.job, xxhash_rust::xxh3::xxh3_128(sql.as_bytes())),
+            id: format!("{}_{:032x}", self.jobs.name, xxhash_rust::xxh3::xxh3_128(sql.as_bytes())),
             sql: sql.to_owned(),
-            labels: self.labels.clone(),
-            max_bytes: self.max_bytes,
+            labels: self.jobs.labels.clone(),
+            max_bytes: self.jobs.max_bytes,
         }
     }
 
@@ -157,8 +157,7 @@ impl BigQueryPull {
 #[async_trait]
 impl Pull for BigQueryPull {
     fn identity(&self) -> String {
-        let version = self.version.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        format!("bigquery {} {:?} {:?} {version:?}", self.client.project(), self.ask, self.between)
+        format!("bigquery {} {:?} {:?}", self.client.project(), self.ask, self.range)
     }
 
     fn place(&self) -> String {
@@ -169,23 +168,19 @@ impl Pull for BigQueryPull {
     }
 
     fn lines(&self) -> Vec<String> {
-        ask::lines(&self.ask, self.between.as_ref())
+        ask::lines(&self.ask, self.range.as_ref())
     }
 
     async fn probe(&self) -> Result<Probe> {
         let (retry, cancel, sent) = (RetryPolicy::default(), CancellationToken::new(), AtomicU64::new(0));
         let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
-        let probe = self.state(&caller).await?;
-        if let Probe::Is(version) = &probe {
-            *self.version.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(version.clone());
-        }
-        Ok(probe)
+        self.state(&caller).await
     }
 
     async fn pages(
         &self,
         resume: Progress,
-        sink: std::sync::Arc<dyn Sink>,
+        sink: Arc<dyn Sink>,
         cancel: CancellationToken,
     ) -> Result<Pulled, Failure> {
         pull::pages(self, resume, sink, cancel).await
