@@ -182,6 +182,7 @@ impl Monitor for Progress {
                 let task = self.name(task);
                 self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
             }
+            Event::Pace { sentence } => self.line(&format!("{WARN}pace{WARN:#}      {sentence}")),
             Event::Warning { task: Some(task), message } => {
                 let task = self.name(task);
                 self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"));

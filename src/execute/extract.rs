@@ -218,6 +218,10 @@ impl Sink for StageSink {
         let reason = self.redactor.redact(reason);
         self.monitor.event(&Event::Retry { task: &self.task, reason, pause });
     }
+
+    fn paced(&self, sentence: &str) {
+        self.monitor.event(&Event::Pace { sentence: self.redactor.redact(sentence) });
+    }
 }
 
 /// Compares every unit's new rows with what the warehouse has: unchanged, held, or to be written.

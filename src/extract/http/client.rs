@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, StatusCode};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{self, Token};
+use super::limits::{Limits, Refusal, Shift, Slot};
 use super::{Sink, TokenKeeper};
 use crate::error::{Context, Disposition, Error, Kind, Result};
 use crate::model::connection::HttpConnection;
@@ -32,6 +32,12 @@ const LONGEST_EXCERPT: usize = 300;
 /// No server may ask for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
+/// So long a request waits in all for a server that says when to come back, without an attempt being counted.
+const PATIENCE: Duration = Duration::from_hours(2);
+
+/// A server that says less than this does not ask for patience.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The client of one connection; clones share its limits and its token.
 #[derive(Clone)]
 pub struct HttpClient {
@@ -47,10 +53,9 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub token: Mutex<Option<Token>>,
     pub refresh_token: Mutex<Option<SecretString>>,
-    limiter: Option<DefaultDirectRateLimiter>,
-    slots: Semaphore,
-    /// A `Retry-After` holds for the whole connection.
-    quiet_until: Mutex<Option<tokio::time::Instant>>,
+    limits: Limits,
+    /// How many pulls have begun: who came first is served first.
+    pulls: AtomicU64,
 }
 
 /// What came back.
@@ -67,6 +72,10 @@ pub(super) struct Errand<'a> {
     pub cancel: &'a CancellationToken,
     /// Counts the requests that were sent for it.
     pub sent: &'a AtomicU64,
+    /// The limits of the step itself, under those of the connection.
+    pub gate: Option<&'a Limits>,
+    /// Of those who wait for the connection the smallest comes first.
+    pub rank: u64,
 }
 
 /// An answer that was not taken.
@@ -77,12 +86,32 @@ pub(super) struct Refused {
     broken: bool,
     after: Option<Duration>,
     unauthorized: Option<u64>,
+    /// Whether it says that the server is pressed too hard.
+    refusal: Option<Refusal>,
+}
+
+/// What a request that is under way holds: a slot of its connection, and one of its step.
+#[derive(Debug)]
+pub(super) struct Held {
+    _own: Slot,
+    _gate: Option<Slot>,
+}
+
+/// Hears nothing of retries.
+struct Silent;
+
+impl Sink for Silent {
+    fn put(&self, _page: super::super::Page) -> Result<()> {
+        Ok(())
+    }
+
+    fn retrying(&self, _reason: &str, _pause: Duration) {}
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let retry = error.kind().disposition() == Disposition::Retry;
-        Self { error, retry, broken: false, after: None, unauthorized: None }
+        Self { error, retry, broken: false, after: None, unauthorized: None, refusal: None }
     }
 }
 
@@ -90,6 +119,12 @@ impl Refused {
     /// A body that is no JSON as a whole.
     pub fn broken(error: Error) -> Self {
         Self { broken: true, ..Self::from(error) }
+    }
+
+    /// The pause of a server that asks for patience: it will take the request then, and no attempt is lost on it.
+    fn patience(&self) -> Option<Duration> {
+        let asked = self.after.filter(|asked| *asked >= SHORTEST_PATIENCE && self.refusal == Some(Refusal::TooMany));
+        asked.map(|asked| asked.min(LONGEST_PAUSE))
     }
 
     /// What is told when nothing is left to try.
@@ -127,11 +162,7 @@ impl HttpClient {
             .tcp_nodelay(true)
             .build()
             .context(Kind::Connection, doing)?;
-        let limiter = connection.rate.map(|rate| {
-            let period = rate.per / rate.requests.get();
-            let quota = Quota::with_period(period).unwrap_or_else(|| Quota::per_second(rate.requests));
-            RateLimiter::direct(quota)
-        });
+        let interval = connection.rate.map(|rate| rate.per / rate.requests.get());
         let inner = Inner {
             name: name.to_owned(),
             settings: connection.clone(),
@@ -141,9 +172,8 @@ impl HttpClient {
             clock,
             token: Mutex::default(),
             refresh_token: Mutex::default(),
-            limiter,
-            slots: Semaphore::new(connection.max_concurrent.max(1)),
-            quiet_until: Mutex::default(),
+            limits: Limits::new(connection.max_concurrent, interval),
+            pulls: AtomicU64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -167,13 +197,16 @@ impl HttpClient {
     pub async fn probe(&self, path: Option<&str>) -> Result<String> {
         let url = format!("{}{}", self.url(), path.unwrap_or_default());
         let request = Request { method: Method::Get, url, params: Vec::new(), headers: Vec::new(), body: None };
-        let sent = AtomicU64::new(0);
-        let mut tried = self.once(&request, None, &sent).await;
+        let (sent, cancel) = (AtomicU64::new(0), CancellationToken::new());
+        let retry = RetryPolicy::default();
+        let errand =
+            Errand { style: None, retry: &retry, sink: &Silent, cancel: &cancel, sent: &sent, gate: None, rank: 0 };
+        let mut tried = self.once(&request, &errand).await.map(|(answer, _)| answer);
         if let Err(refused) = &tried
             && refused.unauthorized.is_some()
             && auth::renew(&self.inner, refused.unauthorized).await?
         {
-            tried = self.once(&request, None, &sent).await;
+            tried = self.once(&request, &errand).await.map(|(answer, _)| answer);
         }
         match tried {
             Ok(answer) => Ok(format!("it answered {} bytes", answer.body.len())),
@@ -187,23 +220,30 @@ impl HttpClient {
         }
     }
 
+    /// The place of a new pull among those who wait for the connection.
+    pub(super) fn rank(&self) -> u64 {
+        self.inner.pulls.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// How many requests may be under way at once.
     pub(super) fn width(&self) -> usize {
         self.inner.settings.max_concurrent.max(1)
     }
 
     /// Sends a request until an answer is taken by `read`, or nothing is left to try.
+    ///
+    /// The slot that comes with the answer is the request's until it is dropped.
     pub(super) async fn fetch<T>(
         &self,
         request: &Request,
         errand: &Errand<'_>,
         read: impl Fn(Answer) -> Result<T, Refused>,
-    ) -> Result<T> {
+    ) -> Result<(T, Held)> {
         let most = errand.retry.max_attempts;
-        let (mut attempt, mut renewed, mut broken) = (1, false, 0);
+        let (mut attempt, mut renewed, mut broken, mut patience) = (1, false, 0, PATIENCE);
         loop {
-            let answered = self.unless_cancelled(errand, self.once(request, errand.style, errand.sent)).await?;
-            let mut refused = match answered.and_then(&read) {
+            let answered = self.unless_cancelled(errand, self.once(request, errand)).await?;
+            let mut refused = match answered.and_then(|(answer, held)| Ok((read(answer)?, held))) {
                 Ok(value) => return Ok(value),
                 Err(refused) => refused,
             };
@@ -218,12 +258,20 @@ impl HttpClient {
                 }
             }
             broken += u32::from(refused.broken);
+            let asked = refused.patience().filter(|asked| *asked <= patience);
+            if let Some(asked) = asked {
+                patience -= asked;
+                errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), asked);
+                self.inner.limits.quiet(asked);
+                self.unless_cancelled(errand, tokio::time::sleep(asked)).await?;
+                continue;
+            }
             if !refused.retry || attempt >= most || broken >= BROKEN_ATTEMPTS {
                 return Err(refused.last(attempt, most));
             }
             let jitter = jitter(errand.retry, attempt);
             let pause = match refused.after {
-                Some(asked) => self.quiet(asked.min(LONGEST_PAUSE)).await.max(jitter),
+                Some(asked) => asked.min(LONGEST_PAUSE).max(jitter),
                 None => jitter,
             };
             errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
@@ -245,40 +293,48 @@ impl HttpClient {
         }
     }
 
-    /// Makes the whole connection quiet for a while.
-    async fn quiet(&self, pause: Duration) -> Duration {
-        let until = tokio::time::Instant::now() + pause;
-        let mut quiet = self.inner.quiet_until.lock().await;
-        if quiet.is_none_or(|old| old < until) {
-            *quiet = Some(until);
-        }
-        pause
-    }
-
-    /// Waits until the connection may be used: neither asked to be quiet nor beyond its rate.
-    async fn turn(&self) {
-        loop {
-            let quiet = *self.inner.quiet_until.lock().await;
-            if let Some(until) = quiet.filter(|until| *until > tokio::time::Instant::now()) {
-                tokio::time::sleep_until(until).await;
-                continue;
-            }
-            if let Some(limiter) = &self.inner.limiter {
-                limiter.until_ready().await;
-            }
-            // Somebody may have been asked for quiet while this one waited for the rate.
-            if *self.inner.quiet_until.lock().await == quiet {
-                return;
-            }
-        }
-    }
-
-    async fn once(&self, request: &Request, style: Option<&AuthStyle>, sent: &AtomicU64) -> Result<Answer, Refused> {
+    /// Sends a request once, in its turn.
+    async fn once(&self, request: &Request, errand: &Errand<'_>) -> Result<(Answer, Held), Refused> {
         let inner = &*self.inner;
-        let _slot = inner.slots.acquire().await.map_err(|_| Error::internal("the connection's slots are closed"))?;
-        self.turn().await;
-        let (builder, serial) = auth::authorize(&self.inner, style, self.build(request)).await?;
-        sent.fetch_add(1, Ordering::Relaxed);
+        let gate = match errand.gate {
+            Some(gate) => {
+                let slot = gate.slot(errand.rank).await;
+                gate.turn().await;
+                Some(slot)
+            }
+            None => None,
+        };
+        let held = Held { _own: inner.limits.slot(errand.rank).await, _gate: gate };
+        let sent = inner.limits.turn().await;
+        let answered = self.send(request, errand).await;
+        let refusal = answered.as_ref().err().and_then(|refused| refused.refusal);
+        if let Err(Refused { after: Some(after), .. }) = &answered {
+            inner.limits.quiet((*after).min(LONGEST_PAUSE));
+        }
+        if let Some(shift) = inner.limits.answered(sent, refusal) {
+            errand.sink.paced(&self.told(shift));
+        }
+        answered.map(|answer| (answer, held))
+    }
+
+    /// A change of the pace, for people.
+    fn told(&self, shift: Shift) -> String {
+        let rate = |rate: f64| if rate < 10.0 { format!("{rate:.1}/s") } else { format!("{rate:.0}/s") };
+        match shift {
+            Shift::Slower { from, to } => format!(
+                "`{}` refuses requests: {} became {}, and grows again slowly",
+                self.inner.name,
+                rate(from),
+                rate(to)
+            ),
+            Shift::Free => format!("`{}` refuses no more: it is asked at full speed again", self.inner.name),
+        }
+    }
+
+    async fn send(&self, request: &Request, errand: &Errand<'_>) -> Result<Answer, Refused> {
+        let inner = &*self.inner;
+        let (builder, serial) = auth::authorize(&self.inner, errand.style, self.build(request)).await?;
+        errand.sent.fetch_add(1, Ordering::Relaxed);
         let mut answer =
             builder.timeout(inner.settings.timeout).send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
@@ -367,7 +423,11 @@ impl HttpClient {
             error = error.hint(format!("check the credentials: `haul connections test {}`", self.inner.name));
         }
         let unauthorized = serial.filter(|_| status == StatusCode::UNAUTHORIZED);
-        Refused { after, unauthorized, ..error.into() }
+        let refusal = match kind {
+            Kind::RateLimited => Some(Refusal::TooMany),
+            _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(Refusal::Overload),
+        };
+        Refused { after, unauthorized, refusal, ..error.into() }
     }
 
     /// The pause of a `Retry-After`: seconds, or until a date (RFC 9110, section 10.2.3).

@@ -4,6 +4,7 @@
 
 mod auth;
 mod client;
+mod limits;
 mod paginate;
 mod pull;
 mod records;
