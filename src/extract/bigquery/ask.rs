@@ -125,7 +125,7 @@ fn bounds(range: &TimeRange, type_name: &str) -> Result<(String, String)> {
 
 /// What is sent, for people; types that only BigQuery knows are taken for TIMESTAMP.
 pub(super) fn lines(ask: &Ask, range: Option<&TimeRange>) -> Vec<String> {
-    let range = range.and_then(|between| {
+    let range = range.and_then(|range| {
         let (start, end) = bounds(range, "TIMESTAMP").ok()?;
         let column = path(&range.column);
         Some(format!("WHERE {column} >= {start} AND {column} < {end} -- written as the column's type wants it"))
