@@ -27,6 +27,7 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
 }
 
