@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use gcp_bigquery_client::table::ListOptions;
 use serde::{Deserialize, Deserializer};
 
 use super::{BigQuery, Caller, Refused};
@@ -242,17 +241,12 @@ impl BigQuery {
         let mut siblings = Siblings { names: Vec::new(), all: false };
         let mut token: Option<String> = None;
         for _ in 0..MOST_LISTS {
-            let options = || {
-                let options = ListOptions::default().max_results(1000);
-                token.iter().fold(options, |options, token| options.page_token(token.clone()))
-            };
-            let listed = self
-                .patiently(caller, || async {
-                    Ok(self.google().table().list(&table.project, &table.dataset, options()).await?)
-                })
-                .await?;
-            let names = listed.tables.unwrap_or_default().into_iter().map(|table| table.table_reference.table_id);
-            siblings.names.extend(names);
+            let mut query = vec![("maxResults", "1000".to_owned())];
+            query.extend(token.take().map(|token| ("pageToken", token)));
+            let body = self.get(caller, &[&table.project, "datasets", &table.dataset, "tables"], &query).await?;
+            let listed: Tables =
+                serde_json::from_slice(&body).map_err(|error| Refused::strange("the list of tables", error))?;
+            siblings.names.extend(listed.tables.into_iter().map(|one| one.table_reference.table_id));
             token = listed.next_page_token.filter(|token| !token.is_empty());
             if token.is_none() {
                 siblings.all = true;
@@ -265,6 +259,53 @@ impl BigQuery {
 
 /// So many lists of a thousand names are asked for.
 const MOST_LISTS: usize = 10;
+
+/// What is wanted of datasets.list.
+#[derive(Deserialize)]
+pub(super) struct Datasets {
+    #[serde(default)]
+    datasets: Vec<ListedDataset>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedDataset {
+    dataset_reference: DatasetReference,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DatasetReference {
+    dataset_id: String,
+}
+
+impl Datasets {
+    pub(super) fn names(self) -> Vec<String> {
+        self.datasets.into_iter().map(|one| one.dataset_reference.dataset_id).collect()
+    }
+}
+
+/// What is wanted of tables.list.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tables {
+    #[serde(default)]
+    tables: Vec<ListedTable>,
+    #[serde(default)]
+    next_page_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedTable {
+    table_reference: TableReference,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TableReference {
+    table_id: String,
+}
 
 /// The tables of a dataset.
 #[derive(Debug, Clone)]

@@ -3,7 +3,9 @@
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::scalar::{Count, Entries, Names};
-use super::value::{ColumnType, CronText, Date, JsonPathText, Lookback, Percent, ReachValue, TypedDuration, Zone};
+use super::value::{
+    ByteSize, ColumnType, CronText, Date, JsonPathText, Lookback, Percent, ReachValue, TypedDuration, Zone,
+};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
 use crate::model::source::ProbeRule;
@@ -142,6 +144,8 @@ twin! {
         pub changed_column: Option<At<String>>,
         /// How a unit that is as it was is recognized without reading it. Default `"auto"`.
         pub probe: Option<At<ProbeRule>>,
+        /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
+        pub max_bytes: Option<At<ByteSize>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.

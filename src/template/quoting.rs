@@ -28,14 +28,8 @@ impl Default for Quoting {
 
 impl Quoting {
     /// GoogleSQL, as BigQuery reads it.
-    pub const BIGQUERY: Self = Self {
-        ident: '`',
-        text: '\'',
-        backslash: true,
-        date: "DATE ",
-        timestamp: "TIMESTAMP ",
-        zone: "Z",
-    };
+    pub const BIGQUERY: Self =
+        Self { ident: '`', text: '\'', backslash: true, date: "DATE ", timestamp: "TIMESTAMP ", zone: "Z" };
 
     /// A quoted identifier.
     pub fn ident(&self, name: &str) -> String {

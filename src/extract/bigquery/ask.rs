@@ -86,8 +86,11 @@ fn field<'a>(schema: &'a Schema, column: &str) -> Result<&'a Field> {
     for part in column.split('.') {
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(part)).ok_or_else(|| {
-            Error::new(Kind::Source, format!("there is no column `{part}`"))
-                .hint(crate::bigquery::alike("its columns are", part, &names))
+            Error::new(Kind::Source, format!("there is no column `{part}`")).hint(crate::bigquery::alike(
+                "its columns are",
+                part,
+                &names,
+            ))
         })?;
         if field.mode == Mode::Repeated {
             return Err(Error::new(Kind::Source, format!("`{part}` is a list, a row's time is one value"))

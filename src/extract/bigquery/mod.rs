@@ -85,10 +85,12 @@ impl BigQueryPull {
             return Ok(Ok(seen.clone()));
         }
         let looked = match &self.ask {
-            Ask::Shard { daily, intraday } => match shard::find(&self.client, daily, intraday.as_ref(), caller).await? {
-                Found::Table(id, table) => self.of_table(&id, &table)?,
-                Found::Late(reason) => return Ok(Err(reason)),
-            },
+            Ask::Shard { daily, intraday } => {
+                match shard::find(&self.client, daily, intraday.as_ref(), caller).await? {
+                    Found::Table(id, table) => self.of_table(&id, &table)?,
+                    Found::Late(reason) => return Ok(Err(reason)),
+                }
+            }
             Ask::Table(id) => match self.client.table(id, caller).await {
                 Ok(table) => self.of_table(id, &table)?,
                 Err(refused) => return Err(shard::not_there(&self.client, id, refused, caller).await),
@@ -132,7 +134,11 @@ impl BigQueryPull {
         let job = self.client.query(&self.job_of(&sql), caller).await.map_err(failed)?;
         let rows = Rows::Job(job.clone());
         let page = self.client.page(&rows, &job.schema, None, 1, caller).await.map_err(failed)?;
-        Ok(page.rows.first().map(|row| String::from_utf8_lossy(&page.body[row.clone()]).into_owned()).unwrap_or_default())
+        Ok(page
+            .rows
+            .first()
+            .map(|row| String::from_utf8_lossy(&page.body[row.clone()]).into_owned())
+            .unwrap_or_default())
     }
 
     async fn state(&self, caller: &Caller<'_>) -> Result<Probe> {
@@ -177,12 +183,7 @@ impl Pull for BigQueryPull {
         self.state(&caller).await
     }
 
-    async fn pages(
-        &self,
-        resume: Progress,
-        sink: Arc<dyn Sink>,
-        cancel: CancellationToken,
-    ) -> Result<Pulled, Failure> {
+    async fn pages(&self, resume: Progress, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Pulled, Failure> {
         pull::pages(self, resume, sink, cancel).await
     }
 }

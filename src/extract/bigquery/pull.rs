@@ -134,9 +134,10 @@ async fn open(pull: &BigQueryPull, mark: Option<Mark>, caller: &Caller<'_>) -> R
             Err(refused) => return Err(refused.error.while_doing(format!("going on with the job {id}"))),
         });
     }
-    let seen = pull.look(caller).await?.map_err(|reason| {
-        Error::new(Kind::Source, format!("reading {}", super::Pull::place(pull))).because(reason)
-    })?;
+    let seen = pull
+        .look(caller)
+        .await?
+        .map_err(|reason| Error::new(Kind::Source, format!("reading {}", super::Pull::place(pull))).because(reason))?;
     match seen {
         Seen::Listed { rows, schema, version } => {
             if mark.as_ref().is_some_and(|mark| mark.version != version) {

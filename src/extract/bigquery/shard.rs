@@ -40,8 +40,9 @@ async fn late(client: &BigQuery, daily: &TableId, refused: Refused, caller: &Cal
         Err(_) => return Err(not_there(client, daily, refused, caller).await),
     };
     let is_shard = |name: &&String| {
-        name.strip_prefix(prefix)
-            .is_some_and(|date| date.len() == daily.table.len() - prefix.len() && date.bytes().all(|c| c.is_ascii_digit()))
+        name.strip_prefix(prefix).is_some_and(|date| {
+            date.len() == daily.table.len() - prefix.len() && date.bytes().all(|c| c.is_ascii_digit())
+        })
     };
     let newest = siblings.names.iter().filter(is_shard).max();
     match newest {

@@ -50,8 +50,7 @@ impl Emulator {
             .stdin(Stdio::piped())
             .spawn()
             .expect("a shell");
-        let emulator =
-            Self { url: format!("http://127.0.0.1:{rest}"), _shell: Mutex::new(shell), _folder: folder };
+        let emulator = Self { url: format!("http://127.0.0.1:{rest}"), _shell: Mutex::new(shell), _folder: folder };
         // An open port is not readiness: only an answered statement is.
         let end = Instant::now() + Duration::from_mins(1);
         while emulator.ask("SELECT 1").is_err() {
@@ -63,7 +62,8 @@ impl Emulator {
 
     fn ask(&self, sql: &str) -> Result<Value, String> {
         let url = format!("{}/bigquery/v2/projects/{PROJECT}/queries", self.url);
-        let (status, answer) = send(Method::POST, &url, "application/json", json!({ "query": sql, "useLegacySql": false }).to_string())?;
+        let (status, answer) =
+            send(Method::POST, &url, "application/json", json!({ "query": sql, "useLegacySql": false }).to_string())?;
         let answer: Value = serde_json::from_str(&answer).map_err(|_| answer)?;
         if status != 200 || answer["jobComplete"] != true { Err(answer.to_string()) } else { Ok(answer) }
     }
