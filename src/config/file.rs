@@ -5,7 +5,7 @@ use super::reader::{At, Required, twin};
 use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
 use super::scalar::{Count, Entries, Names, Texts};
 use super::value::{
-    ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
+    ByteSize, ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
 };
 use crate::model::files::FileFormat;
 use crate::model::parameter::ParameterType;
@@ -164,6 +164,8 @@ twin! {
         pub changed_column: Option<At<String>>,
         /// How a unit that is as it was is recognized without reading it. Default `"auto"`.
         pub probe: Option<At<ProbeRule>>,
+        /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
+        pub max_bytes: Option<At<ByteSize>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.

@@ -12,6 +12,7 @@
 mod airflow;
 mod fields;
 mod files;
+mod google;
 mod import;
 mod json;
 mod key;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
 use crate::extract::{FileStore, HttpClient, TokenKeeper};
-use crate::model::connection::ConnectionKind;
+use crate::model::connection::{BigQueryConnection, ConnectionKind};
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
@@ -38,6 +39,7 @@ pub struct Gear {
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
     files: Mutex<HashMap<String, FileStore>>,
+    bigqueries: Mutex<HashMap<String, BigQuery>>,
 }
 
 impl Gear {
@@ -61,6 +63,7 @@ impl Gear {
             warehouses: Mutex::default(),
             clients: Mutex::default(),
             files: Mutex::default(),
+            bigqueries: Mutex::default(),
         })
     }
 
@@ -123,6 +126,17 @@ impl Gear {
         };
         files.insert(connection.to_owned(), store.clone());
         Ok(store)
+    }
+
+    /// The BigQuery client of a connection, with its token.
+    pub(super) async fn bigquery(&self, connection: &str, settings: &BigQueryConnection) -> Result<BigQuery> {
+        let mut clients = self.bigqueries.lock().await;
+        if let Some(client) = clients.get(connection) {
+            return Ok(client.clone());
+        }
+        let client = BigQuery::open(connection, settings, self.redactor.clone()).await?;
+        clients.insert(connection.to_owned(), client.clone());
+        Ok(client)
     }
 
     /// Closes the warehouses, so that another process may open them.
