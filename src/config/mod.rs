@@ -28,6 +28,7 @@ mod schema;
 mod source;
 mod step;
 mod table;
+mod trial;
 pub mod value;
 
 use std::collections::{BTreeMap, HashSet};
@@ -36,8 +37,10 @@ use std::path::{Path, PathBuf};
 pub use diagnostic::{Diagnostic, Label, Severity, Source, Sources, render, to_json};
 pub use folder::find_root;
 pub use manual::test_address;
+pub use pipeline::is_plain_name;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
+pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
@@ -158,6 +161,24 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     let diagnostics = in_order(faults);
     let sound = diagnostics.iter().all(|fault| fault.severity != Severity::Error);
     Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
+}
+
+/// Looks at the text of a hook alone, before it becomes a file of the project.
+///
+/// # Errors
+/// All its faults, drawn.
+pub fn check_hook(path: &Path, text: &str) -> Result<()> {
+    let source = std::sync::Arc::new(Source::new(path, text));
+    let (_, faults) = hook::read_hook(&source);
+    if faults.iter().all(|fault| fault.severity != Severity::Error) {
+        return Ok(());
+    }
+    let sources = Sources::from([(path.to_path_buf(), source)]);
+    Err(Error::config(format!("{} is no hook that this haul understands", path.display())).detail(render(
+        &in_order(faults),
+        &sources,
+        false,
+    )))
 }
 
 /// The fault of a name that is no connection.
