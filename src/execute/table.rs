@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
-use crate::extract::table::{AskedRows, TableAsk, TimeRange};
-use crate::model::connection::Connection;
+use crate::extract::table::{AskedRows, PostgresPull, TableAsk, TimeRange};
+use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
 use crate::template::Scope;
@@ -14,8 +14,11 @@ use crate::template::Scope;
 /// What a step asks its database for; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
-    let _ask = ask(gear, step, source, scope)?;
-    Err(no_tables(&connection))
+    let ask = ask(gear, step, source, scope)?;
+    Ok(match connection.kind {
+        ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server, ask }),
+        _ => return Err(no_tables(&connection)),
+    })
 }
 
 fn no_tables(connection: &Connection) -> Error {
