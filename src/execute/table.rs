@@ -7,7 +7,7 @@ use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
 use crate::extract::bigquery::{BigQueryPull, Jobs};
-use crate::extract::table::{AskedRows, TableAsk, TimeRange};
+use crate::extract::table::{AskedRows, PostgresPull, TableAsk, TimeRange};
 use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
@@ -22,8 +22,9 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, s
         return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
             .hint("leave `max_bytes` out"));
     }
-    match &connection.kind {
-        ConnectionKind::BigQuery(settings) => {
+    match connection.kind {
+        ConnectionKind::Postgres(server) => Ok(Arc::new(PostgresPull { server, ask })),
+        ConnectionKind::BigQuery(ref settings) => {
             let client = gear.bigquery(&step.connection, settings).await?;
             Ok(Arc::new(BigQueryPull::new(client, ask, jobs(source, &scope))?))
         }
