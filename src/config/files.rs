@@ -13,7 +13,6 @@ use super::reader::{At, Read, Reader, Required, Span, twin};
 use super::request::{RetryTable, retry};
 use super::scalar::{Count, words};
 use crate::model::files::{Address, CsvFormat, CsvHeader, Download, FileFormat, FilesSource, OnError};
-use crate::model::name::Text;
 use crate::model::pipeline::{Pipeline, Write};
 
 /// A file that is downloaded for a row may be this large, where nothing else is said.
@@ -49,7 +48,7 @@ twin! {
 twin! {
     /// A file that every row points to: it is stored once, under a name by its content.
     pub struct DownloadTable {
-        /// Where a row has the address: a JSONPath such as `"$.image.url"`, or a template that sees the row as `row`.
+        /// JSONPath of the address in a row: `"$.image.url"`.
         pub url: Required<String>,
         /// Where the files go: a connection of type `files`, or a folder below the project.
         pub to: Required<String>,
@@ -310,9 +309,9 @@ pub fn check_window(
 }
 
 /// What a step downloads for its rows.
-pub fn download(step: &ExtractTable, around: &Surroundings<'_>, reader: &mut Reader) -> Option<Download> {
+pub fn download(step: &ExtractTable, reader: &mut Reader) -> Option<Download> {
     let table = &step.download.as_ref()?.value;
-    let address = table.url.0.as_ref().and_then(|url| address(url, around, reader));
+    let address = table.url.0.as_ref().and_then(|url| address(url, reader));
     let to = table.to.0.as_ref().filter(|to| {
         let wrong = wrong_pattern(&to.value).or_else(|| to.value.contains("{{").then_some("is no template"));
         if let Some(wrong) = wrong {
@@ -341,23 +340,11 @@ pub fn download(step: &ExtractTable, around: &Surroundings<'_>, reader: &mut Rea
     })
 }
 
-fn address(url: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> Option<Address> {
-    if url.value.starts_with('$') {
-        if let Err(error) = serde_json_path::JsonPath::parse(&url.value) {
-            let message = format!("`{}` is not a JSONPath: {error}", url.value);
-            reader.error("bad-path", url.span.clone(), message).help =
-                Some("a path looks like \"$.image.url\"".to_owned());
-            return None;
-        }
-        return Some(Address::Path(url.value.clone()));
-    }
-    let text: Text = reader.text(url);
-    if !text.is_template() {
-        let message = "`url` is the same for every row";
-        reader.error("bad-address", url.span.clone(), message).help =
-            Some("a JSONPath such as \"$.image.url\", or a template: \"https://host/{{ row.id }}.png\"".to_owned());
-        return None;
-    }
-    around.inspector.inspect(&text, &mut reader.diagnostics)?;
-    Some(Address::Template(text))
+fn address(url: &At<String>, reader: &mut Reader) -> Option<Address> {
+    let fault = match serde_json_path::JsonPath::parse(&url.value) {
+        Ok(_) => return Some(Address::Path(url.value.clone())),
+        Err(error) => format!("`{}` is not a JSONPath: {error}", url.value),
+    };
+    reader.error("bad-path", url.span.clone(), fault).help = Some("a path looks like \"$.image.url\"".to_owned());
+    None
 }

@@ -16,6 +16,7 @@ use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::schema::LogicalType;
 use crate::model::source::Source;
 use crate::template::Inspection;
 use crate::time::Reach;
@@ -95,7 +96,12 @@ pub fn extract(
     if let Source::Files(source) = &source {
         files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
     }
-    let download = files::download(table, around, reader);
+    let download = files::download(table, reader);
+    let mut columns = parts.columns;
+    if let Some(download) = &download {
+        // Rows of which none points to a file have the column all the same.
+        columns.entry(download.column.clone()).or_insert(LogicalType::Text);
+    }
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
         hook: table.hook.as_ref().map(|hook| hook.value.clone()),
@@ -106,7 +112,7 @@ pub fn extract(
         per,
         time,
         time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
-        columns: parts.columns,
+        columns,
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),

@@ -9,7 +9,7 @@ use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
-use crate::extract::{FileStore, HttpClient, TokenKeeper};
+use crate::extract::{FileStore, HttpClient, Library, TokenKeeper};
 use crate::model::connection::{BigQueryConnection, ConnectionKind};
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
@@ -40,6 +40,7 @@ pub struct Gear {
     clients: Mutex<HashMap<String, HttpClient>>,
     files: Mutex<HashMap<String, FileStore>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
+    libraries: Mutex<HashMap<String, Library>>,
 }
 
 impl Gear {
@@ -64,6 +65,7 @@ impl Gear {
             clients: Mutex::default(),
             files: Mutex::default(),
             bigqueries: Mutex::default(),
+            libraries: Mutex::default(),
         })
     }
 
@@ -137,6 +139,27 @@ impl Gear {
         let client = BigQuery::open(connection, settings, self.redactor.clone()).await?;
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The place of downloaded files: a connection of type `files`, else a folder below the project.
+    pub(super) async fn library(&self, to: &str) -> Result<Library> {
+        let mut libraries = self.libraries.lock().await;
+        if let Some(library) = libraries.get(to) {
+            return Ok(library.clone());
+        }
+        let store = if self.connections.names()?.iter().any(|name| name == to) {
+            self.files(to).await?
+        } else {
+            FileStore::folder(self.project.root.join(to), self.redactor.clone())
+        };
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let name: String = to.chars().map(plain).collect();
+        // The same place under another name, or another place under the same, has an index of its own.
+        let place = xxhash_rust::xxh3::xxh3_64(store.address("").as_bytes());
+        let index = self.project.state_dir.join("downloads").join(format!("{name}-{place:016x}.jsonl"));
+        let library = Library::open(store, &index)?;
+        libraries.insert(to.to_owned(), library.clone());
+        Ok(library)
     }
 
     /// Closes the warehouses, so that another process may open them.

@@ -126,8 +126,14 @@ pub struct Download {
 pub enum Address {
     /// At this JSONPath.
     Path(String),
-    /// What this template gives, which sees the row as `row`.
-    Template(Text),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => f.write_str(path),
+        }
+    }
 }
 
 /// What happens to a row whose file cannot be had now.

@@ -160,6 +160,14 @@ impl FileStore {
         }
     }
 
+    /// One file of a place that may itself not be there yet.
+    pub async fn find(&self, path: &str) -> Result<Option<FileMeta>> {
+        match &self.inner.place {
+            Place::Folder(root) if !root.exists() => Ok(None),
+            _ => self.head(path).await,
+        }
+    }
+
     /// Opens a file behind its first `from` bytes, if it is still the one that was listed; none where it has changed.
     pub async fn read(&self, file: &FileMeta, from: u64) -> Result<Option<Opened>> {
         match &self.inner.place {

@@ -41,7 +41,7 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub token: Mutex<Option<Token>>,
     pub refresh_token: Mutex<Option<SecretString>>,
-    limits: Limits,
+    pub limits: Limits,
     /// How many pulls have begun: who came first is served first.
     pulls: AtomicU64,
     /// Records what goes over the wire, or stands in its place.

@@ -9,6 +9,7 @@ mod limits;
 mod paginate;
 mod pull;
 mod records;
+mod visit;
 mod wire;
 
 use std::ops::Range;

@@ -5,6 +5,7 @@ pub mod bigquery;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
+pub mod files;
 pub mod ga4;
 pub mod mornings;
 pub mod pages;
