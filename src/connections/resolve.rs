@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fields::{Definition, Fault, System, Value, is_harmless_entry, names_a_place, read_rate};
+use super::google;
 use super::reference::Resolver;
 use super::store::Rotated;
 use super::style::{self, Style};
@@ -40,14 +41,24 @@ pub(super) fn resolve(
         System::MySql => ConnectionKind::MySql(server(&fields, 3306, "mysql")?),
         System::MongoDb => ConnectionKind::MongoDb(mongodb(&fields)?),
         System::Files => ConnectionKind::Files(super::files::resolve(&fields, root)?),
-        System::BigQuery => ConnectionKind::BigQuery(BigQueryConnection {
-            project: fields.need("project")?,
-            location: fields.text("location")?,
-            service_account: fields.secret("service_account")?,
-            endpoint: fields.text("endpoint")?,
-        }),
+        System::BigQuery => ConnectionKind::BigQuery(bigquery(&fields)?),
     };
     Ok(Connection { name: name.to_owned(), kind })
+}
+
+fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
+    let mut connection = BigQueryConnection {
+        project: fields.need("project")?,
+        location: fields.text("location")?,
+        service_account: fields.secret("service_account")?,
+        default_credentials: None,
+        endpoint: fields.text("endpoint")?,
+    };
+    // Credentials of the environment are never sent to an address of somebody else's.
+    if connection.service_account.is_none() && connection.is_google() {
+        connection.default_credentials = google::default_credentials(fields.resolver)?;
+    }
+    Ok(connection)
 }
 
 /// The text of one value.

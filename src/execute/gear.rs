@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
+use crate::extract::cassette::Tape;
 use crate::extract::{FileStore, HttpClient, Library, TokenKeeper};
-use crate::model::connection::ConnectionKind;
+use crate::model::connection::{BigQueryConnection, ConnectionKind};
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
@@ -33,9 +35,11 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
+    tape: Option<Tape>,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
     files: Mutex<HashMap<String, FileStore>>,
+    bigqueries: Mutex<HashMap<String, BigQuery>>,
     libraries: Mutex<HashMap<String, Library>>,
 }
 
@@ -56,11 +60,19 @@ impl Gear {
             state,
             clock,
             redactor,
+            tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
             files: Mutex::default(),
+            bigqueries: Mutex::default(),
             libraries: Mutex::default(),
         })
+    }
+
+    /// The same gear, of which every request to an API is recorded, or answered by what was.
+    #[must_use]
+    pub fn with_tape(self, tape: Tape) -> Self {
+        Self { tape: Some(tape), ..self }
     }
 
     /// The warehouse behind a connection.
@@ -89,6 +101,9 @@ impl Gear {
         };
         let tokens = Arc::new(Keeper::new(self.connections.clone()));
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
+        if let Some(tape) = &self.tape {
+            client.tape(tape.clone());
+        }
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
     }
@@ -113,6 +128,17 @@ impl Gear {
         };
         files.insert(connection.to_owned(), store.clone());
         Ok(store)
+    }
+
+    /// The BigQuery client of a connection, with its token.
+    pub(super) async fn bigquery(&self, connection: &str, settings: &BigQueryConnection) -> Result<BigQuery> {
+        let mut clients = self.bigqueries.lock().await;
+        if let Some(client) = clients.get(connection) {
+            return Ok(client.clone());
+        }
+        let client = BigQuery::open(connection, settings, self.redactor.clone()).await?;
+        clients.insert(connection.to_owned(), client.clone());
+        Ok(client)
     }
 
     /// The place of downloaded files: a connection of type `files`, else a folder below the project.

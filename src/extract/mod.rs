@@ -3,6 +3,8 @@
 //! A [`Pull`] is what a step asks one source for, rendered and ready: it brings pages and hands each to a [`Sink`], with
 //! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
+pub mod bigquery;
+pub mod cassette;
 mod download;
 mod files;
 mod http;

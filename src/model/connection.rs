@@ -199,8 +199,10 @@ pub struct BigQueryConnection {
     pub project: String,
     /// Where datasets are created and jobs run, such as `EU`.
     pub location: Option<String>,
-    /// The service account's key as JSON; application default credentials when not given.
+    /// Credentials as JSON: a service account's key, or what gcloud writes.
     pub service_account: Option<SecretString>,
+    /// The application default credentials of the environment, as JSON, where the connection has none of its own.
+    pub default_credentials: Option<SecretString>,
     /// Another address of the REST service, for an emulator.
     pub endpoint: Option<String>,
 }
@@ -272,6 +274,15 @@ pub struct WebFolder {
     pub token: Option<SecretString>,
     /// Headers sent with every request; values may be secrets.
     pub headers: BTreeMap<String, SecretString>,
+}
+
+impl BigQueryConnection {
+    /// Whether the address is Google's own: an emulator's is not, and gets no credentials but those of the connection.
+    pub fn is_google(&self) -> bool {
+        let Some(endpoint) = &self.endpoint else { return true };
+        let host = endpoint.strip_prefix("https://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+        host.is_some_and(|host| host.ends_with(".googleapis.com"))
+    }
 }
 
 impl fmt::Display for ConnectionKind {

@@ -195,7 +195,8 @@ fn launches_follow_the_address_of_the_next_page_and_slip_without_being_doubled()
     let counted = "select provider, launches from mart.launches_by_provider where _haul_unit = date '2021-11-19'";
     assert_eq!(project.counts(counted), providers);
 
-    let images = "select distinct image, coalesce(image_file, 'none') from raw.launches where image is not null order by 1";
+    let images =
+        "select distinct image, coalesce(image_file, 'none') from raw.launches where image is not null order by 1";
     let mut pictures = Vec::new();
     for row in project.query(images) {
         let (url, file) = (text(&row[0]), text(&row[1]));

@@ -2,6 +2,7 @@
 //!
 //! Limits, pauses and tokens belong to the [`HttpClient`], of which a connection has one.
 
+mod answer;
 mod auth;
 mod client;
 mod limits;
@@ -9,6 +10,7 @@ mod paginate;
 mod pull;
 mod records;
 mod visit;
+mod wire;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -54,6 +54,12 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
 }
 
+/// A client; TLS is not used, and has to be there.
+fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// An S3 server with one user, whose signatures it verifies.
 pub struct S3 {
     server: Server,
@@ -82,7 +88,7 @@ impl S3 {
             command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
             command
         });
-        let client = reqwest::Client::new();
+        let client = client();
         let of = |service: &str| {
             format!(
                 "AWS4-HMAC-SHA256 Credential=x/20240101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
@@ -121,6 +127,7 @@ impl S3 {
     }
 
     fn store(&self) -> object_store::aws::AmazonS3 {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = AmazonS3Builder::new().with_bucket_name(BUCKET).with_endpoint(&self.server.url);
         let builder = builder.with_access_key_id(&self.key).with_secret_access_key(&self.secret);
         builder.with_region("us-east-1").with_allow_http(true).build().expect("a store")
@@ -159,7 +166,7 @@ impl Gcs {
             command.args(["-public-host", &at, "-external-url", &format!("http://{at}")]);
             command
         });
-        let client = reqwest::Client::new();
+        let client = client();
         let body = format!("{{\"name\":\"{BUCKET}\"}}");
         let made = client.post(format!("{}/storage/v1/b?project=p", server.url)).body(body);
         let status = run(async { made.send().await.expect("an answer").status() });
@@ -178,7 +185,7 @@ impl Gcs {
     /// Stores an object through the JSON API.
     pub fn put(&self, key: &str, bytes: Vec<u8>) {
         let url = format!("{}/upload/storage/v1/b/{BUCKET}/o", self.server.url);
-        let client = reqwest::Client::new();
+        let client = client();
         let upload = client.post(url).query(&[("uploadType", "media"), ("name", key)]).body(bytes);
         let status = run(async { upload.send().await.expect("an answer").status() });
         assert!(status.is_success(), "{status}");
@@ -187,6 +194,7 @@ impl Gcs {
     /// The bytes of an object, through the JSON API.
     pub fn get(&self, key: &str) -> Vec<u8> {
         let url = format!("{}/storage/v1/b/{BUCKET}/o/{}?alt=media", self.server.url, key.replace('/', "%2F"));
-        run(async { reqwest::get(url).await.expect("an answer").bytes().await.expect("bytes") }).to_vec()
+        let client = client();
+        run(async { client.get(url).send().await.expect("an answer").bytes().await.expect("bytes") }).to_vec()
     }
 }
