@@ -1,14 +1,17 @@
 //! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
 
+use super::files::{CsvTable, DownloadTable};
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
 use super::scalar::{Count, Entries, Names, Texts};
 use super::value::{
-    ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
+    ByteSize, ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
 };
+use crate::model::files::FileFormat;
 use crate::model::parameter::ParameterType;
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
+use crate::model::source::ProbeRule;
 use crate::time::Grain;
 
 use super::scalar::words;
@@ -136,6 +139,33 @@ twin! {
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
+        /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
+        pub files: Option<At<String>>,
+        /// How the files are written. Default: as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
+        pub format: Option<At<FileFormat>>,
+        /// How CSV is written.
+        pub csv: Option<At<CsvTable>>,
+        /// The column that gets the name of a row's file.
+        pub file_column: Option<At<String>>,
+        /// Whether a unit without any file is an empty one. Default false: its files are late.
+        pub allow_none: Option<At<bool>>,
+        /// A file that every row points to, such as a picture: it is stored once, under a name by its content.
+        pub download: Option<At<DownloadTable>>,
+        /// A table of a database, whose rows of the unit are read. A template: a name with the unit's date in it is a
+        /// table for each unit, and one that is missing is late.
+        pub table: Option<At<String>>,
+        /// The table that has a unit's rows until the table of that unit is there.
+        pub intraday: Option<At<String>>,
+        /// A SELECT that runs in the source database, or a file of `sql/` that has it. A template.
+        pub sql: Option<At<String>>,
+        /// The column of a database's table that grows whenever a row changes: a unit whose number of rows and largest
+        /// value here are as they were is not read again.
+        pub changed_column: Option<At<String>>,
+        /// How a unit that is as it was is recognized without reading it. Default `"auto"`.
+        pub probe: Option<At<ProbeRule>>,
+        /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
+        pub max_bytes: Option<At<ByteSize>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.
@@ -152,6 +182,8 @@ twin! {
         pub time_column: Option<At<String>>,
         /// How that time is written. Default `"iso"`.
         pub time_format: Option<At<TimeFormat>>,
+        /// The zone of times without an offset. Default: the pipeline's.
+        pub time_zone: Option<At<Zone>>,
         /// What happens with rows whose own time lies outside of the unit or window. Default `"refuse"`.
         pub outside: Option<At<Outside>>,
         /// Declared types by the source's names; they win over what the rows look like.

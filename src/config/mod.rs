@@ -12,6 +12,7 @@ mod clock_words;
 pub mod connection_file;
 mod diagnostic;
 pub mod file;
+mod files;
 mod folder;
 mod hook;
 mod inspect;
@@ -26,6 +27,7 @@ pub mod scalar;
 mod schema;
 mod source;
 mod step;
+mod table;
 mod trial;
 pub mod value;
 

@@ -12,6 +12,7 @@ use super::reader::{At, Read, Reader};
 use crate::model::parameter::{ParameterType, ParameterValue};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
+use crate::model::source::ProbeRule;
 use crate::time::Grain;
 
 impl<T: Read> Read for At<T> {
@@ -348,4 +349,4 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-words!(ParameterType, Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract);
+words!(ParameterType, Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract, ProbeRule);

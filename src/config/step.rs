@@ -4,16 +4,20 @@ use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::diagnostic::{Diagnostic, known_names};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
+use super::files::{self, is_files};
 use super::hook::ApiParts;
 use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
 use super::source::source;
+use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::schema::LogicalType;
+use crate::model::source::Source;
 use crate::template::Inspection;
 use crate::time::Reach;
 
@@ -76,14 +80,27 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(&parts, &name, reader);
+    let source = source(table, &parts, &name, around, reader);
+    let of_table = is_table(table);
+    if let Source::Table(source) = &source {
+        check_window(table, source, &write, &name, pipeline, around, reader);
+    }
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
-    let uses_window = uses_window(&parts, &params, foreign, around, reader);
+    let uses_window = of_table || is_files(table) || uses_window(&parts, &params, foreign, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &name, reader);
+    }
+    if let Source::Files(source) = &source {
+        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+    }
+    let download = files::download(table, reader);
+    let mut columns = parts.columns;
+    if let Some(download) = &download {
+        // Rows of which none points to a file have the column all the same.
+        columns.entry(download.column.clone()).or_insert(LogicalType::Text);
     }
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
@@ -91,9 +108,11 @@ pub fn extract(
         foreign,
         params,
         source,
+        download,
         per,
         time,
-        columns: parts.columns,
+        time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
+        columns,
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),
@@ -280,7 +299,7 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());
@@ -328,6 +347,7 @@ fn time_column(
     let Some(path) = &parts.time_column else {
         let orphan = outside.map(|at| ("outside", at.span.clone()));
         let orphan = orphan.or_else(|| table.time_format.as_ref().map(|at| ("time_format", at.span.clone())));
+        let orphan = orphan.or_else(|| table.time_zone.as_ref().map(|at| ("time_zone", at.span.clone())));
         if let Some((key, span)) = orphan {
             let message = format!("`{key}` means nothing without a `time_column`");
             reader.error("missing-key", span, message).help = Some("time_column = \"created_at\"".to_owned());

@@ -95,6 +95,38 @@ impl Read for Moment {
 
 schema!(Moment, { "type": "string", "format": "date-time", "examples": ["2019-01-04T06:00:00Z"] });
 
+/// A number of bytes with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl Read for ByteSize {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        const UNITS: [(&str, u64); 9] = [
+            ("KIB", 1 << 10),
+            ("MIB", 1 << 20),
+            ("GIB", 1 << 30),
+            ("TIB", 1 << 40),
+            ("KB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("TB", 1_000_000_000_000),
+            ("B", 1),
+        ];
+        let text = reader.source.text[value.span()].trim_matches(['"', '\'']).trim().to_uppercase();
+        let unit = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim(), *bytes)));
+        let read = unit.and_then(|(number, bytes)| number.parse::<u64>().ok()?.checked_mul(bytes));
+        if let Some(bytes) = read.filter(|bytes| *bytes > 0 && value.get_ref().is_str()) {
+            return Some(Self(bytes));
+        }
+        let path = reader.path();
+        reader.error("bad-size", value.span(), format!("`{path}` is no number of bytes")).help =
+            Some("sizes look like \"500 MB\", \"10 GB\", \"1 TiB\"".to_owned());
+        None
+    }
+}
+
+schema!(ByteSize, { "type": "string", "examples": ["500 MB", "10 GB", "1 TiB"] });
+
 /// An IANA time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Zone(pub Tz);

@@ -11,6 +11,8 @@
 
 mod airflow;
 mod fields;
+mod files;
+mod google;
 mod import;
 mod json;
 mod key;
@@ -346,8 +348,18 @@ fn is_address(key: &str) -> bool {
 
 /// The texts of a table that may be secrets, by their keys alone: the table may be wrong in every other respect.
 fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
-    const SECRETS: [&str; 8] =
-        ["password", "token", "key", "client_secret", "refresh_token", "uri", "service_account", "private_key"];
+    const SECRETS: [&str; 10] = [
+        "password",
+        "token",
+        "key",
+        "client_secret",
+        "refresh_token",
+        "uri",
+        "service_account",
+        "private_key",
+        "secret_key",
+        "session_token",
+    ];
     for (key, json) in members {
         // `url` is only a letter away from `uri`, but it is no secret: errors name it.
         let near = !is_address(key) && SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);

@@ -13,8 +13,16 @@ use crate::model::pipeline::Extract;
 use crate::model::source::Source;
 use crate::template::Scope;
 
-/// What a step asks its source for; nothing is sent yet.
+/// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
+    let rows = rows_of(gear, step, scope).await?;
+    match &step.download {
+        Some(download) => super::files::with_download(gear, step, download, rows).await,
+        None => Ok(rows),
+    }
+}
+
+async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
@@ -29,6 +37,8 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
+        Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
 }
 

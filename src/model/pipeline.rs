@@ -10,6 +10,7 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::Download;
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
@@ -273,10 +274,14 @@ pub struct Extract {
     pub params: ParameterValues,
     /// What it asks the connection for.
     pub source: Source,
+    /// What it downloads for every row.
+    pub download: Option<Download>,
     /// Whether one request sequence covers one unit or the whole window.
     pub per: Per,
     /// The row's own time, to tell which unit it belongs to.
     pub time: Option<TimeColumn>,
+    /// The zone of times without an offset; the pipeline's own when not given.
+    pub time_zone: Option<Tz>,
     /// Declared types, by the source's column names; they win over what the rows look like.
     pub columns: BTreeMap<String, LogicalType>,
     /// What happens with columns and types that the table does not have.

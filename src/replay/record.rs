@@ -146,7 +146,6 @@ pub(super) fn secrets_of_all(connections: &Connections) -> Result<()> {
 pub(super) fn pagination_headers(pipeline: &Pipeline) -> Vec<String> {
     let header = |action: &Action| {
         let Action::Extract(extract) = action else { return None };
-        #[expect(irrefutable_let_patterns, reason = "APIs are the only kind of source with headers")]
         let Source::Http(http) = &extract.source else { return None };
         match &http.paginate.by {
             PageStyle::Cursor { at: CursorPlace::Header(name), .. } => Some(name.clone()),

@@ -120,6 +120,7 @@ fn judge(ended: &Ended, run: &TrialRun, label: &str, report: &mut Report) {
     let word = |status| match status {
         RunStatus::Succeeded => "succeeded",
         RunStatus::Held => "held",
+        RunStatus::Late => "late",
         RunStatus::Failed => "failed",
         RunStatus::Cancelled => "was stopped",
         RunStatus::Running => "did not end",

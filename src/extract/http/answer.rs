@@ -7,8 +7,15 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::client::Inner;
-use crate::error::{Disposition, Error, Kind};
+use super::limits::Refusal;
+use crate::error::{Disposition, Error, Kind, Result};
 use crate::secret::Redactor;
+
+/// No server may ask for a longer pause.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// A server that says less than this does not ask for patience.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many characters of a refusal are told.
 const LONGEST_EXCERPT: usize = 300;
@@ -28,12 +35,14 @@ pub(super) struct Refused {
     pub broken: bool,
     pub after: Option<Duration>,
     pub unauthorized: Option<u64>,
+    /// Whether it says that the server is pressed too hard.
+    pub refusal: Option<Refusal>,
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let retry = error.kind().disposition() == Disposition::Retry;
-        Self { error, retry, broken: false, after: None, unauthorized: None }
+        Self { error, retry, broken: false, after: None, unauthorized: None, refusal: None }
     }
 }
 
@@ -41,6 +50,12 @@ impl Refused {
     /// A body that is no JSON as a whole.
     pub fn broken(error: Error) -> Self {
         Self { broken: true, ..Self::from(error) }
+    }
+
+    /// The pause of a server that asks for patience: it will take the request then, and no attempt is lost on it.
+    pub fn patience(&self) -> Option<Duration> {
+        let asked = self.after.filter(|asked| *asked >= SHORTEST_PATIENCE && self.refusal == Some(Refusal::TooMany));
+        asked.map(|asked| asked.min(LONGEST_PAUSE))
     }
 
     /// What is told when nothing is left to try.
@@ -82,7 +97,11 @@ fn refused(inner: &Inner, status: StatusCode, headers: &HeaderMap, body: &[u8], 
         error = error.hint(format!("check the credentials: `haul connections test {}`", inner.name));
     }
     let unauthorized = serial.filter(|_| status == StatusCode::UNAUTHORIZED);
-    Refused { after, unauthorized, ..error.into() }
+    let refusal = match kind {
+        Kind::RateLimited => Some(Refusal::TooMany),
+        _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(Refusal::Overload),
+    };
+    Refused { after, unauthorized, refusal, ..error.into() }
 }
 
 /// The pause of a `Retry-After`: seconds, or until a date (RFC 9110, section 10.2.3).

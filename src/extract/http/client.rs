@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::super::cassette::{Tape, Taped};
-use super::answer::{self, Answer, Refused};
+use super::answer::{self, Answer, LONGEST_PAUSE, Refused};
 use super::auth::{self, Token};
+use super::limits::{Limits, Shift, Slot};
 use super::{Sink, TokenKeeper, wire};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::HttpConnection;
@@ -23,8 +23,8 @@ use crate::time::Clock;
 /// So many broken bodies of one page are no accident.
 const BROKEN_ATTEMPTS: u32 = 3;
 
-/// No server may ask for a longer pause.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// So long a request waits in all for a server that says when to come back, without an attempt being counted.
+const PATIENCE: Duration = Duration::from_hours(2);
 
 /// The client of one connection; clones share its limits and its token.
 #[derive(Clone)]
@@ -41,12 +41,11 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub token: Mutex<Option<Token>>,
     pub refresh_token: Mutex<Option<SecretString>>,
+    pub limits: Limits,
+    /// How many pulls have begun: who came first is served first.
+    pulls: AtomicU64,
     /// Records what goes over the wire, or stands in its place.
     tape: OnceLock<Tape>,
-    limiter: Option<DefaultDirectRateLimiter>,
-    slots: Semaphore,
-    /// A `Retry-After` holds for the whole connection.
-    quiet_until: Mutex<Option<tokio::time::Instant>>,
 }
 
 /// What one pull wants of the client, whatever the page.
@@ -57,6 +56,28 @@ pub(super) struct Errand<'a> {
     pub cancel: &'a CancellationToken,
     /// Counts the requests that were sent for it.
     pub sent: &'a AtomicU64,
+    /// The limits of the step itself, under those of the connection.
+    pub gate: Option<&'a Limits>,
+    /// Of those who wait for the connection the smallest comes first.
+    pub rank: u64,
+}
+
+/// What a request that is under way holds: a slot of its connection, and one of its step.
+#[derive(Debug)]
+pub(super) struct Held {
+    _own: Slot,
+    _gate: Option<Slot>,
+}
+
+/// Hears nothing of retries.
+struct Silent;
+
+impl Sink for Silent {
+    fn put(&self, _page: super::super::Page) -> Result<()> {
+        Ok(())
+    }
+
+    fn retrying(&self, _reason: &str, _pause: Duration) {}
 }
 
 impl HttpClient {
@@ -84,11 +105,7 @@ impl HttpClient {
             .tcp_nodelay(true)
             .build()
             .context(Kind::Connection, doing)?;
-        let limiter = connection.rate.map(|rate| {
-            let period = rate.per / rate.requests.get();
-            let quota = Quota::with_period(period).unwrap_or_else(|| Quota::per_second(rate.requests));
-            RateLimiter::direct(quota)
-        });
+        let interval = connection.rate.map(|rate| rate.per / rate.requests.get());
         let inner = Inner {
             name: name.to_owned(),
             settings: connection.clone(),
@@ -98,10 +115,9 @@ impl HttpClient {
             clock,
             token: Mutex::default(),
             refresh_token: Mutex::default(),
+            limits: Limits::new(connection.max_concurrent, interval),
+            pulls: AtomicU64::new(0),
             tape: OnceLock::new(),
-            limiter,
-            slots: Semaphore::new(connection.max_concurrent.max(1)),
-            quiet_until: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -131,13 +147,16 @@ impl HttpClient {
     pub async fn probe(&self, path: Option<&str>) -> Result<String> {
         let url = format!("{}{}", self.url(), path.unwrap_or_default());
         let request = Request { method: Method::Get, url, params: Vec::new(), headers: Vec::new(), body: None };
-        let sent = AtomicU64::new(0);
-        let mut tried = self.once(&request, None, &sent).await;
+        let (sent, cancel) = (AtomicU64::new(0), CancellationToken::new());
+        let retry = RetryPolicy::default();
+        let errand =
+            Errand { style: None, retry: &retry, sink: &Silent, cancel: &cancel, sent: &sent, gate: None, rank: 0 };
+        let mut tried = self.once(&request, &errand).await.map(|(answer, _)| answer);
         if let Err(refused) = &tried
             && refused.unauthorized.is_some()
             && auth::renew(&self.inner, refused.unauthorized).await?
         {
-            tried = self.once(&request, None, &sent).await;
+            tried = self.once(&request, &errand).await.map(|(answer, _)| answer);
         }
         match tried {
             Ok(answer) => Ok(format!("it answered {} bytes", answer.body.len())),
@@ -151,23 +170,30 @@ impl HttpClient {
         }
     }
 
+    /// The place of a new pull among those who wait for the connection.
+    pub(super) fn rank(&self) -> u64 {
+        self.inner.pulls.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// How many requests may be under way at once.
     pub(super) fn width(&self) -> usize {
         self.inner.settings.max_concurrent.max(1)
     }
 
     /// Sends a request until an answer is taken by `read`, or nothing is left to try.
+    ///
+    /// The slot that comes with the answer is the request's until it is dropped.
     pub(super) async fn fetch<T>(
         &self,
         request: &Request,
         errand: &Errand<'_>,
         read: impl Fn(Answer) -> Result<T, Refused>,
-    ) -> Result<T> {
+    ) -> Result<(T, Held)> {
         let most = errand.retry.max_attempts;
-        let (mut attempt, mut renewed, mut broken) = (1, false, 0);
+        let (mut attempt, mut renewed, mut broken, mut patience) = (1, false, 0, PATIENCE);
         loop {
-            let answered = self.unless_cancelled(errand, self.once(request, errand.style, errand.sent)).await?;
-            let mut refused = match answered.and_then(&read) {
+            let answered = self.unless_cancelled(errand, self.once(request, errand)).await?;
+            let mut refused = match answered.and_then(|(answer, held)| Ok((read(answer)?, held))) {
                 Ok(value) => return Ok(value),
                 Err(refused) => refused,
             };
@@ -182,12 +208,20 @@ impl HttpClient {
                 }
             }
             broken += u32::from(refused.broken);
+            let asked = refused.patience().filter(|asked| *asked <= patience);
+            if let Some(asked) = asked {
+                patience -= asked;
+                errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), asked);
+                self.inner.limits.quiet(asked);
+                self.unless_cancelled(errand, tokio::time::sleep(asked)).await?;
+                continue;
+            }
             if !refused.retry || attempt >= most || broken >= BROKEN_ATTEMPTS {
                 return Err(refused.last(attempt, most));
             }
             let jitter = jitter(errand.retry, attempt);
             let pause = match refused.after {
-                Some(asked) => self.quiet(asked.min(LONGEST_PAUSE)).await.max(jitter),
+                Some(asked) => asked.min(LONGEST_PAUSE).max(jitter),
                 None => jitter,
             };
             errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
@@ -213,51 +247,59 @@ impl HttpClient {
         }
     }
 
-    /// Makes the whole connection quiet for a while.
-    async fn quiet(&self, pause: Duration) -> Duration {
-        let until = tokio::time::Instant::now() + pause;
-        let mut quiet = self.inner.quiet_until.lock().await;
-        if quiet.is_none_or(|old| old < until) {
-            *quiet = Some(until);
-        }
-        pause
-    }
-
-    /// Waits until the connection may be used: neither asked to be quiet nor beyond its rate.
-    async fn turn(&self) {
-        loop {
-            let quiet = *self.inner.quiet_until.lock().await;
-            if let Some(until) = quiet.filter(|until| *until > tokio::time::Instant::now()) {
-                tokio::time::sleep_until(until).await;
-                continue;
-            }
-            if let Some(limiter) = &self.inner.limiter {
-                limiter.until_ready().await;
-            }
-            // Somebody may have been asked for quiet while this one waited for the rate.
-            if *self.inner.quiet_until.lock().await == quiet {
-                return;
-            }
-        }
-    }
-
-    async fn once(&self, request: &Request, style: Option<&AuthStyle>, sent: &AtomicU64) -> Result<Answer, Refused> {
+    /// Sends a request once, in its turn.
+    async fn once(&self, request: &Request, errand: &Errand<'_>) -> Result<(Answer, Held), Refused> {
         let inner = &*self.inner;
-        let _slot = inner.slots.acquire().await.map_err(|_| Error::internal("the connection's slots are closed"))?;
-        self.turn().await;
+        let gate = match errand.gate {
+            Some(gate) => {
+                let slot = gate.slot(errand.rank).await;
+                gate.turn().await;
+                Some(slot)
+            }
+            None => None,
+        };
+        let held = Held { _own: inner.limits.slot(errand.rank).await, _gate: gate };
+        let sent = inner.limits.turn().await;
+        let answered = self.send(request, errand).await;
+        let refusal = answered.as_ref().err().and_then(|refused| refused.refusal);
+        if let Err(Refused { after: Some(after), .. }) = &answered {
+            inner.limits.quiet((*after).min(LONGEST_PAUSE));
+        }
+        if let Some(shift) = inner.limits.answered(sent, refusal) {
+            errand.sink.paced(&self.told(shift));
+        }
+        answered.map(|answer| (answer, held))
+    }
+
+    /// A change of the pace, for people.
+    fn told(&self, shift: Shift) -> String {
+        let rate = |rate: f64| if rate < 10.0 { format!("{rate:.1}/s") } else { format!("{rate:.0}/s") };
+        match shift {
+            Shift::Slower { from, to } => format!(
+                "`{}` refuses requests: {} became {}, and grows again slowly",
+                self.inner.name,
+                rate(from),
+                rate(to)
+            ),
+            Shift::Free => format!("`{}` refuses no more: it is asked at full speed again", self.inner.name),
+        }
+    }
+
+    async fn send(&self, request: &Request, errand: &Errand<'_>) -> Result<Answer, Refused> {
+        let inner = &*self.inner;
         let plain = wire::build(inner, request);
         let Some(tape) = inner.tape.get() else {
-            let (builder, serial) = auth::authorize(&self.inner, style, plain).await?;
-            sent.fetch_add(1, Ordering::Relaxed);
+            let (builder, serial) = auth::authorize(&self.inner, errand.style, plain).await?;
+            errand.sent.fetch_add(1, Ordering::Relaxed);
             return answer::judge(inner, wire::send(inner, builder).await?, serial);
         };
         if let Some(Taped { status, headers, body }) = tape.replayed(&inner.name, &plain)? {
-            sent.fetch_add(1, Ordering::Relaxed);
+            errand.sent.fetch_add(1, Ordering::Relaxed);
             return answer::judge(inner, Answer { status, headers, body }, None);
         }
         let asked = tape.asked(&plain)?;
-        let (builder, serial) = auth::authorize(&self.inner, style, plain).await?;
-        sent.fetch_add(1, Ordering::Relaxed);
+        let (builder, serial) = auth::authorize(&self.inner, errand.style, plain).await?;
+        errand.sent.fetch_add(1, Ordering::Relaxed);
         let answer = wire::send(inner, builder).await?;
         if let Some(asked) = asked {
             tape.keep(&inner.name, asked, answer.status, &answer.headers, &answer.body)?;
@@ -267,7 +309,7 @@ impl HttpClient {
 }
 
 /// A redirect to another host, or to another port of it, would carry our credentials there.
-fn same_host() -> reqwest::redirect::Policy {
+pub(in crate::extract) fn same_host() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
         let origin = attempt.url().origin();
         if attempt.previous().first().is_none_or(|first| first.origin() != origin) {
