@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
-use crate::extract::table::{AskedRows, PostgresPull, TableAsk, TimeRange};
+use crate::extract::table::{AskedRows, MySqlPull, PostgresPull, TableAsk, TimeRange};
 use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
@@ -17,6 +17,7 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, s
     let ask = ask(gear, step, source, scope)?;
     Ok(match connection.kind {
         ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server, ask }),
+        ConnectionKind::MySql(server) => Arc::new(MySqlPull { server, ask }),
         _ => return Err(no_tables(&connection)),
     })
 }

@@ -3,11 +3,13 @@
 //! Every system is a file of its own, with a [`Pull`](super::Pull) that puts this into its own SQL.
 
 mod json;
+mod mysql;
 mod pages;
 mod postgres;
 mod server;
 mod sql;
 
+pub use mysql::{MySqlPull, connect as connect_mysql};
 pub use postgres::{PostgresPull, connect as connect_postgres};
 pub use server::refused;
 
@@ -32,6 +34,25 @@ pub struct TableAsk {
 }
 
 impl TableAsk {
+    /// Where the rows come from, for messages.
+    fn place(&self, database: &str) -> String {
+        match &self.rows {
+            AskedRows::Table { name, .. } => format!("{name} in {database}"),
+            AskedRows::Query(_) => database.to_owned(),
+        }
+    }
+
+    /// Why the table of a unit is believed to come later.
+    fn late(&self, database: &str) -> String {
+        match &self.rows {
+            AskedRows::Table { name, intraday: Some(intraday), .. } => {
+                format!("there is neither a table {name} nor {intraday} in {database} yet")
+            }
+            AskedRows::Table { name, .. } => format!("there is no table {name} in {database} yet"),
+            AskedRows::Query(_) => String::new(),
+        }
+    }
+
     /// What is sent, for people: the range's bounds are written in the type that the column turns out to have.
     fn lines(&self, writing: sql::Writing) -> Vec<String> {
         let mut lines: Vec<String> = match &self.rows {

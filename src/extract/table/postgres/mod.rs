@@ -134,7 +134,9 @@ impl PostgresPull {
             return Ok(Probe::Unknown);
         }
         let mut connection = self.begin().await?;
-        let Some((from, name)) = self.from(&mut connection).await? else { return Ok(Probe::Late(self.late())) };
+        let Some((from, name)) = self.from(&mut connection).await? else {
+            return Ok(Probe::Late(self.ask.late(&self.database())));
+        };
         if !counted {
             return Ok(Probe::Unknown);
         }
@@ -153,22 +155,11 @@ impl PostgresPull {
         Ok(Probe::Is(format!("{name}: {count} rows{newest}")))
     }
 
-    fn late(&self) -> String {
-        match &self.ask.rows {
-            AskedRows::Table { name, intraday: Some(intraday), .. } => {
-                format!("there is neither a table {name} nor {intraday} in {} yet", self.database())
-            }
-            AskedRows::Table { name, .. } => format!("there is no table {name} in {} yet", self.database()),
-            AskedRows::Query(_) => String::new(),
-        }
-    }
-
     async fn read(&self, sink: &Arc<dyn Sink>, pages: &mut Pages, cancel: &CancellationToken) -> Result<()> {
         let mut connection = self.begin().await?;
         let Some((from, name)) = self.from(&mut connection).await? else {
-            return Err(
-                Error::new(Kind::Unavailable, self.late()).hint("it was there a moment ago: the next run looks again")
-            );
+            return Err(Error::new(Kind::Unavailable, self.ask.late(&self.database()))
+                .hint("it was there a moment ago: the next run looks again"));
         };
         let columns = columns::describe(&mut connection, &from).await?;
         if columns.is_empty() {
@@ -249,10 +240,7 @@ impl Pull for PostgresPull {
     }
 
     fn place(&self) -> String {
-        match &self.ask.rows {
-            AskedRows::Table { name, .. } => format!("{name} in {}", self.database()),
-            AskedRows::Query(_) => self.database(),
-        }
+        self.ask.place(&self.database())
     }
 
     fn lines(&self) -> Vec<String> {
