@@ -13,7 +13,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("config", &["error", "secret", "time", "model", "template"]),
     ("template", &["error", "secret", "time", "model"]),
     ("connections", &["error", "secret", "time", "model", "config"]),
-    ("extract", &["error", "secret", "time", "model"]),
+    ("extract", &["error", "secret", "time", "model", "warehouse"]),
     ("stage", &["error", "secret", "time", "model"]),
     ("warehouse", &["error", "secret", "time", "model"]),
     ("state", &["error", "secret", "time", "model"]),

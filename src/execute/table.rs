@@ -5,21 +5,42 @@ use std::sync::Arc;
 use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
-use crate::extract::table::{AskedRows, MySqlPull, PostgresPull, TableAsk, TimeRange};
+use crate::extract::table::{AskedRows, DuckDbPull, MySqlPull, PostgresPull, TableAsk, TimeRange};
 use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
-use crate::template::Scope;
+use crate::template::{Quoting, Scope};
 
 /// What a step asks its database for; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
-    let ask = ask(gear, step, source, scope)?;
-    Ok(match connection.kind {
-        ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server, ask }),
-        ConnectionKind::MySql(server) => Arc::new(MySqlPull { server, ask }),
+    let ask = ask(gear, step, source, &quoting(scope, &connection.kind))?;
+    Ok(match &connection.kind {
+        ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server: server.clone(), ask }),
+        ConnectionKind::MySql(server) => Arc::new(MySqlPull { server: server.clone(), ask }),
+        ConnectionKind::DuckDb(settings) => Arc::new(DuckDbPull {
+            file: gear.duckdb(&connection, settings).await?,
+            path: settings.path.display().to_string(),
+            ask,
+        }),
         _ => return Err(no_tables(&connection)),
     })
+}
+
+/// What is sent to the database, for people; nothing is opened.
+pub(super) fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Vec<String>> {
+    let kind = gear.connections.get(&step.connection)?.kind;
+    let scope = quoting(scope, &kind);
+    Ok(ask(gear, step, source, &scope)?.lines(scope.quoting.ident))
+}
+
+/// The scope with values and names as the source writes them; the warehouse may write them otherwise.
+fn quoting(scope: &Scope, kind: &ConnectionKind) -> Scope {
+    let quoting = match kind {
+        ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
+        _ => Quoting::default(),
+    };
+    Scope { quoting, ..scope.clone() }
 }
 
 fn no_tables(connection: &Connection) -> Error {

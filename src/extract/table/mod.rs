@@ -2,6 +2,7 @@
 //!
 //! Every system is a file of its own, with a [`Pull`](super::Pull) that puts this into its own SQL.
 
+mod duckdb;
 mod json;
 mod mysql;
 mod pages;
@@ -9,6 +10,7 @@ mod postgres;
 mod server;
 mod sql;
 
+pub use duckdb::DuckDbPull;
 pub use mysql::{MySqlPull, connect as connect_mysql};
 pub use postgres::{PostgresPull, connect as connect_postgres};
 pub use server::refused;
@@ -53,8 +55,11 @@ impl TableAsk {
         }
     }
 
-    /// What is sent, for people: the range's bounds are written in the type that the column turns out to have.
-    fn lines(&self, writing: sql::Writing) -> Vec<String> {
+    /// What is sent, for people: the range's bounds are sent in the type that the column turns out to have.
+    ///
+    /// `quote` is what stands around a name.
+    pub fn lines(&self, quote: char) -> Vec<String> {
+        let writing = sql::Writing { quote, backslash: false };
         let mut lines: Vec<String> = match &self.rows {
             AskedRows::Table { name, intraday, .. } => {
                 let relation = |name: &String| writing.relation(name).unwrap_or_else(|_| name.clone());

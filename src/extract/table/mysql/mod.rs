@@ -268,7 +268,7 @@ impl Pull for MySqlPull {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.ask.lines(BACKTICKS)
+        self.ask.lines(BACKTICKS.quote)
     }
 
     async fn probe(&self) -> Result<Probe> {

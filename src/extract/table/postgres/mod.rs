@@ -244,7 +244,7 @@ impl Pull for PostgresPull {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.ask.lines(STANDARD)
+        self.ask.lines(STANDARD.quote)
     }
 
     async fn probe(&self) -> Result<Probe> {
