@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
 
@@ -11,6 +12,8 @@ use super::name::Text;
 pub enum Source {
     /// Requests to an API.
     Http(Box<HttpSource>),
+    /// Files of a folder, a bucket or a web server.
+    Files(Box<FilesSource>),
     /// Rows of a database.
     Table(Box<TableSource>),
 }
@@ -41,6 +44,10 @@ pub struct TableSource {
     pub changed_column: Option<String>,
     /// How a unit that is as it was is recognized without reading it.
     pub probe: ProbeRule,
+    /// How often a connection to the database is tried again.
+    pub retry: RetryPolicy,
+    /// A query fails without being run where it would read more bytes; BigQuery bills by them.
+    pub max_bytes: Option<u64>,
 }
 
 /// Which rows a table source has.

@@ -1,9 +1,12 @@
 //! What the tests share: loopback servers, temporary projects, the binary.
 
 pub mod apis;
+pub mod bigquery;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
+pub mod files;
+pub mod ga4;
 pub mod mornings;
 pub mod pages;
 pub mod postgres;
