@@ -7,7 +7,7 @@ use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
 use crate::extract::bigquery::{BigQueryPull, Jobs};
-use crate::extract::table::{AskedRows, PostgresPull, TableAsk, TimeRange};
+use crate::extract::table::{AskedRows, DuckDbPull, MySqlPull, PostgresPull, TableAsk, TimeRange};
 use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
@@ -22,20 +22,37 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, s
         return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
             .hint("leave `max_bytes` out"));
     }
-    match connection.kind {
-        ConnectionKind::Postgres(server) => Ok(Arc::new(PostgresPull { server, ask })),
-        ConnectionKind::BigQuery(ref settings) => {
+    Ok(match &connection.kind {
+        ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server: server.clone(), ask }),
+        ConnectionKind::MySql(server) => Arc::new(MySqlPull { server: server.clone(), ask }),
+        ConnectionKind::DuckDb(settings) => Arc::new(DuckDbPull {
+            file: gear.duckdb(&connection, settings).await?,
+            path: settings.path.display().to_string(),
+            ask,
+        }),
+        ConnectionKind::BigQuery(settings) => {
             let client = gear.bigquery(&step.connection, settings).await?;
-            Ok(Arc::new(BigQueryPull::new(client, ask, jobs(source, &scope))?))
+            Arc::new(BigQueryPull::new(client, ask, jobs(source, &scope))?)
         }
-        _ => Err(no_tables(&connection)),
+        _ => return Err(no_tables(&connection)),
+    })
+}
+
+/// What is sent to the database, for people; a DuckDB file is not opened for that, since another process may hold it.
+pub(super) async fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Vec<String>> {
+    let kind = gear.connections.get(&step.connection)?.kind;
+    if !matches!(kind, ConnectionKind::DuckDb(_)) {
+        return Ok(pull_of(gear, step, source, scope).await?.lines());
     }
+    let scope = Scope { quoting: quoting(&kind), ..scope.clone() };
+    Ok(ask(gear, step, source, &scope)?.lines(scope.quoting.ident))
 }
 
 /// How values are written in a source's own SQL.
 fn quoting(kind: &ConnectionKind) -> Quoting {
     match kind {
         ConnectionKind::BigQuery(_) => Quoting::BIGQUERY,
+        ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
         _ => Quoting::default(),
     }
 }
@@ -77,5 +94,11 @@ fn ask(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Resu
     let range = step.time.as_ref().zip(units).map(|(time, (first, last))| {
         TimeRange::of(time.path.clone(), time.format, step.time_zone.unwrap_or(scope.timezone), &first, &last)
     });
-    Ok(TableAsk { rows, range, changed_column: source.changed_column.clone(), probe: source.probe })
+    Ok(TableAsk {
+        rows,
+        range,
+        changed_column: source.changed_column.clone(),
+        probe: source.probe,
+        retry: source.retry,
+    })
 }
