@@ -1,6 +1,7 @@
 //! The gear of a process: everything that a run needs, opened once and shared by all its tasks.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -9,7 +10,7 @@ use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::{HttpClient, TokenKeeper};
-use crate::model::connection::{BigQueryConnection, ConnectionKind};
+use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
@@ -34,7 +35,7 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
-    warehouses: Mutex<HashMap<String, Warehouse>>,
+    warehouses: Mutex<HashMap<PathBuf, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
 }
@@ -64,13 +65,33 @@ impl Gear {
 
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
+        let resolved = self.connections.get(connection)?;
+        let place = place(&resolved);
         let mut warehouses = self.warehouses.lock().await;
-        if let Some(warehouse) = warehouses.get(connection) {
+        if let Some(warehouse) = warehouses.get(&place) {
             return Ok(warehouse.clone());
         }
-        let warehouse = Warehouse::open(&self.connections.get(connection)?).await?;
-        warehouses.insert(connection.to_owned(), warehouse.clone());
+        let warehouse = Warehouse::open(&resolved).await?;
+        warehouses.insert(place, warehouse.clone());
         Ok(warehouse)
+    }
+
+    /// A DuckDB file as a source: the warehouse itself, where it is the warehouse's file, else opened to be read.
+    pub(super) async fn duckdb(&self, connection: &Connection, settings: &DuckDbConnection) -> Result<Warehouse> {
+        let wanted = place(connection);
+        for pipeline in &self.project.pipelines {
+            // A warehouse that cannot be resolved is told where it is used.
+            if self.connections.get(&pipeline.warehouse).is_ok_and(|warehouse| place(&warehouse) == wanted) {
+                return self.warehouse(&pipeline.warehouse).await;
+            }
+        }
+        let mut warehouses = self.warehouses.lock().await;
+        if let Some(source) = warehouses.get(&wanted) {
+            return Ok(source.clone());
+        }
+        let source = Warehouse::open_to_read(settings).await?;
+        warehouses.insert(wanted, source.clone());
+        Ok(source)
     }
 
     /// The HTTP client of a connection, with its limits and its token.
@@ -110,6 +131,18 @@ impl Gear {
         }
         Ok(())
     }
+}
+
+/// What tells whether two connections lead to the same warehouse: the file that is really there, or the name.
+fn place(connection: &Connection) -> PathBuf {
+    let ConnectionKind::DuckDb(settings) = &connection.kind else { return PathBuf::from(&connection.name) };
+    let path = &settings.path;
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    // A file that is not there yet lies in a folder that may be.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.zip(path.file_name()).map_or_else(|| path.clone(), |(folder, name)| folder.join(name))
 }
 
 /// Puts rotated refresh tokens back into the connection store.

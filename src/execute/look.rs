@@ -50,7 +50,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
             }
             Action::Extract(extract) => {
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-                source::pull_of(gear, extract, &scope).await?.lines().join("\n")
+                source::lines_of(gear, extract, &scope).await?.join("\n")
             }
         };
         all.push(Rendered {

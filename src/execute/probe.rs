@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::Connection as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use tokio_util::sync::CancellationToken;
 
 use super::gear::Keeper;
@@ -15,9 +13,9 @@ use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::HttpClient;
+use crate::extract::table::{connect_mysql, connect_postgres, refused};
 use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, Grant, HttpConnection, MongoDbConnection, ServerConnection,
-    Tls,
 };
 use crate::model::hook::RetryPolicy;
 use crate::secret::{ExposeSecret, Redactor};
@@ -129,23 +127,8 @@ async fn duckdb(connection: &Connection, probed: &mut Probed) -> Result<String> 
 }
 
 async fn postgres(server: &ServerConnection, probed: &mut Probed) -> Result<String> {
-    let tls = match server.tls {
-        Tls::Disable => PgSslMode::Disable,
-        Tls::Prefer => PgSslMode::Prefer,
-        Tls::Require => PgSslMode::Require,
-        Tls::VerifyFull => PgSslMode::VerifyFull,
-    };
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
     probed.tried.push(login("PostgreSQL", server));
-    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| refused(&error, server))?;
+    let mut connection = connect_postgres(server).await?;
     probed.tried.push("asked for its version".to_owned());
     let version: String = sqlx::query_scalar("SELECT version()")
         .fetch_one(&mut connection)
@@ -156,23 +139,8 @@ async fn postgres(server: &ServerConnection, probed: &mut Probed) -> Result<Stri
 }
 
 async fn mysql(server: &ServerConnection, probed: &mut Probed) -> Result<String> {
-    let tls = match server.tls {
-        Tls::Disable => MySqlSslMode::Disabled,
-        Tls::Prefer => MySqlSslMode::Preferred,
-        Tls::Require => MySqlSslMode::Required,
-        Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
-    };
-    let mut options = MySqlConnectOptions::new()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
     probed.tried.push(login("MySQL", server));
-    let mut connection = MySqlConnection::connect_with(&options).await.map_err(|error| refused(&error, server))?;
+    let mut connection = connect_mysql(server).await?;
     probed.tried.push("asked for its version".to_owned());
     let version: String = sqlx::query_scalar("SELECT version()")
         .fetch_one(&mut connection)
@@ -187,28 +155,6 @@ fn login(system: &str, server: &ServerConnection) -> String {
         "logged in to {system} at {}:{} as {} in the database {}",
         server.host, server.port, server.user, server.database
     )
-}
-
-/// What a database server's refusal means, by its class and not by its words.
-fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {
-    let place = format!("connecting to {}:{} as {}", server.host, server.port, server.user);
-    let (kind, hint) = match error {
-        sqlx::Error::Io(_) => (Kind::Unavailable, format!("is a server listening on {}:{}?", server.host, server.port)),
-        sqlx::Error::Tls(_) => (
-            Kind::Unavailable,
-            "the server and `tls` do not agree; it is one of disable, prefer, require, verify-full".to_owned(),
-        ),
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            Some("28P01" | "28000") => (Kind::Auth, format!("is the password of {} right?", server.user)),
-            Some("3D000") => (Kind::Connection, format!("there is no database `{}` on that server", server.database)),
-            _ if error.message().contains("Access denied") => {
-                (Kind::Auth, format!("is the password of {} right?", server.user))
-            }
-            _ => (Kind::Connection, "the server tells the reason above".to_owned()),
-        },
-        _ => (Kind::Connection, "does the server at that port speak this protocol?".to_owned()),
-    };
-    Error::new(kind, place).because(error.to_string()).hint(hint)
 }
 
 async fn mongodb(settings: &MongoDbConnection, probed: &mut Probed) -> Result<String> {

@@ -31,6 +31,14 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
     }
 }
 
+/// What a step sends, for people; a source that is a file is not opened for that.
+pub(super) async fn lines_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Vec<String>> {
+    match &step.source {
+        Source::Table(table) => super::table::lines_of(gear, step, table, scope),
+        _ => Ok(pull_of(gear, step, scope).await?.lines()),
+    }
+}
+
 fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
     let render = |text: &Text| gear.templates.render(text, scope);
     let pairs = |pairs: &[(String, Text)]| {

@@ -47,6 +47,14 @@ pub struct Jobs {
     pub max_bytes: Option<u64>,
 }
 
+/// What is sent for a step, for people; nothing is opened.
+///
+/// # Errors
+/// A text that names no table.
+pub fn lines(ask: &TableAsk, project: &str) -> Result<Vec<String>> {
+    Ok(ask::lines(&Ask::of(ask, project)?, ask.range.as_ref()))
+}
+
 /// What is known of the source before its rows are read.
 #[derive(Clone)]
 enum Seen {

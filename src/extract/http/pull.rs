@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::Page;
-use super::client::{Errand, HttpClient, Refused};
+use super::answer::Refused;
+use super::client::{Errand, HttpClient};
 use super::paginate::{self, Seen, Told};
 use super::records::{Document, RecordPath};
 use super::{Failure, HttpPull, Pulled, Sink, auth};
