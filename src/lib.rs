@@ -10,7 +10,7 @@
 //! | 3 | [`bigquery`], [`extract`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`] | pure: what is due, and why |
 //! | 5 | [`execute`] | walks the plan |
-//! | 6 | [`cli`], [`demo`] | what people see |
+//! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
 pub mod secret;
@@ -32,6 +32,8 @@ pub mod warehouse;
 pub mod plan;
 
 pub mod execute;
+
+pub mod replay;
 
 pub mod cli;
 pub mod demo;

@@ -38,6 +38,22 @@ const FLOORS: &[(&str, &[&str])] = &[
             "plan",
         ],
     ),
+    (
+        "replay",
+        &[
+            "error",
+            "secret",
+            "time",
+            "model",
+            "config",
+            "connections",
+            "extract",
+            "execute",
+            "warehouse",
+            "monitor",
+            "plan",
+        ],
+    ),
 ];
 
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {

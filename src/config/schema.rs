@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::connection_file::ConnectionsFile;
 use super::file::{HookFile, PipelineFile, ProjectFile};
+use super::trial::TestFile;
 
 /// The schemas by the name of their file.
 pub fn schemas() -> BTreeMap<&'static str, Value> {
@@ -15,6 +16,7 @@ pub fn schemas() -> BTreeMap<&'static str, Value> {
         ("haul.schema.json", schema::<ProjectFile>("haul.toml")),
         ("pipeline.schema.json", schema::<PipelineFile>("pipelines/*.toml")),
         ("hook.schema.json", schema::<HookFile>("hooks/*.toml")),
+        ("test.schema.json", schema::<TestFile>("tests/*.toml")),
         ("connections.schema.json", schema::<ConnectionsFile>("connections.toml")),
     ])
 }

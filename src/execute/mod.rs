@@ -14,6 +14,7 @@ mod change;
 mod decide;
 mod dispatcher;
 mod extract;
+mod files;
 mod gear;
 mod look;
 mod outcome;
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
-pub use look::{Rendered, preview, render};
+pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
 
 use crate::error::{Kind, Result};

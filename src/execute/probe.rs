@@ -12,10 +12,11 @@ use super::gear::Keeper;
 use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::HttpClient;
 use crate::extract::table::{connect_mysql, connect_postgres, refused};
+use crate::extract::{FileStore, HttpClient};
 use crate::model::connection::{
-    Auth, BigQueryConnection, Connection, ConnectionKind, Grant, HttpConnection, MongoDbConnection, ServerConnection,
+    Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
+    MongoDbConnection, ServerConnection,
 };
 use crate::model::hook::RetryPolicy;
 use crate::secret::{ExposeSecret, Redactor};
@@ -60,6 +61,7 @@ pub async fn probe(connections: &Connections, name: &str, redactor: &Redactor, c
         ConnectionKind::MySql(server) => within(mysql(server, &mut probed)).await,
         ConnectionKind::MongoDb(settings) => within(mongodb(settings, &mut probed)).await,
         ConnectionKind::BigQuery(settings) => within(bigquery(name, settings, redactor, &mut probed)).await,
+        ConnectionKind::Files(settings) => within(files(name, settings, redactor, &mut probed)).await,
     };
     probed.answer =
         redactor.redact(&answer.map_err(|error| error.while_doing(format!("testing the connection `{name}`")))?);
@@ -106,6 +108,22 @@ async fn http(
     client.probe(path).await.map_err(|error| match error.kind() {
         Kind::Auth => error.hint("the server refuses who we are: compare `haul connections show` with what it expects"),
         Kind::Unavailable => error.hint("is the address right, is the server up, and does a proxy stand between?"),
+        _ => error,
+    })
+}
+
+async fn files(name: &str, settings: &FilesConnection, redactor: &Redactor, probed: &mut Probed) -> Result<String> {
+    let store = FileStore::open(name, settings, redactor.clone())?;
+    probed.tried.push(match &settings.place {
+        FilesPlace::Web(_) => format!("asked HEAD {}", settings.url),
+        FilesPlace::Folder(_) | FilesPlace::S3(_) | FilesPlace::Gcs(_) => format!("listed {}", settings.url),
+    });
+    if matches!(settings.place, FilesPlace::Web(_)) {
+        probed.note = Some("a web server lists nothing: only reading a file proves more".to_owned());
+    }
+    store.probe().await.map_err(|error| match error.kind() {
+        Kind::Auth => error.hint("the keys are refused: compare `haul connections show` with what the bucket expects"),
+        Kind::Unavailable => error.hint("are bucket, region and endpoint right?"),
         _ => error,
     })
 }

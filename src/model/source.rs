@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
 
@@ -11,6 +12,8 @@ use super::name::Text;
 pub enum Source {
     /// Requests to an API.
     Http(Box<HttpSource>),
+    /// Files of a folder, a bucket or a web server.
+    Files(Box<FilesSource>),
     /// Rows of a database.
     Table(Box<TableSource>),
 }

@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn the_line_of_a_fault_is_shown_under_its_place() {
         let error = Error::new(Kind::Source, "Unrecognized name: nme at [2:8]");
-        let refused = Refused { why: Why::Query, ..Refused::from(error) };
+        let mut refused = Refused::from(error);
+        refused.why = Why::Query;
         let shown = beside(refused, "SELECT\n  id, nme\nFROM a.b");
         assert_eq!(shown.details(), Some("  1 | SELECT\n> 2 |   id, nme\n    |        ^"));
     }

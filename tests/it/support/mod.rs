@@ -6,6 +6,7 @@ pub mod bigquery_service;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
+pub mod files;
 pub mod ga4;
 pub mod mornings;
 pub mod pages;
