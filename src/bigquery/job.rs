@@ -17,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 /// How long the service may hold back an answer while a job runs.
 const HOLD: Duration = Duration::from_secs(20);
 
+/// The pause between two questions for a job that runs.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// How long cancelling a job may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -226,6 +229,14 @@ impl BigQuery {
             if results.job_complete {
                 let location = location.map(str::to_owned);
                 return Ok(QueryJob { id: id.to_owned(), location, schema: results.schema, total: results.total_rows });
+            }
+            // The service holds its answer back; one that does not is not asked without a pause.
+            tokio::select! {
+                () = caller.cancel.cancelled() => {
+                    self.cancel(id, location).await;
+                    return Err(Error::new(Kind::Cancelled, "stopped").into());
+                }
+                () = tokio::time::sleep(PAUSE) => {}
             }
         }
     }

@@ -45,7 +45,7 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
 /// What a step sends, for people; a source that is a file is not opened for that.
 pub(super) async fn lines_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Vec<String>> {
     match &step.source {
-        Source::Table(table) => super::table::lines_of(gear, step, table, scope).await,
+        Source::Table(table) => super::table::lines_of(gear, step, table, scope),
         _ => Ok(pull_of(gear, step, scope).await?.lines()),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod apis;
 pub mod bigquery;
+pub mod bigquery_service;
 pub mod buckets;
 pub mod counterparts;
 pub mod days;
