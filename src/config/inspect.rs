@@ -10,8 +10,8 @@ use crate::model::name::Text;
 use crate::template::{Inspection, Templates};
 
 /// The one place where config asks the template room.
-fn look(templates: &Templates, text: &Text) -> Result<Inspection> {
-    templates.inspect(text)
+fn look(templates: &Templates, text: &Text, own: &[&str]) -> Result<Inspection> {
+    templates.inspect_with(text, own)
 }
 
 /// The project's templates, as far as their files are sound.
@@ -39,6 +39,12 @@ impl<'a> Inspector<'a> {
         }
     }
 
+    /// Puts a fault at the place where a template mentions a name.
+    pub fn placed(&self, fault: Diagnostic, text: &Text, name: &str) -> Diagnostic {
+        let Some(source) = self.sources.get(text.origin.file.as_path()) else { return fault };
+        fault.at(source, mention(source, text.origin.line, text.origin.column, name), "")
+    }
+
     /// Calls `visit` with every text that a template consists of: its file, the byte where it begins there, and the text.
     pub fn each_text(&self, text: &Text, inspection: &Inspection, mut visit: impl FnMut(&Source, usize, &str)) {
         if let Some(source) = self.sources.get(text.origin.file.as_path()) {
@@ -57,7 +63,12 @@ impl<'a> Inspector<'a> {
 
     /// Looks at a template; a fault of its syntax is reported.
     pub fn inspect(&self, text: &Text, faults: &mut Vec<Diagnostic>) -> Option<Inspection> {
-        let error = match look(self.templates.as_ref()?, text) {
+        self.inspect_with(text, &[], faults)
+    }
+
+    /// The same for a template that has variables of its own besides those of all.
+    pub fn inspect_with(&self, text: &Text, own: &[&str], faults: &mut Vec<Diagnostic>) -> Option<Inspection> {
+        let error = match look(self.templates.as_ref()?, text, own) {
             Ok(inspection) => return Some(inspection),
             Err(error) => error,
         };

@@ -1,5 +1,6 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use super::fanout::Fan;
 use super::hook::ApiParts;
 use super::reader::{At, Reader};
 use super::request::single_page;
@@ -8,13 +9,16 @@ use crate::model::name::Text;
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
-pub fn source(parts: &ApiParts, name: &At<String>, reader: &Reader) -> Source {
+pub fn source(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -> Source {
     Source::Http(Box::new(HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),
         paginate: parts.paginate.clone().unwrap_or_else(single_page),
         records: parts.records.clone().unwrap_or_else(|| "$[*]".to_owned()),
         retry: parts.retry.unwrap_or_default(),
+        limits: fan.limits,
+        for_each: fan.for_each.clone(),
+        max_failed: fan.max_failed,
     }))
 }
 

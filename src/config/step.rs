@@ -3,6 +3,7 @@
 use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::diagnostic::{Diagnostic, known_names};
+use super::fanout::{fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::hook::ApiParts;
 use super::pipeline::{Surroundings, guard, is_plain_name};
@@ -74,8 +75,9 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(&parts, &name, reader);
-    let uses_window = uses_window(&parts, around, reader);
+    let fan = fan(table, around, reader);
+    let source = source(&parts, &fan, &name, reader);
+    let uses_window = inspect_request(table, &fan, &parts, &name, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
@@ -106,8 +108,9 @@ pub fn extract(
         action: Action::Extract(Box::new(action)),
     });
     let named = table.name.0.is_some();
-    let sql = name.span.clone();
-    named.then_some(StepDraft { name, into: into_span, step, inspection: None, sql, reach: Reaches::default() })
+    let sql = fan.at.unwrap_or_else(|| name.span.clone());
+    let inspection = fan.inspection;
+    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach: Reaches::default() })
 }
 
 /// Reads a transform step; `None` when not even its name is known.
@@ -314,16 +317,6 @@ fn time_column(
         format: parts.time_format.unwrap_or_default(),
         outside: outside.map(|at| at.value).unwrap_or_default(),
     })
-}
-
-/// Whether a template of the request uses the window; one that cannot be read may.
-fn uses_window(parts: &ApiParts, around: &Surroundings<'_>, reader: &mut Reader) -> bool {
-    let mut used = false;
-    for text in parts.request.texts().iter().filter(|text| text.is_template()) {
-        let inspection = around.inspector.inspect(text, &mut reader.diagnostics);
-        used |= inspection.is_none_or(|inspection| inspection.uses_window());
-    }
-    used
 }
 
 fn unused_window(table: &ExtractTable, name: &At<String>, reader: &mut Reader) {

@@ -50,10 +50,12 @@ pub(super) fn scope(
     let mut vars = gear.project.vars.clone();
     vars.extend(pipeline.vars.clone());
     let mut relations = BTreeMap::new();
-    if let Action::Transform(transform) = &step.action {
-        for read in &transform.reads {
-            relations.insert(read.name.clone(), dialect.relation(&read.table));
-        }
+    let reads = match &step.action {
+        Action::Transform(transform) => &transform.reads[..],
+        Action::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
+    };
+    for read in reads {
+        relations.insert(read.name.clone(), dialect.relation(&read.table));
     }
     let now = gear.clock.now();
     let connections = gear.connections.clone();

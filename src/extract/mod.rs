@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};
+use crate::model::fanout::{Added, FailedRequest, Tally};
 use crate::model::page::{PageEntry, Progress};
 
 /// What a step asks one source for, rendered for a unit or a window.
@@ -51,10 +52,38 @@ pub struct Page {
     pub wire_bytes: u64,
 }
 
+/// What ended, of the requests of a fan-out, since the last batch.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Pages, in the order in which they came.
+    pub pages: Vec<BatchPage>,
+    /// Requests that failed for good.
+    pub failed: Vec<FailedRequest>,
+}
+
+/// One page of one request of a fan-out.
+#[derive(Debug)]
+pub struct BatchPage {
+    /// The page; its number is its place in its request.
+    pub page: Page,
+    /// The request, from 0.
+    pub request: u64,
+    /// Members that its rows get besides their own.
+    pub add: Option<Added>,
+}
+
 /// Takes pages.
 pub trait Sink: Send + Sync {
     /// Makes a page durable; called on a thread for blocking work, and from several at once where pages run side by side.
     fn put(&self, page: Page) -> Result<()>;
+
+    /// Makes the answers to requests of a fan-out durable by one write; called on a thread for blocking work.
+    fn put_batch(&self, _batch: Batch) -> Result<Vec<FailedRequest>> {
+        Err(Error::internal("this sink takes no batches"))
+    }
+
+    /// A fan-out tells how it stands, a few times a second.
+    fn tally(&self, _tally: Tally) {}
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);

@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod drift;
+pub mod fanout;
 pub mod fit;
 pub mod hook;
 pub mod infer;

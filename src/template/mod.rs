@@ -111,10 +111,15 @@ impl Templates {
     /// # Errors
     /// A syntax error, a `ref()` whose name is computed, a file or a name that does not exist.
     pub fn inspect(&self, text: &Text) -> Result<Inspection> {
+        self.inspect_with(text, &[])
+    }
+
+    /// The same for a template that has these variables besides those of all; they count among the names that it uses.
+    pub fn inspect_with(&self, text: &Text, own: &[&str]) -> Result<Inspection> {
         if !text.is_template() {
             return Ok(Inspection::default());
         }
-        inspect::inspect(&self.files, text)
+        inspect::inspect(&self.files, text, own)
     }
 
     /// The source and the place of a template by the name that the engine knows it by.
@@ -125,6 +130,11 @@ impl Templates {
         let (path, source) = self.files.get_key_value(name)?;
         Some((source, file_text(path, source).origin))
     }
+}
+
+/// Whether templates have a variable or a function of this name.
+pub fn is_known(name: &str) -> bool {
+    scope::NAMES.iter().chain(scope::FUNCTIONS).any(|known| *known == name)
 }
 
 /// The environment with everything but the scope of a rendering.

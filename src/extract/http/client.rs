@@ -464,6 +464,5 @@ fn same_host() -> reqwest::redirect::Policy {
 
 /// Exponential backoff with full jitter: anything from nothing to the doubled pause.
 fn jitter(retry: &RetryPolicy, attempt: u32) -> Duration {
-    let ceiling = retry.min_backoff.saturating_mul(1 << (attempt - 1).min(20)).min(retry.max_backoff);
-    ceiling.mul_f64(rand::random::<f64>())
+    retry.ceiling(attempt).mul_f64(rand::random::<f64>())
 }
