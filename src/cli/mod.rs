@@ -7,6 +7,7 @@ mod backfill;
 mod check;
 mod connections;
 mod demo;
+mod fan_view;
 mod init;
 mod inspect;
 mod look;

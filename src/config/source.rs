@@ -1,5 +1,7 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use std::sync::Arc;
+
 use super::fanout::Fan;
 use super::hook::ApiParts;
 use super::reader::{At, Reader};
@@ -16,7 +18,7 @@ pub fn source(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -
         paginate: parts.paginate.clone().unwrap_or_else(single_page),
         records: parts.records.clone().unwrap_or_else(|| "$[*]".to_owned()),
         retry: parts.retry.unwrap_or_default(),
-        limits: fan.limits,
+        limits: Arc::new(fan.limits),
         for_each: fan.for_each.clone(),
         max_failed: fan.max_failed,
     }))

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fan::{self, Fan};
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
@@ -14,8 +15,9 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
-use crate::model::plan::PlannedTask;
+use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
+use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
 use crate::time::{Unit, UnitKey};
@@ -37,11 +39,23 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
     let scope =
         scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
-    let pull = source::pull_of(gear, step, &scope).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
-    let dir = stages.current(leases[0].pull, started_at)?;
+    let dir = if task.due == Due::Retry {
+        stages.incomplete(leases[0].pull)?
+    } else {
+        stages.current(leases[0].pull, started_at)?
+    };
 
-    let brought = bring(shared, task, step, &*pull, &dir, leases[0].pull).await;
+    let brought = match &step.source {
+        Source::Http(http) if http.for_each.is_some() => {
+            let each = http.for_each.as_ref().ok_or_else(|| Error::internal("a fan-out over nothing"))?;
+            fan::bring(shared, task, &Fan { step, http, each, scope: &scope }, &dir, leases[0].pull).await
+        }
+        _ => {
+            let pull = source::pull_of(gear, step, &scope).await?;
+            bring(shared, task, step, &*pull, &dir, leases[0].pull).await
+        }
+    };
     let (manifest, pulled) = match brought {
         Ok(brought) => brought,
         Err(failure) => {
@@ -64,13 +78,20 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     }
     shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
-    let place = if held { Some(stages.hold(&dir, leases[0].pull)?) } else { None };
-    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
+    let place = match (held, &manifest.missing) {
+        (true, _) => Some(stages.hold(&dir, leases[0].pull)?),
+        (false, Some(_)) => Some(stages.set_aside(&dir, leases[0].pull)?),
+        (false, None) => None,
+    };
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held || !held) {
         outcome.held_stage.clone_from(&place);
+        if let Some(missing) = manifest.missing.as_ref().filter(|_| outcome.reason.is_none()) {
+            outcome.reason = Some(missing.why.clone());
+        }
     }
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
-    if !held {
+    if place.is_none() {
         stages.done(&dir)?;
     }
     stages.sweep(place.as_deref())?;
@@ -101,7 +122,7 @@ async fn bring(
 ) -> Result<(Manifest, Pulled), Failure> {
     let mut cost = Pulled::default();
     for attempt in 1..=STEADY_ATTEMPTS {
-        let stage = open_stage(dir, spec(shared, task, step, pull, number)).await?;
+        let stage = open_stage(dir, spec_of(shared, task, step, &pull.identity(), number)).await?;
         if let Some(manifest) = stage.sealed() {
             tell_resumed(shared, task, manifest.pages, manifest.rows);
             return Ok((manifest, cost));
@@ -145,7 +166,13 @@ async fn bring(
         .into())
 }
 
-fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &dyn Pull, number: u64) -> stage::Spec {
+pub(super) fn spec_of(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    step: &Extract,
+    identity: &str,
+    number: u64,
+) -> stage::Spec {
     stage::Spec {
         table: task.step.into.clone(),
         units: task.units.clone(),
@@ -153,12 +180,12 @@ fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &dyn Pull
         time: step.time.clone(),
         tz: shared.pipeline.timezone,
         pull: number,
-        request: format!("{} {:?}", pull.identity(), step.nested),
+        request: format!("{identity} {:?}", step.nested),
         target_bytes: SEGMENT_BYTES,
     }
 }
 
-async fn open_stage(dir: &Path, spec: stage::Spec) -> Result<Stage> {
+pub(super) async fn open_stage(dir: &Path, spec: stage::Spec) -> Result<Stage> {
     let dir = dir.to_owned();
     blocking(move || Stage::open(&dir, spec)).await
 }

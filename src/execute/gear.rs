@@ -1,15 +1,18 @@
 //! The gear of a process: everything that a run needs, opened once and shared by all its tasks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use crate::connections::Connections;
 use crate::error::{Error, Result};
-use crate::extract::{HttpClient, TokenKeeper};
+use crate::extract::{HttpClient, Limits, TokenKeeper};
 use crate::model::connection::ConnectionKind;
-use crate::model::pipeline::Project;
+use crate::model::fanout::StepLimits;
+use crate::model::pipeline::{Extract, Project};
+use crate::model::source::Source;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
 use crate::template::Templates;
@@ -35,6 +38,8 @@ pub struct Gear {
     pub redactor: Redactor,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    /// The limits of steps, by the step's own place in memory: the project lives as long as this does.
+    gates: std::sync::Mutex<HashMap<usize, Arc<Limits>>>,
 }
 
 impl Gear {
@@ -56,6 +61,7 @@ impl Gear {
             redactor,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            gates: std::sync::Mutex::default(),
         })
     }
 
@@ -87,6 +93,22 @@ impl Gear {
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The limits of a step, which all its tasks share.
+    pub(super) fn gate(&self, step: &Extract) -> Option<Arc<Limits>> {
+        let Source::Http(http) = &step.source;
+        let limits = *http.limits;
+        if limits == StepLimits::default() {
+            return None;
+        }
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(Arc::as_ptr(&http.limits) as usize).or_insert_with(|| {
+            let interval = limits.max_dispatches_per_second.map(|rate| Duration::from_secs_f64(1.0 / rate));
+            // Without a limit of its own the step has that of its connection.
+            Arc::new(Limits::new(limits.max_concurrent_dispatches.unwrap_or(usize::MAX), interval))
+        });
+        Some(Arc::clone(gate))
     }
 
     /// Closes the warehouses, so that another process may open them.

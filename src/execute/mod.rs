@@ -13,7 +13,9 @@
 mod decide;
 mod dispatcher;
 mod extract;
+mod fan;
 mod gear;
+mod items;
 mod look;
 mod outcome;
 mod probe;

@@ -13,11 +13,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use http::{HttpClient, HttpPull, TokenKeeper};
+pub use http::{Breaker, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, RenderItem, TokenKeeper};
 
 use crate::error::{Error, Result};
 use crate::model::fanout::{Added, FailedRequest, Tally};
+use crate::model::hook::Request;
 use crate::model::page::{PageEntry, Progress};
+use crate::secret::Redactor;
 
 /// What a step asks one source for, rendered for a unit or a window.
 #[async_trait]
@@ -66,10 +68,36 @@ pub struct Batch {
 pub struct BatchPage {
     /// The page; its number is its place in its request.
     pub page: Page,
-    /// The request, from 0.
-    pub request: u64,
+    /// The request that it answers.
+    pub asked: Arc<Asked>,
+}
+
+/// One request of a fan-out.
+#[derive(Debug)]
+pub struct Asked {
+    /// The place of its item, from 0.
+    pub number: u64,
+    /// The item as JSON.
+    pub item: String,
+    /// The request of its first page.
+    pub request: Request,
     /// Members that its rows get besides their own.
     pub add: Option<Added>,
+}
+
+impl Asked {
+    /// The record of its failure, with so many of its pages in the stage.
+    pub fn failed(&self, error: &Error, pages: u64, redactor: &Redactor) -> FailedRequest {
+        FailedRequest {
+            number: self.number,
+            request: redactor.redact(&self.request.line()),
+            item: redactor.redact(&self.item),
+            kind: error.kind().name().to_owned(),
+            status: error.status(),
+            reason: redactor.redact(&error.chain()),
+            pages,
+        }
+    }
 }
 
 /// Takes pages.

@@ -85,8 +85,30 @@ pub struct FailedRequest {
     pub item: String,
     /// The error's kind.
     pub kind: String,
+    /// The HTTP status, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// Why, redacted.
     pub reason: String,
+    /// How many of its pages are in the stage all the same.
+    #[serde(default)]
+    pub pages: u64,
+}
+
+/// A request of which some pages are durable, and more come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRequest {
+    /// The last of them.
+    pub last: PageEntry,
+    /// The rows in them.
+    pub rows: u64,
+}
+
+impl OpenRequest {
+    fn behind(&mut self, page: PageEntry) {
+        self.rows += page.rows;
+        self.last = page;
+    }
 }
 
 /// What one write makes durable of a fan-out.
@@ -95,9 +117,9 @@ pub struct BatchEntry {
     /// Finished requests, as runs of their numbers: the first, and how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub finished: Vec<(u64, u64)>,
-    /// Unfinished requests of several pages, each by its last durable page.
+    /// Unfinished requests of several pages, each by the pages of this write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub open: Vec<(u64, PageEntry)>,
+    pub open: Vec<(u64, OpenRequest)>,
     /// Requests that failed for good.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedRequest>,
@@ -120,8 +142,8 @@ impl BatchEntry {
     /// Adds a page that is not its request's last.
     pub fn advance(&mut self, number: u64, page: PageEntry) {
         match self.open.iter_mut().find(|(open, _)| *open == number) {
-            Some((_, last)) => *last = page,
-            None => self.open.push((number, page)),
+            Some((_, open)) => open.behind(page),
+            None => self.open.push((number, OpenRequest { rows: page.rows, last: page })),
         }
     }
 }
@@ -132,7 +154,7 @@ pub struct FanProgress {
     /// The finished requests.
     pub finished: Runs,
     /// Those of which some pages are durable, by their last one.
-    pub open: BTreeMap<u64, PageEntry>,
+    pub open: BTreeMap<u64, OpenRequest>,
     /// Those that failed for good.
     pub failed: BTreeSet<u64>,
 }
@@ -147,9 +169,10 @@ impl FanProgress {
                 self.failed.remove(&number);
             }
         }
-        for (number, page) in &batch.open {
+        for (number, added) in &batch.open {
             self.failed.remove(number);
-            self.open.insert(*number, page.clone());
+            let before = self.open.get(number).map_or(0, |open| open.rows);
+            self.open.insert(*number, OpenRequest { rows: before + added.rows, last: added.last.clone() });
         }
         self.failed.extend(batch.failed.iter().map(|failed| failed.number));
     }
@@ -291,7 +314,9 @@ mod tests {
             request: String::new(),
             item: String::new(),
             kind: String::new(),
+            status: None,
             reason: String::new(),
+            pages: 0,
         };
         let mut progress = FanProgress::default();
         progress.add(&BatchEntry { failed: vec![failed], ..BatchEntry::default() });

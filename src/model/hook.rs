@@ -43,6 +43,26 @@ pub struct Request {
     pub body: Option<String>,
 }
 
+impl Request {
+    /// Method, address and parameters on one line.
+    pub fn line(&self) -> String {
+        let method = match self.method {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        };
+        let mut line = format!("{method} {}", self.url);
+        for (index, (name, value)) in self.params.iter().enumerate() {
+            let mark = if index == 0 { '?' } else { '&' };
+            line.push_str(&format!("{mark}{name}={value}"));
+        }
+        if let Some(body) = &self.body {
+            line.push(' ');
+            line.push_str(body);
+        }
+        line
+    }
+}
+
 /// How a hook sends who we are; the connection has the values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthStyle {

@@ -61,6 +61,8 @@ pub enum Due {
     Failed,
     /// The last pull was held.
     Held,
+    /// Some of its requests failed, and only these are sent.
+    Retry,
     /// The warehouse no longer has it.
     Missing,
     /// The user asked for it.
@@ -80,6 +82,7 @@ impl Due {
             Self::Gap => "gap",
             Self::Failed => "failed before",
             Self::Held => "held before",
+            Self::Retry => "its failed requests",
             Self::Missing => "missing in the warehouse",
             Self::Forced => "asked for",
             Self::Downstream => "if what it reads has changed",

@@ -1,5 +1,7 @@
 //! Sources: what an extract step asks a system for, as its author wrote it.
 
+use std::sync::Arc;
+
 use super::fanout::{ForEach, MaxFailed, StepLimits};
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 
@@ -39,8 +41,8 @@ pub struct HttpSource {
     pub records: String,
     /// How often a request is tried again.
     pub retry: RetryPolicy,
-    /// How hard this step may press.
-    pub limits: StepLimits,
+    /// How hard this step may press; one for all clones of the step.
+    pub limits: Arc<StepLimits>,
     /// Over what it sends a request each; without it there is one sequence of requests.
     pub for_each: Option<ForEach>,
     /// How many of those requests may fail.

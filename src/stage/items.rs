@@ -86,6 +86,11 @@ impl Items {
         Ok(None)
     }
 
+    /// Whether the snapshot is still there: a stage of another pull is thrown away with all that it had.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     /// The items in their order; read as they are asked for.
     pub fn lines(&self) -> Result<impl Iterator<Item = Result<String>> + Send + use<>> {
         let path = self.path.clone();

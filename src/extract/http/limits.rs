@@ -13,7 +13,8 @@ const CREDIT: Duration = Duration::from_millis(5);
 
 /// The limits of one connection, or of one step; whoever shares them shares the limits.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
+    width: usize,
     slots: Arc<Slots>,
     state: Mutex<State>,
 }
@@ -51,7 +52,13 @@ impl Limits {
     /// Limits of so many requests at once, and one in every `interval`.
     pub fn new(width: usize, interval: Option<Duration>) -> Self {
         let state = State { interval, next_at: Instant::now(), quiet_until: None, pace: Pace::new(Instant::now()) };
-        Self { slots: Arc::new(Slots::new(width.max(1))), state: Mutex::new(state) }
+        let width = width.max(1);
+        Self { width, slots: Arc::new(Slots::new(width)), state: Mutex::new(state) }
+    }
+
+    /// How many requests may be under way at once.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Waits for one of the slots; of those who wait the smallest rank comes first, then who came first.
@@ -263,7 +270,7 @@ struct Queue {
 
 /// The right to have one request under way.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub struct Slot {
     slots: Option<Arc<Slots>>,
 }
 

@@ -4,6 +4,7 @@
 
 mod auth;
 mod client;
+mod fan;
 mod limits;
 mod paginate;
 mod pull;
@@ -15,6 +16,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use client::HttpClient;
+pub use fan::{Breaker, FanPull, ItemLines, ItemRequest, RenderItem};
+pub use limits::Limits;
 
 use super::{Failure, Pull, Pulled, Sink};
 use crate::error::Result;
@@ -43,6 +46,8 @@ pub struct HttpPull {
     pub records: String,
     /// How often a request is tried.
     pub retry: RetryPolicy,
+    /// The limits of the step, under those of the connection.
+    pub gate: Option<Arc<Limits>>,
 }
 
 #[async_trait]
