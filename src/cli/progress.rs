@@ -115,13 +115,15 @@ impl Progress {
             cost = format!("{DIM}({cost}{:.1} s){DIM:#}", task.begun.elapsed().as_secs_f64());
         }
         match event {
-            TaskEvent::Loaded { rows, changes } => {
+            TaskEvent::Loaded { rows, changes, .. } => {
                 let changes =
                     changes.map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed));
                 let rows = counted(*rows, "row");
                 self.line(&format!("{GOOD}loaded{GOOD:#}    {name}: {rows}{} {cost}", changes.unwrap_or_default()));
             }
-            TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row"))),
+            TaskEvent::Unchanged { rows, .. } => {
+                self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row")))
+            }
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
             TaskEvent::Failed { kind, reason } => {
                 self.line(&format!("{BAD}failed{BAD:#}    {name}: {kind}: {}", indented(reason, 10)));

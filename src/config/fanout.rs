@@ -238,7 +238,10 @@ pub fn inspect_request(
     // What a wrong `for_each` would call its item is not known.
     let lost = table.for_each.is_some() && name.is_none();
     let own: &[&str] = if lost { &["item", "parent"] } else { name.as_slice() };
-    let (mut window, mut item, mut unread) = (false, false, lost);
+    // The items of a unit may be its own.
+    let of_unit = fan.for_each.as_ref().is_some_and(|for_each| matches!(for_each.over, Over::Step(_)))
+        || fan.inspection.as_ref().is_some_and(Inspection::uses_window);
+    let (mut window, mut item, mut unread) = (of_unit, false, lost);
     let look = |text: &Text, reader: &mut Reader| {
         let inspection = around.inspector.inspect_with(text, own, &mut reader.diagnostics)?;
         let names = &inspection.names;

@@ -6,19 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::extract::{blocking, open_stage, spec_of};
+use super::gear::Gear;
 use super::worker::Shared;
 use super::{items, source};
-use crate::error::{Error, Kind, Result};
-use crate::extract::{Batch, Breaker, Failure, Page, Pulled, Sink};
-use crate::model::fanout::{BatchEntry, FailedRequest, ForEach, Tally};
-use crate::model::pipeline::Extract;
+use crate::error::{Context, Error, Kind, Result};
+use crate::extract::{Batch, Breaker, Failure, HttpPull, Page, Pull, Pulled, Sink};
+use crate::model::fanout::{BatchEntry, FailedRequest, ForEach, Over, Tally};
+use crate::model::pipeline::{Extract, Pipeline};
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
-use crate::model::source::HttpSource;
+use crate::model::source::{HttpSource, Source};
 use crate::monitor::{Event, Monitor};
 use crate::secret::Redactor;
 use crate::stage::{self, Items, Manifest, Missing, Part, Stage};
 use crate::template::Scope;
+use crate::time::Unit;
 
 /// What the tasks of each step share in a run: whether asking on is of any use.
 #[derive(Default)]
@@ -151,6 +153,68 @@ pub(super) fn reasons(failed: &[FailedRequest]) -> String {
         .map(|(reason, count, first)| format!("{count} × {reason}, first {}", first.request))
         .collect();
     told.join("; ")
+}
+
+/// What a step asks for over many items, if it does.
+pub(super) fn fan_out(step: &Extract) -> Option<(&HttpSource, &ForEach)> {
+    let Source::Http(http) = &step.source;
+    http.for_each.as_ref().map(|each| (&**http, each))
+}
+
+/// What is sent for the first item; for items of a table, which are not read for this, the templates as they are written.
+pub(super) async fn rendered(
+    gear: &Gear,
+    step: &Extract,
+    http: &HttpSource,
+    each: &ForEach,
+    scope: &Scope,
+) -> Result<String> {
+    let (count, first) = items::first_own(&each.over, &gear.project.root)?;
+    let Some(first) = first else {
+        let what = match &each.over {
+            Over::Step(name) => format!("for each row of `{name}`, as `{}`:", each.name),
+            Over::Sql { text, .. } => {
+                format!("for each row of this, as `{}`:\n{}", each.name, gear.templates.render(text, scope)?.trim_end())
+            }
+            Over::Values(_) | Over::File(_) => "for each of no items".to_owned(),
+        };
+        let params = http.request.params.iter().map(|(name, text)| format!("  {name} = {}", text.text));
+        let lines = std::iter::once(what).chain([http.request.path.text.to_string()]).chain(params);
+        return Ok(lines.collect::<Vec<_>>().join("\n"));
+    };
+    let pull = of_item(gear, step, http, each, scope, &first).await?;
+    let head = format!("for each of {count} items, of which the first is {first}:");
+    Ok(std::iter::once(head).chain(pull.lines()).collect::<Vec<_>>().join("\n"))
+}
+
+/// The pull of the first item alone.
+pub(super) async fn first_pull(
+    gear: &Gear,
+    pipeline: &Pipeline,
+    step: &Extract,
+    http: &HttpSource,
+    each: &ForEach,
+    units: &[Unit],
+    scope: &Scope,
+) -> Result<HttpPull> {
+    let folder = tempfile::tempdir().context(Kind::Storage, || "making a folder for the items".to_owned())?;
+    let from = items::origin(gear, pipeline, each, units, scope).await?;
+    let first = items::write(gear, each, from, folder.path()).await?.lines()?.next().transpose()?;
+    let first = first.ok_or_else(|| Error::new(Kind::Source, "there is no item, and nothing would be asked for"))?;
+    of_item(gear, step, http, each, scope, &first).await
+}
+
+async fn of_item(
+    gear: &Gear,
+    step: &Extract,
+    http: &HttpSource,
+    each: &ForEach,
+    scope: &Scope,
+    item: &str,
+) -> Result<HttpPull> {
+    let fan = source::fan_of(gear, step, http, each, scope, Arc::default()).await?;
+    let request = (fan.render)(item)?.request;
+    Ok(HttpPull { request, ..fan.pull })
 }
 
 /// Puts answers into the stage as they come.

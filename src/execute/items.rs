@@ -146,6 +146,17 @@ pub(super) fn count(over: &Over, root: &Path) -> Result<Option<u64>> {
     }
 }
 
+/// How many items a list or a file has, and the first of them.
+pub(super) fn first_own(over: &Over, root: &Path) -> Result<(u64, Option<String>)> {
+    let (mut count, mut first) = (0, None);
+    own(over, root, &mut |item| {
+        count += 1;
+        first.get_or_insert_with(|| item.to_owned());
+        Ok(())
+    })?;
+    Ok((count, first))
+}
+
 fn own(over: &Over, root: &Path, put: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
     match over {
         Over::Step(_) | Over::Sql { .. } => Ok(()),

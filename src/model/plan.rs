@@ -1,5 +1,6 @@
 //! A plan: what a run is going to do, and why; made once, printed by `haul plan`, walked by `haul run`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub struct Plan {
     pub tasks: Vec<PlannedTask>,
     /// The units that were looked at and left alone.
     pub left: Vec<LeftAlone>,
+    /// How many requests each task of a fan-out sends, by its step, where that is known before it begins.
+    pub requests: BTreeMap<String, u64>,
 }
 
 /// One step for one unit, or for several at once, or for all there is.

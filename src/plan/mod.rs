@@ -111,6 +111,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         logical_date: ask.logical_date,
         tasks,
         left,
+        requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })
 }

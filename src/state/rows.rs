@@ -96,6 +96,7 @@ impl Reading<'_> {
                 held: self.number("held")?,
                 failed: self.number("failed")?,
                 skipped: self.number("skipped")?,
+                incomplete: self.number("incomplete").unwrap_or_default(),
             },
         })
     }

@@ -9,6 +9,7 @@ mod days;
 mod demo;
 mod examples;
 mod extract;
+mod fanout;
 mod faults;
 mod kill;
 mod redaction;

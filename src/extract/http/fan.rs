@@ -194,6 +194,9 @@ impl Walk<'_> {
         let pages = pages.load(Ordering::Relaxed);
         // Pages in doubt are among the rows of the others: none of them can be believed.
         if stops(&failure.error) || (failure.in_doubt && pages > 0) {
+            if failure.error.kind() == Kind::Auth {
+                self.fan.breaker.stop(&failure.error);
+            }
             return Err(Failure { in_doubt: failure.in_doubt && pages > 0, ..failure });
         }
         let failed = asked.failed(&failure.error, pages, &pull.client.inner.redactor);
@@ -341,11 +344,15 @@ pub struct Breaker {
 struct Streak {
     answered: bool,
     reasons: BTreeMap<(String, Option<u16>), u32>,
-    broken: Option<String>,
+    broken: Option<(Kind, String)>,
 }
 
 const HINT: &str =
     "look at the request: `haul render` prints it; what was answered is kept, and the next run goes on behind it";
+
+fn stopped((kind, why): &(Kind, String)) -> Error {
+    Error::new(*kind, "not asked for, since the step was stopped").because(why.clone()).hint(HINT)
+}
 
 /// So many first requests that all fail for one reason stop a step.
 const FIRST: u32 = 10;
@@ -370,19 +377,26 @@ impl Breaker {
             *count
         };
         let most = if streak.answered { IN_A_ROW } else { FIRST };
-        if streak.reasons.len() > 1 || count < most || streak.broken.is_some() {
+        if let Some(broken) = &streak.broken {
+            return Some(stopped(broken));
+        }
+        if streak.reasons.len() > 1 || count < most {
             return None;
         }
         let which = if streak.answered { "in a row" } else { "that were sent" };
         let what = format!("{most} requests {which} all failed for one reason");
-        streak.broken = Some(format!("{what}: {}", failed.reason));
+        streak.broken = Some((Kind::Source, format!("{what}: {}", failed.reason)));
         Some(Error::new(Kind::Source, what).because(failed.reason.clone()).hint(HINT))
     }
 
     /// Why the step was stopped, if it was.
     fn broken(&self) -> Option<Error> {
-        let why = self.lock().broken.clone()?;
-        Some(Error::new(Kind::Source, "not asked for").because(why).hint(HINT))
+        self.lock().broken.as_ref().map(stopped)
+    }
+
+    /// Stops the other tasks of the step as well.
+    fn stop(&self, error: &Error) {
+        self.lock().broken.get_or_insert_with(|| (error.kind(), error.chain()));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Streak> {

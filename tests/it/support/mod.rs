@@ -4,6 +4,7 @@ pub mod apis;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
+pub mod fan_api;
 pub mod mornings;
 pub mod pages;
 pub mod postgres;
