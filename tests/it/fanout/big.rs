@@ -95,6 +95,6 @@ fn a_stopped_fan_out_goes_on_where_it_was() {
     let done: u64 = done.and_then(|text| text.parse().ok()).expect("it says how many were done");
     assert!(done + WIDTH as u64 >= 280, "{done} were durable of 280 that were answered");
     assert_eq!(api.answers(), 400 + api.twice());
-    assert!(280 + WIDTH as u64 >= done + api.twice(), "{}", api.twice());
+    assert!(api.twice() <= WIDTH as u64, "{} were under way when it was killed", api.twice());
     assert_eq!(number(&project, "select count(*) from raw.stats"), 400);
 }
