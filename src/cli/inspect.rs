@@ -77,7 +77,7 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
             }),
         }
     }
-    screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   x failed   - missing in the warehouse   · never{DIM:#}"));
+    screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   ~ late   x failed   - missing in the warehouse   · never{DIM:#}"));
     attention(&project, &tables, &snapshot, screen);
     Ok(0)
 }
@@ -124,6 +124,7 @@ fn attention(project: &Project, tables: &[TableName], snapshot: &Snapshot, scree
                 "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
             )),
             UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; the next run does it again")),
+            UnitState::Late => screen.data(&format!("{table} {unit} is late: {reason}; the next run asks again")),
             UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; the next run loads it again")),
         }
     }
@@ -136,6 +137,7 @@ fn sign(record: Option<&UnitRecord>) -> String {
             UnitState::Loaded if record.unchanged_pulls > 0 => format!("{GOOD}●{GOOD:#}"),
             UnitState::Loaded => format!("{GOOD}○{GOOD:#}"),
             UnitState::Held => format!("{WARN}!{WARN:#}"),
+            UnitState::Late => format!("{WARN}~{WARN:#}"),
             UnitState::Failed => format!("{BAD}x{BAD:#}"),
             UnitState::Missing => format!("{BAD}-{BAD:#}"),
         },
@@ -167,12 +169,16 @@ pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> R
                 },
                 counts.unchanged.to_string(),
                 counts.held.to_string(),
+                counts.late.to_string(),
                 counts.failed.to_string(),
                 counts.skipped.to_string(),
             ]
         })
         .collect();
-    screen.table(&["run", "status", "started (UTC)", "took", "loaded", "unchanged", "held", "failed", "skipped"], rows);
+    screen.table(
+        &["run", "status", "started (UTC)", "took", "loaded", "unchanged", "held", "late", "failed", "skipped"],
+        rows,
+    );
     Ok(0)
 }
 
@@ -236,7 +242,7 @@ fn ended(state: &TaskState) -> String {
             format!("{}{}", counted(*rows, "row"), lacking(incomplete.as_deref()))
         }
         TaskState::Failed { kind, reason } => format!("{kind}: {reason}"),
-        TaskState::Held { reason } | TaskState::Skipped { reason } => reason.clone(),
+        TaskState::Held { reason } | TaskState::Late { reason } | TaskState::Skipped { reason } => reason.clone(),
         TaskState::Waiting | TaskState::Running { .. } | TaskState::Cancelled => String::new(),
     }
 }

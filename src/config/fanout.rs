@@ -18,6 +18,7 @@ use super::scalar::Count;
 use super::value::{Percent, schema};
 use crate::model::fanout::{ForEach, MaxFailed, Over, StepLimits};
 use crate::model::name::Text;
+use crate::model::parameter::ParameterValues;
 use crate::template::Inspection;
 
 twin! {
@@ -123,6 +124,16 @@ pub fn fan(table: &ExtractTable, around: &Surroundings<'_>, reader: &mut Reader)
         }
         return Fan { limits, max_failed, ..Fan::default() };
     };
+    let others = [
+        ("table", table.table.as_ref().map(|at| at.span.clone())),
+        ("sql", table.sql.as_ref().map(|at| at.span.clone())),
+        ("files", table.files.as_ref().map(|at| at.span.clone())),
+        ("download", table.download.as_ref().map(|at| at.span.clone())),
+    ];
+    for (key, span) in others.into_iter().filter_map(|(key, span)| Some((key, span?))) {
+        let message = format!("`for_each` sends requests to an API, and does not go together with `{key}`");
+        reader.error("foreign-key", span, message).help = Some(format!("a step of its own for `{key}`"));
+    }
     let Some((over, inspection, span)) = over(at, around, reader) else {
         return Fan { limits, max_failed, ..Fan::default() };
     };
@@ -223,17 +234,27 @@ fn over_sql(
     Some((Over::Sql { text, connection }, inspection, sql.span.clone()))
 }
 
+/// What is looked at in search of the item and the window.
+pub struct Looked<'a> {
+    /// The step's own keys.
+    pub table: &'a ExtractTable,
+    /// Its fan-out.
+    pub fan: &'a Fan,
+    /// What step and hook say of the API.
+    pub parts: &'a ApiParts,
+    /// The hook's parameters.
+    pub params: &'a ParameterValues,
+    /// Whether the hook is somebody else's.
+    pub foreign: bool,
+}
+
 /// Looks for the item in the templates of the request and of `add`, and reports what is wrong with it.
 ///
 /// Returns whether the request uses the window; one that cannot be read may.
-pub fn inspect_request(
-    table: &ExtractTable,
-    fan: &Fan,
-    parts: &ApiParts,
-    step: &At<String>,
-    around: &Surroundings<'_>,
-    reader: &mut Reader,
-) -> bool {
+pub fn inspect_request(looked: &Looked<'_>, step: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> bool {
+    let Looked { table, fan, parts, params, foreign } = looked;
+    let params: Vec<&str> = params.keys().map(String::as_str).collect();
+    let params = Some(&*params).filter(|params| !params.is_empty());
     let name = fan.for_each.as_ref().map(|for_each| for_each.name.as_str());
     // What a wrong `for_each` would call its item is not known.
     let lost = table.for_each.is_some() && name.is_none();
@@ -243,7 +264,10 @@ pub fn inspect_request(
         || fan.inspection.as_ref().is_some_and(Inspection::uses_window);
     let (mut window, mut item, mut unread) = (of_unit, false, lost);
     let look = |text: &Text, reader: &mut Reader| {
-        let inspection = around.inspector.inspect_with(text, own, &mut reader.diagnostics)?;
+        let inspection = around.inspector.inspect_with(text, own, params, &mut reader.diagnostics)?;
+        if *foreign && inspection.env && *text.origin.file != *reader.source.path {
+            around.inspector.no_environment(text, &mut reader.diagnostics);
+        }
         let names = &inspection.names;
         let mine = names.iter().filter(|used| own.contains(&used.split('.').next().unwrap_or(used)));
         let mine: BTreeSet<String> = mine.cloned().collect();

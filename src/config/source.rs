@@ -3,16 +3,46 @@
 use std::sync::Arc;
 
 use super::fanout::Fan;
+use super::file::ExtractTable;
+use super::files;
 use super::hook::ApiParts;
+use super::pipeline::Surroundings;
 use super::reader::{At, Reader};
 use super::request::single_page;
+use super::table;
 use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
-pub fn source(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -> Source {
-    Source::Http(Box::new(HttpSource {
+pub fn source(
+    step: &ExtractTable,
+    parts: &ApiParts,
+    fan: &Fan,
+    name: &At<String>,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> Source {
+    if files::is_files(step) {
+        table::refuse_orphans(step, reader);
+        if let Some(source) = files::files_source(step, parts.records.as_ref(), reader) {
+            return Source::Files(Box::new(source));
+        }
+    } else if table::is_table(step) {
+        files::refuse_orphans(step, reader);
+        if let Some(source) = table::table_source(step, name, around, reader) {
+            return Source::Table(Box::new(source));
+        }
+    } else {
+        files::refuse_orphans(step, reader);
+        table::refuse_orphans(step, reader);
+    }
+    // What follows a fault that was reported is never run.
+    Source::Http(Box::new(http(parts, fan, name, reader)))
+}
+
+fn http(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -> HttpSource {
+    HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),
         paginate: parts.paginate.clone().unwrap_or_else(single_page),
@@ -21,7 +51,7 @@ pub fn source(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -
         limits: Arc::new(fan.limits),
         for_each: fan.for_each.clone(),
         max_failed: fan.max_failed,
-    }))
+    }
 }
 
 fn request(parts: &ApiParts, name: &At<String>, reader: &Reader) -> RequestTemplate {

@@ -3,16 +3,22 @@
 use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::diagnostic::{Diagnostic, known_names};
-use super::fanout::{fan, inspect_request};
+use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
+use super::files::{self, is_files};
 use super::hook::ApiParts;
+use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
 use super::source::source;
+use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
+use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::schema::LogicalType;
+use crate::model::source::Source;
 use crate::template::Inspection;
 use crate::time::Reach;
 
@@ -71,26 +77,45 @@ pub fn extract(
     let into = into_table(table.into.as_ref(), "raw", &name, reader);
     let checks = checks(table.checks.as_ref(), around, reader);
     let guard = step_guard(table.guard.as_ref(), pipeline);
-    let (parts, hook_known) = api(table, &name, around, reader);
+    let Api { parts, hook: hook_known, params } = api(table, &name, around, reader);
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
     let fan = fan(table, around, reader);
-    let source = source(&parts, &fan, &name, reader);
-    let uses_window = inspect_request(table, &fan, &parts, &name, around, reader);
+    let source = source(table, &parts, &fan, &name, around, reader);
+    let of_table = is_table(table);
+    if let Source::Table(source) = &source {
+        check_window(table, source, &write, &name, pipeline, around, reader);
+    }
+    let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
+    let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
+    let uses_window = of_table || is_files(table) || inspect_request(&looked, &name, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &name, reader);
     }
+    if let Source::Files(source) = &source {
+        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+    }
+    let download = files::download(table, reader);
+    let mut columns = parts.columns;
+    if let Some(download) = &download {
+        // Rows of which none points to a file have the column all the same.
+        columns.entry(download.column.clone()).or_insert(LogicalType::Text);
+    }
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
         hook: table.hook.as_ref().map(|hook| hook.value.clone()),
+        foreign,
+        params,
         source,
+        download,
         per,
         time,
-        columns: parts.columns,
+        time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
+        columns,
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),
@@ -238,16 +263,29 @@ fn append_lint(given: &WriteKeys<'_>, name: &At<String>, span: Span, pipeline: &
     }
 }
 
-/// What step and hook say together, and whether the hook is known.
-fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> (ApiParts, bool) {
+/// What step and hook say together.
+struct Api {
+    parts: ApiParts,
+    /// Whether the hook, where one is named, is known.
+    hook: bool,
+    params: ParameterValues,
+}
+
+fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> Api {
     if let Some(connection) = &table.connection {
         around.check_connection(connection, reader);
     }
     let mut parts = ApiParts::of_step(table, reader);
     let mut hook_known = true;
+    let mut params = ParameterValues::new();
     if let Some(hook) = &table.hook {
-        if let Some(hook) = around.hooks.get(&hook.value) {
-            parts = parts.over(&hook.parts);
+        if let Some(known) = around.hooks.get(&hook.value) {
+            params = parameter::values(&known.parameters, table.with.as_ref(), hook, reader);
+            let said = known.with(&params, &mut reader.diagnostics);
+            match said.resource(table.resource.as_ref(), hook, reader) {
+                Some(resource) => parts = parts.over(resource),
+                None => hook_known = false,
+            }
         } else {
             hook_known = false;
             let help = known_names(&hook.value, around.hooks.keys().map(String::as_str))
@@ -255,15 +293,22 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
             let message = format!("there is no hook `{}`", hook.value);
             reader.error("unknown-hook", hook.span.clone(), message).help = Some(help);
         }
+    } else {
+        let orphan = table.with.as_ref().map(|at| ("with", at.span.clone()));
+        let orphan = orphan.or_else(|| table.resource.as_ref().map(|at| ("resource", at.span.clone())));
+        if let Some((key, span)) = orphan {
+            reader.error("missing-key", span, format!("`{key}` means nothing without a `hook`")).help =
+                Some("hook = \"…\", the name of a file in hooks/".to_owned());
+        }
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());
     }
-    (parts, hook_known)
+    Api { parts, hook: hook_known, params }
 }
 
 fn per(per: Option<&At<Per>>, pipeline: &Pipeline, reader: &mut Reader) -> Per {
@@ -306,6 +351,7 @@ fn time_column(
     let Some(path) = &parts.time_column else {
         let orphan = outside.map(|at| ("outside", at.span.clone()));
         let orphan = orphan.or_else(|| table.time_format.as_ref().map(|at| ("time_format", at.span.clone())));
+        let orphan = orphan.or_else(|| table.time_zone.as_ref().map(|at| ("time_zone", at.span.clone())));
         if let Some((key, span)) = orphan {
             let message = format!("`{key}` means nothing without a `time_column`");
             reader.error("missing-key", span, message).help = Some("time_column = \"created_at\"".to_owned());

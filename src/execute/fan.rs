@@ -12,6 +12,7 @@ use super::{items, source};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Batch, Breaker, Failure, HttpPull, Page, Pull, Pulled, Sink};
 use crate::model::fanout::{BatchEntry, FailedRequest, ForEach, Over, Tally};
+use crate::model::ledger::Lease;
 use crate::model::pipeline::{Extract, Pipeline};
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
@@ -49,7 +50,7 @@ pub(super) async fn bring(
     task: &PlannedTask,
     fan: &Fan<'_>,
     dir: &Path,
-    number: u64,
+    lease: &Lease,
 ) -> Result<(Manifest, Pulled), Failure> {
     let (folder, retry) = (dir.to_owned(), task.due == Due::Retry);
     let found = blocking(move || {
@@ -60,7 +61,7 @@ pub(super) async fn bring(
     })
     .await?;
     let identity = source::fan_identity(fan.http, fan.each, fan.scope);
-    let stage = open_stage(dir, spec_of(shared, task, fan.step, &identity, number)).await?;
+    let stage = open_stage(dir, &spec_of(shared, task, fan.step, &identity, lease, None), true).await?;
     if let Some(manifest) = stage.sealed() {
         let of = manifest.missing.as_ref().map_or(manifest.pages, |missing| missing.of);
         tell_resumed(shared, task, manifest.pages, of, manifest.rows);
@@ -157,7 +158,7 @@ pub(super) fn reasons(failed: &[FailedRequest]) -> String {
 
 /// What a step asks for over many items, if it does.
 pub(super) fn fan_out(step: &Extract) -> Option<(&HttpSource, &ForEach)> {
-    let Source::Http(http) = &step.source;
+    let Source::Http(http) = &step.source else { return None };
     http.for_each.as_ref().map(|each| (&**http, each))
 }
 

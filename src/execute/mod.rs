@@ -10,10 +10,12 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod change;
 mod decide;
 mod dispatcher;
 mod extract;
 mod fan;
+mod files;
 mod gear;
 mod items;
 mod look;
@@ -23,6 +25,7 @@ mod retry;
 mod scope;
 mod source;
 mod stages;
+mod table;
 mod transform;
 mod worker;
 
@@ -32,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
-pub use look::{Rendered, preview, render};
+pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
 pub use retry::{Unfinished, plan_retry, run_retry, unfinished};
 

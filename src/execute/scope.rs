@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::gear::Gear;
 use crate::model::ledger::Snapshot;
 use crate::model::name::TableName;
+use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Pipeline, Step, Write};
 use crate::template::{Quoting, Scope};
 use crate::time::{Unit, Window};
@@ -50,9 +51,13 @@ pub(super) fn scope(
     let mut vars = gear.project.vars.clone();
     vars.extend(pipeline.vars.clone());
     let mut relations = BTreeMap::new();
+    let mut params = ParameterValues::new();
     let reads = match &step.action {
         Action::Transform(transform) => &transform.reads[..],
-        Action::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
+        Action::Extract(extract) => {
+            params.clone_from(&extract.params);
+            extract.source.for_each().map_or(&[][..], |each| &each.reads)
+        }
     };
     for read in reads {
         relations.insert(read.name.clone(), dialect.relation(&read.table));
@@ -68,6 +73,7 @@ pub(super) fn scope(
         run_date: now.with_timezone(&pipeline.timezone).date_naive(),
         now,
         vars,
+        params,
         relations,
         this: Some(dialect.relation(&step.into)),
         is_incremental: step.write != Write::Full && occasion.filled.contains(&step.into),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::gear::Gear;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Breaker, FanPull, HttpPull, ItemRequest, Pull};
 use crate::model::fanout::{Added, ForEach, Over};
 use crate::model::hook::{Request, RequestTemplate};
@@ -14,14 +14,24 @@ use crate::model::pipeline::Extract;
 use crate::model::source::{HttpSource, Source};
 use crate::template::{Item, Prepared, Scope};
 
-/// What a step asks its source for; nothing is sent yet.
+/// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
+    let rows = rows_of(gear, step, scope).await?;
+    match &step.download {
+        Some(download) => super::files::with_download(gear, step, download, rows).await,
+        None => Ok(rows),
+    }
+}
+
+async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
+            let request = request(&Whole { gear, scope }, &http.request, client.url())?;
+            stay_at_home(step, &request.url, client.url())?;
             Ok(Arc::new(HttpPull {
-                request: request(&Whole { gear, scope }, &http.request, client.url())?,
                 gate: gear.gate(step),
+                request,
                 client,
                 auth: http.auth.clone(),
                 paginate: http.paginate.clone(),
@@ -29,6 +39,8 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
+        Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
 }
 
@@ -47,13 +59,13 @@ pub(super) async fn fan_of(
     let (template, base, each) = (http.request.clone(), client.url().to_owned(), each.clone());
     let prepared = Prepared::new(Arc::clone(&gear.templates), scope, &each.name);
     let names = Added::names_of(each.add.iter().map(|(name, _)| name.as_str()));
+    let owner = step.clone();
     let render = move |line: &str| {
         let item = Item::parse(line)?;
         let add = each.add.iter().map(|(_, text)| prepared.render_json(text, &item)).collect::<Result<Vec<_>>>()?;
-        Ok(ItemRequest {
-            request: request(&OfItem { prepared: &prepared, item: &item }, &template, &base)?,
-            add: (!add.is_empty()).then(|| Added::new(&names, add.into_iter())),
-        })
+        let request = request(&OfItem { prepared: &prepared, item: &item }, &template, &base)?;
+        stay_at_home(&owner, &request.url, &base)?;
+        Ok(ItemRequest { request, add: (!add.is_empty()).then(|| Added::new(&names, add.into_iter())) })
     };
     let pull = HttpPull {
         request: nothing,
@@ -152,6 +164,20 @@ fn request(by: &impl Render, template: &RequestTemplate, base: &str) -> Result<R
         headers: pairs(&template.headers)?,
         body: template.body.as_ref().map(|body| json_body(by, body)).transpose()?,
     })
+}
+
+/// Refuses a hook of others that would carry the connection's credentials to another host.
+fn stay_at_home(step: &Extract, url: &str, base: &str) -> Result<()> {
+    let origin = |text: &str| url::Url::parse(text).map(|url| url.origin());
+    if !step.foreign || matches!((origin(url), origin(base)), (Ok(one), Ok(other)) if one == other) {
+        return Ok(());
+    }
+    let hook = step.hook.as_deref().unwrap_or_default();
+    Err(Error::config(format!(
+        "the hook `{hook}` asks {url}, which is not the host of the connection `{}`",
+        step.connection
+    ))
+    .hint("a hook of others talks to its connection's own host only; let the step name a connection to the other one"))
 }
 
 /// Renders a body string by string, so that it is JSON whatever the values are.

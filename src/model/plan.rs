@@ -66,6 +66,8 @@ pub enum Due {
     Held,
     /// Some of its requests failed, and only these are sent.
     Retry,
+    /// At the last pull, the source did not have the unit yet.
+    Late,
     /// The warehouse no longer has it.
     Missing,
     /// The user asked for it.
@@ -86,6 +88,7 @@ impl Due {
             Self::Failed => "failed before",
             Self::Held => "held before",
             Self::Retry => "its failed requests",
+            Self::Late => "late before",
             Self::Missing => "missing in the warehouse",
             Self::Forced => "asked for",
             Self::Downstream => "if what it reads has changed",

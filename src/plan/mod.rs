@@ -217,11 +217,12 @@ impl Draft<'_> {
 
 /// Of several reasons, the one that says most of a task comes first.
 fn rank(due: Due) -> usize {
-    const ORDER: [Due; 10] = [
+    const ORDER: [Due; 11] = [
         Due::Forced,
         Due::Failed,
         Due::Held,
         Due::Retry,
+        Due::Late,
         Due::Missing,
         Due::Gap,
         Due::New,

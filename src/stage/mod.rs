@@ -25,6 +25,7 @@ use crate::model::fanout::{BatchEntry, FailedRequest};
 use crate::model::name::TableName;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::pipeline::TimeColumn;
+use crate::model::schema::SourceColumn;
 use crate::time::{Tz, Unit};
 
 /// What decides the content of a stage.
@@ -99,6 +100,11 @@ impl Stage {
         let mut press = self.shared.press.lock().unwrap_or_else(PoisonError::into_inner);
         let staged = self.shared.rule.batch(parts, &mut press)?;
         self.lock().write(manifest::Of::Batch(entry.clone()), staged).map_err(|error| (parts.len(), error))
+    }
+
+    /// Says which columns the source declares; the manifest tells them.
+    pub fn declare(&self, columns: Vec<SourceColumn>) {
+        self.lock().columns = columns;
     }
 
     /// Ends the stage: everything is on disk, and the manifest says what there is.

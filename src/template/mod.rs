@@ -141,7 +141,7 @@ fn plain_json(value: &minijinja::Value) -> Option<serde_json::Value> {
 
 /// Whether templates have a variable or a function of this name.
 pub fn is_known(name: &str) -> bool {
-    scope::NAMES.iter().chain(scope::FUNCTIONS).any(|known| *known == name)
+    scope::NAMES.iter().chain(scope::FUNCTIONS).any(|known| *known == name) || name == scope::PARAMETERS
 }
 
 /// The environment with everything but the scope of a rendering.

@@ -1,42 +1,30 @@
 //! The client of one connection: its limits, its pauses, its token, and how it tries again.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::super::cassette::{Tape, Taped};
+use super::answer::{self, Answer, LONGEST_PAUSE, Refused};
 use super::auth::{self, Token};
-use super::limits::{Limits, Refusal, Shift, Slot};
-use super::{Sink, TokenKeeper};
-use crate::error::{Context, Disposition, Error, Kind, Result};
+use super::limits::{Limits, Shift, Slot};
+use super::{Sink, TokenKeeper, wire};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::HttpConnection;
 use crate::model::hook::{AuthStyle, Method, Request, RetryPolicy};
 use crate::secret::{ExposeSecret, Redactor, SecretString};
 use crate::time::Clock;
 
-/// An answer larger than this is no page.
-const LARGEST_BODY: usize = 256 << 20;
-
 /// So many broken bodies of one page are no accident.
 const BROKEN_ATTEMPTS: u32 = 3;
 
-/// How many characters of a refusal are told.
-const LONGEST_EXCERPT: usize = 300;
-
-/// No server may ask for a longer pause.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-
 /// So long a request waits in all for a server that says when to come back, without an attempt being counted.
 const PATIENCE: Duration = Duration::from_hours(2);
-
-/// A server that says less than this does not ask for patience.
-const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The client of one connection; clones share its limits and its token.
 #[derive(Clone)]
@@ -53,15 +41,11 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub token: Mutex<Option<Token>>,
     pub refresh_token: Mutex<Option<SecretString>>,
-    limits: Limits,
+    pub limits: Limits,
     /// How many pulls have begun: who came first is served first.
     pulls: AtomicU64,
-}
-
-/// What came back.
-pub(super) struct Answer {
-    pub headers: HeaderMap,
-    pub body: Bytes,
+    /// Records what goes over the wire, or stands in its place.
+    tape: OnceLock<Tape>,
 }
 
 /// What one pull wants of the client, whatever the page.
@@ -76,18 +60,6 @@ pub(super) struct Errand<'a> {
     pub gate: Option<&'a Limits>,
     /// Of those who wait for the connection the smallest comes first.
     pub rank: u64,
-}
-
-/// An answer that was not taken.
-pub(super) struct Refused {
-    error: Error,
-    retry: bool,
-    /// The body is no JSON: cut on its way, or never any.
-    broken: bool,
-    after: Option<Duration>,
-    unauthorized: Option<u64>,
-    /// Whether it says that the server is pressed too hard.
-    refusal: Option<Refusal>,
 }
 
 /// What a request that is under way holds: a slot of its connection, and one of its step.
@@ -106,35 +78,6 @@ impl Sink for Silent {
     }
 
     fn retrying(&self, _reason: &str, _pause: Duration) {}
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        let retry = error.kind().disposition() == Disposition::Retry;
-        Self { error, retry, broken: false, after: None, unauthorized: None, refusal: None }
-    }
-}
-
-impl Refused {
-    /// A body that is no JSON as a whole.
-    pub fn broken(error: Error) -> Self {
-        Self { broken: true, ..Self::from(error) }
-    }
-
-    /// The pause of a server that asks for patience: it will take the request then, and no attempt is lost on it.
-    fn patience(&self) -> Option<Duration> {
-        let asked = self.after.filter(|asked| *asked >= SHORTEST_PATIENCE && self.refusal == Some(Refusal::TooMany));
-        asked.map(|asked| asked.min(LONGEST_PAUSE))
-    }
-
-    /// What is told when nothing is left to try.
-    fn last(self, attempt: u32, most: u32) -> Error {
-        if self.broken {
-            // A body that stays broken is the source's fault, not the network's.
-            return Error::new(Kind::Source, format!("attempt {attempt} of {most}")).because(self.error);
-        }
-        if attempt == 1 { self.error } else { self.error.while_doing(format!("attempt {attempt} of {most}")) }
-    }
 }
 
 impl HttpClient {
@@ -174,8 +117,15 @@ impl HttpClient {
             refresh_token: Mutex::default(),
             limits: Limits::new(connection.max_concurrent, interval),
             pulls: AtomicU64::new(0),
+            tape: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Lets everything that is asked from now on be recorded, or be answered by what was.
+    pub fn tape(&self, tape: Tape) {
+        // A second tape would be a defect of the caller; the first one stays.
+        let _ = self.inner.tape.set(tape);
     }
 
     /// The connection's name.
@@ -259,10 +209,10 @@ impl HttpClient {
             }
             broken += u32::from(refused.broken);
             let asked = refused.patience().filter(|asked| *asked <= patience);
-            if let Some(asked) = asked {
+            let replayed = self.inner.tape.get().is_some_and(Tape::is_replay);
+            if let Some(asked) = asked.filter(|_| !replayed) {
                 patience -= asked;
                 errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), asked);
-                self.inner.limits.quiet(asked);
                 self.unless_cancelled(errand, tokio::time::sleep(asked)).await?;
                 continue;
             }
@@ -275,6 +225,10 @@ impl HttpClient {
                 None => jitter,
             };
             errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
+            if replayed {
+                attempt += 1;
+                continue;
+            }
             self.unless_cancelled(errand, tokio::time::sleep(pause)).await?;
             attempt += 1;
         }
@@ -308,7 +262,8 @@ impl HttpClient {
         let sent = inner.limits.turn().await;
         let answered = self.send(request, errand).await;
         let refusal = answered.as_ref().err().and_then(|refused| refused.refusal);
-        if let Err(Refused { after: Some(after), .. }) = &answered {
+        let replayed = inner.tape.get().is_some_and(Tape::is_replay);
+        if let (Err(Refused { after: Some(after), .. }), false) = (&answered, replayed) {
             inner.limits.quiet((*after).min(LONGEST_PAUSE));
         }
         if let Some(shift) = inner.limits.answered(sent, refusal) {
@@ -333,122 +288,29 @@ impl HttpClient {
 
     async fn send(&self, request: &Request, errand: &Errand<'_>) -> Result<Answer, Refused> {
         let inner = &*self.inner;
-        let (builder, serial) = auth::authorize(&self.inner, errand.style, self.build(request)).await?;
+        let plain = wire::build(inner, request);
+        let Some(tape) = inner.tape.get() else {
+            let (builder, serial) = auth::authorize(&self.inner, errand.style, plain).await?;
+            errand.sent.fetch_add(1, Ordering::Relaxed);
+            return answer::judge(inner, wire::send(inner, builder).await?, serial);
+        };
+        if let Some(Taped { status, headers, body }) = tape.replayed(&inner.name, &plain)? {
+            errand.sent.fetch_add(1, Ordering::Relaxed);
+            return answer::judge(inner, Answer { status, headers, body }, None);
+        }
+        let asked = tape.asked(&plain)?;
+        let (builder, serial) = auth::authorize(&self.inner, errand.style, plain).await?;
         errand.sent.fetch_add(1, Ordering::Relaxed);
-        let mut answer =
-            builder.timeout(inner.settings.timeout).send().await.map_err(|error| self.unreachable(&error))?;
-        let status = answer.status();
-        let headers = answer.headers().clone();
-        let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if body.len() + chunk.len() > LARGEST_BODY {
-                return Err(Error::new(Kind::Source, "the answer is larger than 256 MiB")
-                    .hint("ask for smaller pages")
-                    .into());
-            }
-            body.extend_from_slice(&chunk);
+        let answer = wire::send(inner, builder).await?;
+        if let Some(asked) = asked {
+            tape.keep(&inner.name, asked, answer.status, &answer.headers, &answer.body)?;
         }
-        if status == StatusCode::NO_CONTENT {
-            return Ok(Answer { headers, body: Bytes::from_static(b"null") });
-        }
-        if status.is_success() {
-            return Ok(Answer { headers, body: body.freeze() });
-        }
-        Err(self.refused(status, &headers, &body, serial))
+        answer::judge(inner, answer, serial)
     }
-
-    fn build(&self, request: &Request) -> RequestBuilder {
-        let http = &self.inner.http;
-        let mut builder = match request.method {
-            Method::Get => http.get(&request.url),
-            Method::Post => http.post(&request.url),
-        };
-        if !request.params.is_empty() {
-            builder = builder.query(&request.params);
-        }
-        for (name, value) in &request.headers {
-            builder = builder.header(name, value);
-        }
-        if let Some(body) = &request.body {
-            let is_type = |name: &str| name.eq_ignore_ascii_case("content-type");
-            let told = request.headers.iter().any(|(name, _)| is_type(name))
-                || self.inner.settings.headers.keys().any(|name| is_type(name));
-            if !told {
-                builder = builder.header(CONTENT_TYPE, "application/json");
-            }
-            builder = builder.body(body.clone());
-        }
-        builder
-    }
-
-    fn unreachable(&self, error: &reqwest::Error) -> Refused {
-        let what = if error.is_timeout() {
-            format!("no whole answer within {:?}", self.inner.settings.timeout)
-        } else if error.is_connect() {
-            "the server cannot be reached".to_owned()
-        } else {
-            "the connection was cut".to_owned()
-        };
-        let mut cause = String::new();
-        let mut source = std::error::Error::source(error);
-        while let Some(inner) = source {
-            cause = format!(": {inner}");
-            source = inner.source();
-        }
-        if error.is_redirect() {
-            let cause = self.inner.redactor.redact(cause.trim_start_matches(": "));
-            return Error::new(Kind::Source, cause)
-                .hint("credentials are sent to the connection's own host only; if the other is right, change its `url`")
-                .into();
-        }
-        Error::new(Kind::Unavailable, self.inner.redactor.redact(&format!("{what}{cause}")))
-            .hint(format!("`haul connections test {}` tries it alone", self.inner.name))
-            .into()
-    }
-
-    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], serial: Option<u64>) -> Refused {
-        let excerpt = excerpt(body, &self.inner.redactor);
-        let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| self.after(text));
-        let kind = match status.as_u16() {
-            429 => Kind::RateLimited,
-            // Some limit by 403, and say for how long.
-            403 if after.is_some() => Kind::RateLimited,
-            401 | 403 => Kind::Auth,
-            501 | 505 => Kind::Source,
-            408 | 500..=599 => Kind::Unavailable,
-            _ => Kind::Source,
-        };
-        let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned()).with_status(status.as_u16());
-        if kind == Kind::Auth {
-            error = error.hint(format!("check the credentials: `haul connections test {}`", self.inner.name));
-        }
-        let unauthorized = serial.filter(|_| status == StatusCode::UNAUTHORIZED);
-        let refusal = match kind {
-            Kind::RateLimited => Some(Refusal::TooMany),
-            _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(Refusal::Overload),
-        };
-        Refused { after, unauthorized, refusal, ..error.into() }
-    }
-
-    /// The pause of a `Retry-After`: seconds, or until a date (RFC 9110, section 10.2.3).
-    fn after(&self, text: &str) -> Option<Duration> {
-        if let Ok(seconds) = text.trim().parse::<u64>() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = httpdate::parse_http_date(text.trim()).ok()?;
-        let until = crate::time::Instant::from(date);
-        Some((until - self.inner.clock.now()).to_std().unwrap_or_default())
-    }
-}
-
-/// The beginning of an answer, for people. Secrets go first: one that is cut in half is no longer known.
-pub(super) fn excerpt(body: &[u8], redactor: &Redactor) -> String {
-    let text: String = String::from_utf8_lossy(body).chars().take(LONGEST_EXCERPT * 50).collect();
-    redactor.redact(&text).chars().take(LONGEST_EXCERPT).collect()
 }
 
 /// A redirect to another host, or to another port of it, would carry our credentials there.
-fn same_host() -> reqwest::redirect::Policy {
+pub(in crate::extract) fn same_host() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
         let origin = attempt.url().origin();
         if attempt.previous().first().is_none_or(|first| first.origin() != origin) {

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::Page;
-use super::client::{Errand, Held, HttpClient, Refused};
+use super::answer::Refused;
+use super::client::{Errand, Held, HttpClient};
 use super::limits::Limits;
 use super::paginate::{self, Seen, Told};
 use super::records::{Document, RecordPath};
