@@ -36,7 +36,7 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
-    tape: Option<Tape>,
+    pub(super) tape: Option<Tape>,
     warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
     files: Mutex<HashMap<String, FileStore>>,
