@@ -39,7 +39,7 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
-    tape: Option<Tape>,
+    pub(super) tape: Option<Tape>,
     warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
     /// The limits of steps, by the step's own place in memory: the project lives as long as this does.

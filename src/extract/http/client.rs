@@ -129,7 +129,7 @@ impl HttpClient {
     }
 
     /// The connection's name.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::extract) fn name(&self) -> &str {
         &self.inner.name
     }
 
