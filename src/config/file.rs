@@ -1,9 +1,11 @@
 //! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
 
+use super::answer::{CompressionWord, CsvTable, FormatWord, RecordsText, ReportTable, XmlTable};
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
+use super::rule::Rules;
 use super::scalar::{Count, Entries, Names};
-use super::value::{ColumnType, CronText, Date, JsonPathText, Lookback, Percent, ReachValue, TypedDuration, Zone};
+use super::value::{ColumnType, CronText, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
 use crate::time::Grain;
@@ -123,8 +125,24 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages. Default: there is one page.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page. Default `"$[*]"`: the answer is a list of rows.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`. Default `"$[*]"`: the answer is a list of rows.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer are written. Default: seen from `records` and from the answer's type, else `"json"`.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// The form of CSV.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
@@ -257,8 +275,24 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer are written. Default: seen from `records` and from the answer's type, else `"json"`.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// The form of CSV.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.

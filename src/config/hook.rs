@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::answer::{AnswerKeys, AnswerParts};
 use super::diagnostic::{Diagnostic, Source};
 use super::file::{ExtractTable, HookFile};
 use super::reader::{At, Reader};
@@ -22,8 +23,10 @@ pub struct ApiParts {
     pub request: RequestParts,
     /// The pages.
     pub paginate: Option<Paginate>,
-    /// JSONPath of the rows.
+    /// Where the rows are.
     pub records: Option<String>,
+    /// How answers are written, and what is done with odd ones.
+    pub answers: AnswerParts,
     /// How we say who we are.
     pub auth: Option<AuthStyle>,
     /// How often a request is tried again.
@@ -60,6 +63,19 @@ macro_rules! api_parts {
                 .map_or_else(RequestParts::default, |at| RequestParts::new(&at.value, reader)),
             paginate: table.paginate.as_ref().and_then(|at| paginate(at, reader)),
             records: table.records.as_ref().map(|at| at.value.0.clone()),
+            answers: AnswerParts::new(
+                &AnswerKeys {
+                    format: table.format.as_ref(),
+                    compression: table.compression.as_ref(),
+                    members: table.members.as_ref(),
+                    csv: table.csv.as_ref(),
+                    xml: table.xml.as_ref(),
+                    on: table.on.as_ref(),
+                    conditional: table.conditional.as_ref(),
+                    report: table.report.as_ref(),
+                },
+                reader,
+            ),
             auth: table.auth.as_ref().map(|at| at.value.0.clone()),
             retry: table.retry.as_ref().map(|at| retry(at, reader)),
             columns: columns(table.columns.as_ref()),
@@ -87,6 +103,7 @@ impl ApiParts {
             request: self.request.over(&hook.request),
             paginate: self.paginate.or_else(|| hook.paginate.clone()),
             records: self.records.or_else(|| hook.records.clone()),
+            answers: self.answers.over(&hook.answers),
             auth: self.auth.or_else(|| hook.auth.clone()),
             retry: self.retry.or(hook.retry),
             columns,

@@ -319,7 +319,9 @@ fn time_column(
 /// Whether a template of the request uses the window; one that cannot be read may.
 fn uses_window(parts: &ApiParts, around: &Surroundings<'_>, reader: &mut Reader) -> bool {
     let mut used = false;
-    for text in parts.request.texts().iter().filter(|text| text.is_template()) {
+    let texts = parts.request.texts().into_iter().chain(parts.answers.texts());
+    for text in texts.filter(Text::is_template) {
+        let text = &text;
         let inspection = around.inspector.inspect(text, &mut reader.diagnostics);
         used |= inspection.is_none_or(|inspection| inspection.uses_window());
     }

@@ -66,6 +66,7 @@ pub(super) fn scope(
         run_date: now.with_timezone(&pipeline.timezone).date_naive(),
         now,
         vars,
+        report: None,
         relations,
         this: Some(dialect.relation(&step.into)),
         is_incremental: step.write != Write::Full && occasion.filled.contains(&step.into),

@@ -6,32 +6,72 @@ use serde_json::Value;
 
 use super::gear::Gear;
 use crate::error::{Context, Kind, Result};
-use crate::extract::{HttpPull, Pull};
-use crate::model::hook::{Request, RequestTemplate};
+use crate::extract::{Cache, HttpPull, Manner, Pull, Render, Report, Values};
+use crate::model::answer::ReportTemplate;
+use crate::model::hook::{Body, BodyTemplate, CursorPlace, PageStyle, Request, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::pipeline::Extract;
-use crate::model::source::Source;
-use crate::template::Scope;
+use crate::model::source::{HttpSource, Source};
+use crate::template::{Scope, Templates};
 
 /// What a step asks its source for; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
+            let base = client.url().to_owned();
             Ok(Arc::new(HttpPull {
-                request: request(gear, &http.request, client.url(), scope)?,
+                request: request(&gear.templates, &http.request, &base, scope)?,
+                manner: Arc::new(manner(gear, http, &step.connection)),
+                report: http.report.as_ref().map(|template| report(gear, template, &base, scope)),
                 client,
                 auth: http.auth.clone(),
                 paginate: http.paginate.clone(),
-                records: http.records.clone(),
                 retry: http.retry,
             }))
         }
     }
 }
 
-fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
-    let render = |text: &Text| gear.templates.render(text, scope);
+/// What a step says of answers, with the folders that they may need.
+fn manner(gear: &Gear, http: &HttpSource, connection: &str) -> Manner {
+    let state = &gear.project.state_dir;
+    let cursor = match &http.paginate.by {
+        PageStyle::Cursor { at: CursorPlace::Header(name), .. } => Some(name.clone()),
+        _ => None,
+    };
+    let cache = || Cache { dir: state.join("cache").join(connection), headers: cursor.into_iter().collect() };
+    Manner {
+        form: http.form.clone(),
+        records: http.records.clone(),
+        rules: http.rules.clone(),
+        scratch: Some(state.join("scratch")),
+        cache: http.conditional.then(cache),
+    }
+}
+
+/// A report whose later requests are rendered when it is known.
+fn report(gear: &Gear, template: &ReportTemplate, base: &str, scope: &Scope) -> Report {
+    let render = |request_template: &RequestTemplate| -> Render {
+        let (templates, scope) = (Arc::clone(&gear.templates), scope.clone());
+        let (request_template, base) = (request_template.clone(), base.to_owned());
+        Arc::new(move |values: &Values| {
+            let scope = Scope { report: Some(values.clone()), ..scope.clone() };
+            request(&templates, &request_template, &base, &scope)
+        })
+    };
+    Report {
+        identity: format!("{template:?}"),
+        values: template.values.clone(),
+        poll: render(&template.poll),
+        rule: template.rule.clone(),
+        found: template.found.clone(),
+        download: render(template.download.as_ref().unwrap_or(&template.poll)),
+    }
+}
+
+fn request(templates: &Templates, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
+    let render = |text: &Text| templates.render(text, scope);
     let pairs = |pairs: &[(String, Text)]| {
         pairs.iter().map(|(name, text)| Ok((name.clone(), render(text)?))).collect::<Result<Vec<_>>>()
     };
@@ -43,21 +83,38 @@ fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -
     } else {
         format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
     };
+    let body = match &template.body {
+        None => None,
+        Some(BodyTemplate::Json(json)) => Some(Body::Json(json_body(templates, json, scope)?.to_string())),
+        Some(BodyTemplate::Form(fields)) => Some(Body::Form(pairs(fields)?)),
+        Some(BodyTemplate::Text { text, content_type }) => Some(Body::Text { text: render(text)?, content_type }),
+        Some(BodyTemplate::GraphQl { query, variables, operation }) => {
+            let mut members = serde_json::Map::new();
+            members.insert("query".to_owned(), Value::from(render(query)?));
+            if let Some(variables) = variables {
+                members.insert("variables".to_owned(), json_body(templates, variables, scope)?);
+            }
+            if let Some(operation) = operation {
+                members.insert("operationName".to_owned(), Value::from(operation.as_str()));
+            }
+            Some(Body::GraphQl(Value::Object(members).to_string()))
+        }
+    };
     Ok(Request {
         method: template.method,
         url,
         params: pairs(&template.params)?,
         headers: pairs(&template.headers)?,
-        body: template.body.as_ref().map(|body| json_body(gear, body, scope)).transpose()?,
+        body,
     })
 }
 
 /// Renders a body string by string, so that it is JSON whatever the values are.
-fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
+fn json_body(templates: &Templates, body: &Text, scope: &Scope) -> Result<Value> {
     let doing = || format!("reading the request's body at {}", body.origin);
     let mut value = serde_json::from_str(&body.text).context(Kind::Config, doing)?;
-    fill(&mut value, &|text| gear.templates.render_json(&Text::new(text, body.origin.clone()), scope))?;
-    Ok(value.to_string())
+    fill(&mut value, &|text| templates.render_json(&Text::new(text, body.origin.clone()), scope))?;
+    Ok(value)
 }
 
 /// Replaces every string of a value.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use http::{HttpClient, HttpPull, TokenKeeper};
+pub use http::{Cache, HttpClient, HttpPull, Manner, Render, Report, TokenKeeper, Values};
 
 use crate::error::{Error, Result};
 use crate::model::page::{PageEntry, Progress};

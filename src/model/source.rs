@@ -1,5 +1,6 @@
 //! Sources: what an extract step asks a system for, as its author wrote it.
 
+use super::answer::{AnswerForm, ReportTemplate, Rule};
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 
 /// What an extract step asks its connection for.
@@ -18,8 +19,17 @@ pub struct HttpSource {
     pub request: RequestTemplate,
     /// How the answer is divided into pages.
     pub paginate: Paginate,
-    /// JSONPath of the rows in a page; templates are not rendered in it.
-    pub records: String,
+    /// Where a page has its rows: a JSONPath, or the path of an XML element such as `/feed/entry`; templates are not
+    /// rendered in it. Without one it depends on how the answer is written.
+    pub records: Option<String>,
+    /// How an answer is written.
+    pub form: AnswerForm,
+    /// What is done with answers that are no rows.
+    pub rules: Vec<Rule>,
+    /// Whether answers are kept, and sent again only where they have changed.
+    pub conditional: bool,
+    /// The report that the request creates, where its answer has no rows.
+    pub report: Option<ReportTemplate>,
     /// How often a request is tried again.
     pub retry: RetryPolicy,
 }

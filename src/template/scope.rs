@@ -62,6 +62,7 @@ pub(super) const NAMES: &[&str] = &[
     "this",
     "macros",
     "timezone",
+    "report",
 ];
 
 /// The functions that templates have besides those of Jinja.
@@ -92,6 +93,8 @@ pub struct Scope {
     pub now: Instant,
     /// The variables behind `var()`.
     pub vars: BTreeMap<String, Json>,
+    /// What was kept of a report that is waited for, where one is.
+    pub report: Option<BTreeMap<String, String>>,
     /// The quoted relation behind each name that `ref()` knows.
     pub relations: BTreeMap<String, String>,
     /// The quoted relation of the step's own table.
@@ -211,6 +214,9 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
     env.add_global("timezone", scope.timezone.name());
     if let Some(this) = &scope.this {
         env.add_global("this", this.clone());
+    }
+    if let Some(report) = &scope.report {
+        env.add_global("report", Value::from(Serde(report)));
     }
     env.add_global(FRAME, Value::from_object(Frame { scope: scope.clone() }));
 }

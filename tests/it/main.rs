@@ -10,6 +10,7 @@ mod demo;
 mod examples;
 mod extract;
 mod faults;
+mod http;
 mod kill;
 mod redaction;
 mod sources;

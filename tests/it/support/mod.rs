@@ -9,3 +9,4 @@ pub mod pages;
 pub mod postgres;
 pub mod project;
 pub mod scripted;
+pub mod station;
