@@ -94,7 +94,10 @@ fn a_body_that_cannot_be_is_explained() {
         ("{ path = \"/{{ ds }}\", method = \"GET\", text = \"x\" }", "a GET request has no body"),
         ("{ path = \"/{{ ds }}\", method = \"PUT\" }", "`PUT` changes what is there, and an extract only reads"),
         ("{ path = \"/{{ ds }}\", graphql = { variables = {} } }", "has no `query`"),
-        ("{ path = \"/{{ ds }}\", graphql = { query = \"{a}\", variables = [1] } }", "the variables of a query are a table"),
+        (
+            "{ path = \"/{{ ds }}\", graphql = { query = \"{a}\", variables = [1] } }",
+            "the variables of a query are a table",
+        ),
     ] {
         let told = check(&format!("request = {request}"));
         assert!(told.contains(expected), "`{expected}` is not in {told}");

@@ -73,7 +73,8 @@ fn what_was_kept_is_asked_for_anew_where_it_is_damaged_or_gone() {
     let project = project(&api.station, "", STEP);
     run(&project, "2024-05-02");
     let folder = project.path().join(".haul/cache/api");
-    let files: Vec<_> = fs::read_dir(&folder).expect("kept answers").map(|entry| entry.expect("a file").path()).collect();
+    let files: Vec<_> =
+        fs::read_dir(&folder).expect("kept answers").map(|entry| entry.expect("a file").path()).collect();
     assert_eq!(files.len(), 2);
     let mut bytes = fs::read(&files[0]).expect("a file");
     let last = bytes.len() - 1;

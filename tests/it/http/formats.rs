@@ -47,7 +47,10 @@ fn csv_is_seen_from_its_type_and_its_values_keep_their_text() {
     assert!(inferred.contains(r#""id":1,"code":"00123""#), "{inferred}");
     let other = "format = \"csv\"\ncsv = { delimiter = \";\", header = [\"id\", \"code\", \"amount\"], null = [\"\", \"-\"], skip = 1 }";
     assert_eq!(rows_of(|| Reply::new(200, "export of today\n1;00123;1.50\n2;\"a, b\";-\n"), other), texts);
-    assert_eq!(rows_of(|| Reply::of("text/tab-separated-values", CSV.replace("a, b", "a b").replace(',', "\t")), ""), texts.replace("a, b", "a b"));
+    assert_eq!(
+        rows_of(|| Reply::of("text/tab-separated-values", CSV.replace("a, b", "a b").replace(',', "\t")), ""),
+        texts.replace("a, b", "a b")
+    );
 }
 
 #[test]
@@ -78,10 +81,14 @@ fn pages_of_xml_are_followed_by_what_stands_around_the_rows() {
         let rows: String = (offset..5).take(2).map(|id| format!("<item><id>{id}</id></item>")).collect();
         Reply::of("text/xml", format!("<answer total=\"5\"><items>{rows}</items></answer>"))
     });
-    let paginate = "paginate = { by = \"offset\", limit = 2, total = \"$.answer['@total']\" }\nrecords = \"/answer/items/item\"";
+    let paginate =
+        "paginate = { by = \"offset\", limit = 2, total = \"$.answer['@total']\" }\nrecords = \"/answer/items/item\"";
     let project = project(&station, "", &format!("{REQUEST}\n{paginate}"));
     run(&project, "2024-05-02");
-    assert_eq!(project.query("select string_agg(id, ' ' order by id) as ids from raw.items"), json!([{ "ids": "0 1 2 3 4" }]));
+    assert_eq!(
+        project.query("select string_agg(id, ' ' order by id) as ids from raw.items"),
+        json!([{ "ids": "0 1 2 3 4" }])
+    );
     assert_eq!(station.count("/items"), 3);
 }
 
@@ -94,7 +101,10 @@ fn packed_files_are_recognized_by_their_first_bytes() {
     // A zip file tells the format by the names in it.
     assert_eq!(rows_of(|| Reply::of("application/zip", zip(&[("data/orders.csv", CSV)])), ""), expected);
     let several = [("a_2.csv", "id\n2\n"), ("a_1.csv", "id\n1\n"), ("readme.txt", "hello")];
-    assert_eq!(rows_of(move || Reply::of(opaque, zip(&several)), "members = \"a_*.csv\""), r#"[{"id":"1"},{"id":"2"}]"#);
+    assert_eq!(
+        rows_of(move || Reply::of(opaque, zip(&several)), "members = \"a_*.csv\""),
+        r#"[{"id":"1"},{"id":"2"}]"#
+    );
     let station = Station::start(move |_| Reply::of(opaque, zip(&several)));
     let told = run_badly(&project(&station, "", REQUEST), "2024-05-02");
     assert!(told.contains("the zip file has 3 members: `a_1.csv`, `a_2.csv`, `readme.txt`"), "{told}");
@@ -103,9 +113,17 @@ fn packed_files_are_recognized_by_their_first_bytes() {
 #[test]
 fn something_else_than_was_expected_is_never_an_empty_day() {
     for (reply, step, expected) in [
-        (("text/html", "<html>log in</html>"), "format = \"csv\"", "the answer is text/html, and Csv was expected: <html>log in</html>"),
+        (
+            ("text/html", "<html>log in</html>"),
+            "format = \"csv\"",
+            "the answer is text/html, and Csv was expected: <html>log in</html>",
+        ),
         (("application/json", "{\"error\": \"no\"}"), "format = \"csv\"", "the answer is application/json"),
-        (("application/xml", "<error>no</error>"), "records = \"/feed/entry\"", "the answer has nothing at `/feed/entry`"),
+        (
+            ("application/xml", "<error>no</error>"),
+            "records = \"/feed/entry\"",
+            "the answer has nothing at `/feed/entry`",
+        ),
         (("text/csv", "id,name\n1\n"), "", "line 2 has 1 values, 2 columns there are"),
         (("application/jsonl", "{\"id\": 1}\n<html>"), "", "line 2: it is not JSON"),
         (("application/xml", "<feed/>"), "", "nothing says which of its elements are rows"),

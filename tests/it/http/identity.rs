@@ -57,7 +57,11 @@ fn signed_for_aws(asked: &Asked) -> bool {
         key = mac(&key, part);
     }
     part("Credential") == format!("AKIDEXAMPLE/{scope}")
-        && names.split(';').collect::<BTreeSet<_>>().is_superset(&BTreeSet::from(["host", "x-amz-date", "x-amz-security-token"]))
+        && names.split(';').collect::<BTreeSet<_>>().is_superset(&BTreeSet::from([
+            "host",
+            "x-amz-date",
+            "x-amz-security-token",
+        ]))
         && asked.header("x-amz-security-token") == "aws//session==token"
         && part("Signature") == hex::encode(mac(&key, &text))
 }
@@ -72,14 +76,20 @@ fn requests_are_signed_for_aws_with_and_without_a_body() {
     let told = run_badly(&project, "2024-05-02");
     assert!(told.contains("403 Forbidden SignatureDoesNotMatch") && !told.contains("another+secret"), "{told}");
     let shown = project.stdout(&["connections", "show", "api"]);
-    assert!(shown.contains("AKIDEXAMPLE") && !shown.contains("another+secret") && !shown.contains("aws//session"), "{shown}");
-    assert!(!crate::support::project::told(&project.output(&["connections", "test", "api"])).contains("another+secret"));
+    assert!(
+        shown.contains("AKIDEXAMPLE") && !shown.contains("another+secret") && !shown.contains("aws//session"),
+        "{shown}"
+    );
+    assert!(
+        !crate::support::project::told(&project.output(&["connections", "test", "api"])).contains("another+secret")
+    );
 }
 
 #[test]
 fn requests_are_signed_by_a_key_as_the_connection_says() {
     let station = lets_in(|asked| {
-        let text = format!("{}\n{}\n{}\n{}{}", asked.header("x-time"), asked.method, asked.path, asked.query, asked.body);
+        let text =
+            format!("{}\n{}\n{}\n{}{}", asked.header("x-time"), asked.method, asked.path, asked.query, asked.body);
         asked.header("x-key") == "me" && asked.header("x-signature") == hex::encode(mac(b"plain secret key", &text))
     });
     let auth = "auth = { type = \"hmac\", key_id = \"me\", secret = \"plain secret key\", sign = \"{timestamp}\\n{method}\\n{path}\\n{query}{body}\", send = { X-Key = \"{key_id}\", X-Time = \"{timestamp}\", X-Signature = \"{signature}\" } }";
@@ -101,9 +111,8 @@ fn sessions(uses: usize, told: &'static str) -> (Station, Arc<AtomicUsize>) {
     let station = Station::start(move |asked| {
         if asked.path == "/login" {
             let fits = match asked.header("content-type") {
-                "application/json" => {
-                    serde_json::from_str::<Value>(&asked.body).is_ok_and(|body| body == json!({ "user": "ann", "password": "pass word" }))
-                }
+                "application/json" => serde_json::from_str::<Value>(&asked.body)
+                    .is_ok_and(|body| body == json!({ "user": "ann", "password": "pass word" })),
                 _ => asked.body == "password=pass+word&user=ann",
             };
             if !fits {
@@ -112,7 +121,9 @@ fn sessions(uses: usize, told: &'static str) -> (Station, Arc<AtomicUsize>) {
             used.store(0, Ordering::SeqCst);
             let token = format!("session-token-{}", count.fetch_add(1, Ordering::SeqCst) + 1);
             return match told {
-                "cookie" => Reply::new(204, "").header("Set-Cookie", "theme=dark").header("Set-Cookie", &format!("sid={token}; HttpOnly; Path=/")),
+                "cookie" => Reply::new(204, "")
+                    .header("Set-Cookie", "theme=dark")
+                    .header("Set-Cookie", &format!("sid={token}; HttpOnly; Path=/")),
                 "header" => Reply::new(200, "{}").header("X-Session", &token),
                 _ => Reply::json(json!({ "data": { "token": token } })),
             };
@@ -138,7 +149,10 @@ const PAGED: &str = "request = { path = \"/items\", params = { day = \"{{ ds }}\
 fn a_login_brings_a_token_that_is_renewed_when_it_dies() {
     for (told, keys) in [
         ("body", "body = { user = \"ann\", password = \"pass word\" }, token_at = \"$.data.token\", ttl = \"1h\""),
-        ("header", "form = { user = \"ann\", password = \"pass word\" }, token_at = \"header X-Session\", header = \"X-Session\""),
+        (
+            "header",
+            "form = { user = \"ann\", password = \"pass word\" }, token_at = \"header X-Session\", header = \"X-Session\"",
+        ),
         ("cookie", "form = { user = \"ann\", password = \"pass word\" }, token_at = \"cookie sid\""),
     ] {
         let (station, logins) = sessions(2, told);
@@ -164,7 +178,10 @@ fn one_login_serves_all_who_wait_for_it() {
     let pipeline = std::fs::read_to_string(project.path().join("pipelines/items.toml")).expect("a file");
     project.write("pipelines/items.toml", &pipeline.replace("lookback = 1", "lookback = 6"));
     run(&project, "2024-05-07");
-    assert_eq!((logins.load(Ordering::SeqCst), project.query("select count(*) as rows from raw.items")), (1, json!([{ "rows": 24 }])));
+    assert_eq!(
+        (logins.load(Ordering::SeqCst), project.query("select count(*) as rows from raw.items")),
+        (1, json!([{ "rows": 24 }]))
+    );
     let tested = project.stdout(&["connections", "test", "api"]);
     assert!(tested.contains("logged in at"), "{tested}");
 }
@@ -172,9 +189,18 @@ fn one_login_serves_all_who_wait_for_it() {
 #[test]
 fn a_login_that_is_refused_or_has_no_token_is_told_without_the_password() {
     let (station, _) = sessions(9, "body");
-    let auth = |body: &str, at: &str| format!("auth = {{ type = \"login\", path = \"/login\", body = {{ user = \"ann\", password = \"{body}\" }}, token_at = \"{at}\" }}");
+    let auth = |body: &str, at: &str| {
+        format!(
+            "auth = {{ type = \"login\", path = \"/login\", body = {{ user = \"ann\", password = \"{body}\" }}, token_at = \"{at}\" }}"
+        )
+    };
     let told = run_badly(&project(&station, &auth("wrong-password", "$.data.token"), PAGED), "2024-05-02");
-    assert!(told.contains("logging in at") && told.contains("401 Unauthorized: wrong: ") && !told.contains("wrong-password"), "{told}");
+    assert!(
+        told.contains("logging in at")
+            && told.contains("401 Unauthorized: wrong: ")
+            && !told.contains("wrong-password"),
+        "{told}"
+    );
     let told = run_badly(&project(&station, &auth("pass word", "$.token"), PAGED), "2024-05-02");
     assert!(told.contains("has no token at `$.token`") && !told.contains("session-token"), "{told}");
 }
@@ -195,7 +221,10 @@ fn a_rule_can_renew_a_token_that_dies_with_another_word() {
     let project = project(&front, &auth, &format!("{STEP}\non = {{ \"200 containing session expired\" = \"renew\" }}"));
     run(&project, "2024-05-02");
     assert_eq!((logins.load(Ordering::SeqCst), front.count("/items")), (2, 2));
-    let told = run_badly(&super::project(&Station::start(|_| Reply::new(419, "expired")), "", &format!("{STEP}\non.419 = \"renew\"")), "2024-05-02");
+    let told = run_badly(
+        &super::project(&Station::start(|_| Reply::new(419, "expired")), "", &format!("{STEP}\non.419 = \"renew\"")),
+        "2024-05-02",
+    );
     assert!(told.contains("has no token that could be renewed"), "{told}");
 }
 
@@ -207,7 +236,9 @@ fn fixture(name: &str) -> String {
 /// A server that talks only to those who have a certificate of its authority.
 fn strict_server() -> String {
     let certificates = |name: &str| {
-        CertificateDer::pem_slice_iter(fixture(name).as_bytes()).map(|one| one.expect("a certificate")).collect::<Vec<_>>()
+        CertificateDer::pem_slice_iter(fixture(name).as_bytes())
+            .map(|one| one.expect("a certificate"))
+            .collect::<Vec<_>>()
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
@@ -254,7 +285,8 @@ fn a_certificate_says_who_we_are_below_http() {
         super::write(&project, STEP);
         project
     };
-    let known = project(&format!("{ca}\nclient_cert = {{ file = \"client.pem\" }}\nclient_key = {{ file = \"client.key\" }}"));
+    let known =
+        project(&format!("{ca}\nclient_cert = {{ file = \"client.pem\" }}\nclient_key = {{ file = \"client.key\" }}"));
     run(&known, "2024-05-02");
     assert_eq!(known.query("select id from raw.items"), json!([{ "id": 1 }]));
     known.stdout(&["connections", "test", "api"]);
@@ -263,7 +295,10 @@ fn a_certificate_says_who_we_are_below_http() {
     for (keys, expected) in [
         (ca.to_owned(), "received fatal alert"),
         ("client_cert = { file = \"client.pem\" }\nclient_key = { file = \"client.key\" }".to_owned(), "certificate"),
-        (format!("{ca}\nclient_cert = {{ file = \"client.pem\" }}\nclient_key = \"no key at all\""), "are not a certificate and its key in PEM"),
+        (
+            format!("{ca}\nclient_cert = {{ file = \"client.pem\" }}\nclient_key = \"no key at all\""),
+            "are not a certificate and its key in PEM",
+        ),
         ("ca = \"no certificate\"".to_owned(), "`ca` has no certificate in PEM"),
     ] {
         let project = project(&keys);
