@@ -115,6 +115,7 @@ impl Progress {
             }
             TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row"))),
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
+            TaskEvent::Late { reason } => self.line(&format!("{WARN}late{WARN:#}      {name}: {reason}")),
             TaskEvent::Failed { kind, reason } => {
                 self.line(&format!("{BAD}failed{BAD:#}    {name}: {kind}: {}", indented(reason, 10)));
             }

@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::file::ExtractTable;
+use super::files::{CsvTable, csv_format};
 use super::reader::{At, Read, Reader, Required, twin};
 use super::request::{CursorAt, RequestParts, RequestTable};
 use super::rule::Rules;
 use super::scalar::{Entries, Names, words};
 use super::value::{JsonPathText, TypedDuration, schema};
-use crate::model::answer::{
-    AnswerForm, Compression, CsvForm, CsvHeader, Encoding, Format, PollRule, ReportTemplate, Rule,
-};
+use crate::model::answer::{AnswerForm, Compression, Encoding, Format, PollRule, ReportTemplate, Rule};
+use crate::model::files::CsvFormat;
 use crate::model::hook::{CursorPlace, Method, RequestTemplate};
 use crate::model::name::Text;
 
@@ -28,8 +29,10 @@ pub enum FormatWord {
     Jsonl,
     /// Values between delimiters, a row on each line.
     Csv,
-    /// An XML document.
+    /// An XML document, of an answer.
     Xml,
+    /// Apache Parquet, of files.
+    Parquet,
 }
 
 /// How a file is compressed.
@@ -82,84 +85,6 @@ impl Read for RecordsText {
 }
 
 schema!(RecordsText, { "type": "string", "pattern": "^[$/]", "examples": ["$.result[*]", "/feed/entry"] });
-
-/// Whether CSV has a header: true or false, or the names of the columns where it has none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeaderValue(pub CsvHeader);
-
-impl Read for HeaderValue {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
-        match value.get_ref() {
-            DeValue::Boolean(true) => Some(Self(CsvHeader::First)),
-            DeValue::Boolean(false) => Some(Self(CsvHeader::Numbered)),
-            DeValue::Array(_) => Names::read(value, reader).map(|names| Self(CsvHeader::Names(names.0))),
-            _ => {
-                reader.wrong_type(value, "true, false, or a list of names").help = Some(
-                    "header = true: the first line has the names; header = [\"id\", \"name\"]: it has none".to_owned(),
-                );
-                None
-            }
-        }
-    }
-}
-
-schema!(HeaderValue, { "anyOf": [{ "type": "boolean" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }] });
-
-/// One character of ASCII.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Character(pub u8);
-
-impl Read for Character {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
-        match value.get_ref().as_str().map(str::as_bytes) {
-            Some([byte]) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Some(Self(*byte)),
-            _ => {
-                let fault = reader.wrong_type(value, "one character");
-                fault.help = Some("as in \",\", \";\", \"|\" or \"\\t\"".to_owned());
-                None
-            }
-        }
-    }
-}
-
-schema!(Character, { "type": "string", "minLength": 1, "maxLength": 1 });
-
-/// Texts that may be empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnyTexts(pub Vec<String>);
-
-impl Read for AnyTexts {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
-        let items = value.get_ref().as_array().map_or_else(|| vec![value], |items| items.iter().collect());
-        let texts: Option<Vec<String>> = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect();
-        if texts.is_none() {
-            reader.wrong_type(value, "a text or a list of texts");
-        }
-        texts.map(Self)
-    }
-}
-
-schema!(AnyTexts, { "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
-
-twin! {
-    /// The form of CSV.
-    pub struct CsvTable {
-        /// What stands between two values. Default `","`, and a tab where the answer's type is `text/tab-separated-values`.
-        pub delimiter: Option<At<Character>>,
-        /// What stands around values that have delimiters in them. Default `"\""`.
-        pub quote: Option<At<Character>>,
-        /// Whether the first line has the names of the columns (true, the default); false names them `column_1`, `column_2`, …; a list names them.
-        pub header: Option<At<HeaderValue>>,
-        /// The texts that stand for nothing. Default `[""]`.
-        pub null: Option<At<AnyTexts>>,
-        /// Whether texts that look like numbers or booleans become such. Default false: all values are texts, unless `columns` says otherwise.
-        pub infer: Option<At<bool>>,
-        /// How many lines stand before the header. Default 0.
-        pub skip: Option<At<u64>>,
-        /// How characters are written: `"utf-8"` (the default), `"windows-1252"` or `"latin1"`.
-        pub encoding: Option<At<EncodingWord>>,
-    }
-}
 
 twin! {
     /// The form of XML.
@@ -221,7 +146,7 @@ pub struct AnswerParts {
     /// Which members of a zip file have rows.
     pub members: Option<String>,
     /// The form of CSV.
-    pub csv: Option<CsvForm>,
+    pub csv: Option<(CsvFormat, Encoding)>,
     /// Elements that are lists.
     pub lists: Option<Vec<String>>,
     /// What is done with odd answers.
@@ -255,11 +180,12 @@ pub struct AnswerKeys<'a> {
 impl AnswerParts {
     /// Reads the keys, and reports what does not fit together.
     pub fn new(keys: &AnswerKeys<'_>, reader: &mut Reader) -> Self {
-        let format = keys.format.map(|at| match at.value {
-            FormatWord::Json => Format::Json,
-            FormatWord::Jsonl => Format::Jsonl,
-            FormatWord::Csv => Format::Csv,
-            FormatWord::Xml => Format::Xml,
+        let format = keys.format.and_then(|at| match at.value {
+            FormatWord::Json => Some(Format::Json),
+            FormatWord::Jsonl => Some(Format::Jsonl),
+            FormatWord::Csv => Some(Format::Csv),
+            FormatWord::Xml => Some(Format::Xml),
+            FormatWord::Parquet => None,
         });
         let compression = keys.compression.map(|at| match at.value {
             CompressionWord::None => Compression::None,
@@ -283,7 +209,7 @@ impl AnswerParts {
             format,
             compression,
             members: keys.members.map(|at| at.value.clone()),
-            csv: keys.csv.map(|at| csv(&at.value)),
+            csv: keys.csv.map(|at| (csv_format(&at.value, reader), encoding(&at.value))),
             lists: keys.xml.and_then(|at| at.value.lists.as_ref()).map(|at| at.value.0.clone()),
             rules: keys.on.map(|at| at.value.0.clone()).unwrap_or_default(),
             conditional: keys.conditional.map(|at| at.value),
@@ -313,11 +239,13 @@ impl AnswerParts {
 
     /// How answers are written.
     pub fn form(&self) -> AnswerForm {
+        let (csv, encoding) = self.csv.clone().unwrap_or_default();
         AnswerForm {
             format: self.format,
             compression: self.compression,
             members: self.members.clone(),
-            csv: self.csv.clone().unwrap_or_default(),
+            csv,
+            encoding,
             lists: self.lists.clone().unwrap_or_default(),
         }
     }
@@ -337,19 +265,29 @@ impl AnswerParts {
     }
 }
 
-fn csv(table: &CsvTable) -> CsvForm {
-    let default = CsvForm::default();
-    CsvForm {
-        delimiter: table.delimiter.as_ref().map(|at| at.value.0),
-        quote: table.quote.as_ref().map_or(default.quote, |at| at.value.0),
-        header: table.header.as_ref().map_or(default.header, |at| at.value.0.clone()),
-        null: table.null.as_ref().map_or(default.null, |at| at.value.0.clone()),
-        infer: table.infer.as_ref().is_some_and(|at| at.value),
-        skip: table.skip.as_ref().map_or(0, |at| at.value),
-        encoding: match table.encoding.as_ref().map(|at| at.value) {
-            None | Some(EncodingWord::Utf8) => Encoding::Utf8,
-            Some(EncodingWord::Windows1252 | EncodingWord::Latin1) => Encoding::Windows1252,
-        },
+fn encoding(table: &CsvTable) -> Encoding {
+    match table.encoding.as_ref().map(|at| at.value) {
+        None | Some(EncodingWord::Utf8) => Encoding::Utf8,
+        Some(EncodingWord::Windows1252 | EncodingWord::Latin1) => Encoding::Windows1252,
+    }
+}
+
+/// Reports the keys of answers in a step that gets none; `all` where not even rows are written in any way.
+pub fn refuse(step: &ExtractTable, all: bool, instead: &str, reader: &mut Reader) {
+    let keys = [
+        ("compression", step.compression.as_ref().map(|at| &at.span)),
+        ("members", step.members.as_ref().map(|at| &at.span)),
+        ("xml", step.xml.as_ref().map(|at| &at.span)),
+        ("on", step.on.as_ref().map(|at| &at.span)),
+        ("conditional", step.conditional.as_ref().map(|at| &at.span)),
+        ("report", step.report.as_ref().map(|at| &at.span)),
+        ("format", step.format.as_ref().map(|at| &at.span).filter(|_| all)),
+        ("csv", step.csv.as_ref().map(|at| &at.span).filter(|_| all)),
+    ];
+    for (key, span) in keys {
+        let Some(span) = span else { continue };
+        let message = format!("`{key}` speaks of an API's answers, and {instead}");
+        reader.error("two-sources", span.clone(), message).help = Some("leave one of them out".to_owned());
     }
 }
 

@@ -1,17 +1,54 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use super::answer;
+use super::file::ExtractTable;
+use super::files;
 use super::hook::ApiParts;
+use super::pipeline::Surroundings;
 use super::reader::{At, Reader};
 use super::request::single_page;
+use super::table;
 use crate::model::answer::Format;
 use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
-pub fn source(parts: &ApiParts, name: &At<String>, reader: &mut Reader) -> Source {
-    fitting(parts, name, reader);
-    Source::Http(Box::new(HttpSource {
+pub fn source(
+    step: &ExtractTable,
+    parts: &ApiParts,
+    name: &At<String>,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> Source {
+    if files::is_files(step) {
+        table::refuse_orphans(step, reader);
+        answer::refuse(step, false, "files are read", reader);
+        if let Some(source) = files::files_source(step, parts.records.as_ref(), reader) {
+            return Source::Files(Box::new(source));
+        }
+    } else if table::is_table(step) {
+        files::refuse_orphans(step, reader);
+        answer::refuse(step, true, "a table is read", reader);
+        if let Some(source) = table::table_source(step, name, around, reader) {
+            return Source::Table(Box::new(source));
+        }
+    } else {
+        files::refuse_orphans(step, reader);
+        table::refuse_orphans(step, reader);
+        fitting(parts, name, reader);
+        if let Some(format) = step.format.as_ref().filter(|at| at.value == answer::FormatWord::Parquet) {
+            reader
+                .error("foreign-key", format.span.clone(), "Parquet is read from `files`, not from an API's answers")
+                .help = Some("files = \"exports/{{ ds }}/*.parquet\"".to_owned());
+        }
+    }
+    // What follows a fault that was reported is never run.
+    Source::Http(Box::new(http(parts, name, reader)))
+}
+
+fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> HttpSource {
+    HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),
         paginate: parts.paginate.clone().unwrap_or_else(single_page),
@@ -21,7 +58,7 @@ pub fn source(parts: &ApiParts, name: &At<String>, reader: &mut Reader) -> Sourc
         conditional: parts.answers.conditional.unwrap_or_default(),
         report: parts.answers.report.clone(),
         retry: parts.retry.unwrap_or_default(),
-    }))
+    }
 }
 
 /// Reports what step and hook say of answers and what does not fit together.

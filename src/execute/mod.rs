@@ -10,9 +10,11 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod change;
 mod decide;
 mod dispatcher;
 mod extract;
+mod files;
 mod gear;
 mod look;
 mod outcome;
@@ -20,6 +22,7 @@ mod probe;
 mod scope;
 mod source;
 mod stages;
+mod table;
 mod transform;
 mod worker;
 
@@ -29,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
-pub use look::{Rendered, preview, render};
+pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
 
 use crate::error::{Kind, Result};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::gear::Gear;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Cache, HttpPull, Manner, Pull, Render, Report, Values};
 use crate::model::answer::ReportTemplate;
 use crate::model::hook::{Body, BodyTemplate, CursorPlace, PageStyle, Request, RequestTemplate};
@@ -14,14 +14,24 @@ use crate::model::pipeline::Extract;
 use crate::model::source::{HttpSource, Source};
 use crate::template::{Scope, Templates};
 
-/// What a step asks its source for; nothing is sent yet.
+/// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
+    let rows = rows_of(gear, step, scope).await?;
+    match &step.download {
+        Some(download) => super::files::with_download(gear, step, download, rows).await,
+        None => Ok(rows),
+    }
+}
+
+async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
             let base = client.url().to_owned();
+            let request = request(&gear.templates, &http.request, &base, scope)?;
+            stay_at_home(step, &request.url, &base)?;
             Ok(Arc::new(HttpPull {
-                request: request(&gear.templates, &http.request, &base, scope)?,
+                request,
                 manner: Arc::new(manner(gear, http, &step.connection)),
                 report: http.report.as_ref().map(|template| report(gear, template, &base, scope)),
                 client,
@@ -30,6 +40,8 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
+        Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
 }
 
@@ -107,6 +119,20 @@ fn request(templates: &Templates, template: &RequestTemplate, base: &str, scope:
         headers: pairs(&template.headers)?,
         body,
     })
+}
+
+/// Refuses a hook of others that would carry the connection's credentials to another host.
+fn stay_at_home(step: &Extract, url: &str, base: &str) -> Result<()> {
+    let origin = |text: &str| url::Url::parse(text).map(|url| url.origin());
+    if !step.foreign || matches!((origin(url), origin(base)), (Ok(one), Ok(other)) if one == other) {
+        return Ok(());
+    }
+    let hook = step.hook.as_deref().unwrap_or_default();
+    Err(Error::config(format!(
+        "the hook `{hook}` asks {url}, which is not the host of the connection `{}`",
+        step.connection
+    ))
+    .hint("a hook of others talks to its connection's own host only; let the step name a connection to the other one"))
 }
 
 /// Renders a body string by string, so that it is JSON whatever the values are.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::files::CsvFormat;
 use super::hook::{CursorPlace, RequestTemplate};
 use crate::time::{Instant, Tz};
 
@@ -14,8 +15,10 @@ pub struct AnswerForm {
     pub compression: Option<Compression>,
     /// The members of a zip file that have rows: a name with `*` and `?`.
     pub members: Option<String>,
-    /// The form of CSV.
-    pub csv: CsvForm,
+    /// How CSV is written.
+    pub csv: CsvFormat,
+    /// How the characters of CSV are written.
+    pub encoding: Encoding,
     /// The names of elements that are lists, however often they occur in a row of XML.
     pub lists: Vec<String>,
 }
@@ -44,54 +47,11 @@ pub enum Compression {
     Zip,
 }
 
-/// The form of CSV.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CsvForm {
-    /// What stands between two values. Where nothing is said: a tab in `text/tab-separated-values`, else a comma.
-    pub delimiter: Option<u8>,
-    /// What stands around values that have delimiters in them.
-    pub quote: u8,
-    /// Where the names of the columns are.
-    pub header: CsvHeader,
-    /// The texts that stand for nothing.
-    pub null: Vec<String>,
-    /// Whether texts that look like numbers and booleans become such.
-    pub infer: bool,
-    /// How many lines stand before the header.
-    pub skip: u64,
-    /// How its characters are written.
-    pub encoding: Encoding,
-}
-
-impl Default for CsvForm {
-    fn default() -> Self {
-        Self {
-            delimiter: None,
-            quote: b'"',
-            header: CsvHeader::First,
-            null: vec![String::new()],
-            infer: false,
-            skip: 0,
-            encoding: Encoding::Utf8,
-        }
-    }
-}
-
-/// Where CSV has the names of its columns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CsvHeader {
-    /// In the first line.
-    First,
-    /// Nowhere: they are `column_1`, `column_2` and so on.
-    Numbered,
-    /// Nowhere: these are they.
-    Names(Vec<String>),
-}
-
 /// How characters are written as bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Encoding {
     /// In UTF-8, with or without a byte order mark.
+    #[default]
     Utf8,
     /// In Windows-1252, of which Latin-1 is a part.
     Windows1252,

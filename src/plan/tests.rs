@@ -52,6 +52,8 @@ fn extract(name: &str, per: Per) -> Step {
         Action::Extract(Box::new(Extract {
             connection: "api".to_owned(),
             hook: None,
+            foreign: false,
+            params: BTreeMap::new(),
             source: Source::Http(Box::new(HttpSource {
                 auth: None,
                 request: RequestTemplate {
@@ -77,8 +79,10 @@ fn extract(name: &str, per: Per) -> Step {
                 report: None,
                 retry: RetryPolicy::default(),
             })),
+            download: None,
             per,
             time: None,
+            time_zone: None,
             columns: BTreeMap::new(),
             contract: Contract::Evolve,
             nested: Nested::Struct,
@@ -144,6 +148,7 @@ fn record(name: &str, unit: &str, state: UnitState) -> UnitRecord {
         pulled_at: at,
         unchanged_pulls: 0,
         reason: None,
+        probe: None,
         held_stage: None,
     }
 }

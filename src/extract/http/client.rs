@@ -1,8 +1,8 @@
 //! The client of one connection: its limits, its pauses, its token, and how it tries again.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::super::cassette::{Tape, Taped};
 use super::answer::{self, Answer, Fate, LONGEST_PAUSE, Manner, Refused};
 use super::auth::{self, Token};
 use super::cache::{Cache, Kept};
@@ -45,9 +46,11 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub token: Mutex<Option<Token>>,
     pub refresh_token: Mutex<Option<SecretString>>,
-    limits: Limits,
+    pub limits: Limits,
     /// How many pulls have begun: who came first is served first.
     pulls: AtomicU64,
+    /// Records what goes over the wire, or stands in its place.
+    pub tape: OnceLock<Tape>,
 }
 
 /// What one pull wants of the client, whatever the page.
@@ -121,8 +124,15 @@ impl HttpClient {
             refresh_token: Mutex::default(),
             limits: Limits::new(connection.max_concurrent, interval),
             pulls: AtomicU64::new(0),
+            tape: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Lets everything that is asked from now on be recorded, or be answered by what was.
+    pub fn tape(&self, tape: Tape) {
+        // A second tape would be a defect of the caller; the first one stays.
+        let _ = self.inner.tape.set(tape);
     }
 
     /// The connection's name.
@@ -217,8 +227,10 @@ impl HttpClient {
             broken += u32::from(refused.broken);
             if let Some(wait) = refused.wait.filter(|_| attempt < most) {
                 errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), wait);
-                self.inner.limits.quiet(wait);
-                self.unless_cancelled(errand, tokio::time::sleep(wait)).await?;
+                if !self.is_replay() {
+                    self.inner.limits.quiet(wait);
+                    self.unless_cancelled(errand, tokio::time::sleep(wait)).await?;
+                }
                 attempt += 1;
                 continue;
             }
@@ -239,9 +251,18 @@ impl HttpClient {
                 None => jitter,
             };
             errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
+            if self.is_replay() {
+                attempt += 1;
+                continue;
+            }
             self.unless_cancelled(errand, tokio::time::sleep(pause)).await?;
             attempt += 1;
         }
+    }
+
+    /// Whether answers come from a cassette: no pause has to be kept then.
+    pub(super) fn is_replay(&self) -> bool {
+        self.inner.tape.get().is_some_and(Tape::is_replay)
     }
 
     /// Waits for something, but not beyond the wish to stop.
@@ -297,10 +318,21 @@ impl HttpClient {
 
     async fn send(&self, request: &Request, errand: &Errand<'_>) -> Result<Answer, Refused> {
         let inner = &*self.inner;
-        let kept = self.kept(request, errand).await;
+        // What is recorded is whole, and what is replayed depends on nothing that was kept.
+        let tape = inner.tape.get();
+        let kept = if tape.is_none() { self.kept(request, errand).await } else { None };
         let abroad = errand.abroad && !self.is_home(&request.url);
         let http = if abroad { &inner.stranger } else { &inner.http };
         let mut builder = wire::build(http, inner, request).timeout(inner.settings.timeout);
+        if let Some(Taped { status, headers, body }) =
+            tape.map(|tape| tape.replayed(&inner.name, &builder)).transpose()?.flatten()
+        {
+            errand.sent.fetch_add(1, Ordering::Relaxed);
+            errand.status.store(status.as_u16(), Ordering::Relaxed);
+            let answer = Answer { status, headers, body, file: None, fate: Fate::Rows, unchanged: false };
+            return answer::judge(inner, errand.manner, answer, None);
+        }
+        let asked = tape.map(|tape| tape.asked(&builder)).transpose()?.flatten();
         if let Some((_, kept)) = &kept {
             for (name, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
                 if let Some(value) = kept.headers.get(name) {
@@ -319,6 +351,9 @@ impl HttpClient {
         errand.sent.fetch_add(1, Ordering::Relaxed);
         let mut answer = wire::send(http, inner, errand.manner, built).await?;
         errand.status.store(answer.status.as_u16(), Ordering::Relaxed);
+        if let (Some(tape), Some(asked)) = (tape, asked) {
+            tape.keep(&inner.name, asked, answer.status, &answer.headers, &answer.body)?;
+        }
         if let Some((name, kept)) = kept.filter(|_| answer.status == StatusCode::NOT_MODIFIED) {
             if let Some(cache) = &errand.manner.cache {
                 cache.touch(&name, inner.clock.now());
@@ -340,7 +375,13 @@ impl HttpClient {
     /// Keeps an answer that was taken, so that it need not be sent again.
     pub(super) async fn keep(&self, request: &Request, manner: &Manner, answer: &Answer) -> Result<()> {
         let Some(cache) = manner.cache.clone() else { return Ok(()) };
-        if answer.unchanged || answer.status != StatusCode::OK || answer.file.is_some() || answer.fate != Fate::Rows {
+        let taped = self.inner.tape.get().is_some();
+        if taped
+            || answer.unchanged
+            || answer.status != StatusCode::OK
+            || answer.file.is_some()
+            || answer.fate != Fate::Rows
+        {
             return Ok(());
         }
         let name = Cache::name(request, &auth::owner(&self.inner));
@@ -386,7 +427,7 @@ fn identified(connection: &HttpConnection, mut builder: reqwest::ClientBuilder) 
 }
 
 /// A redirect to another host, or to another port of it, would carry our credentials there.
-fn same_host() -> reqwest::redirect::Policy {
+pub(in crate::extract) fn same_host() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
         let origin = attempt.url().origin();
         if attempt.previous().first().is_none_or(|first| first.origin() != origin) {

@@ -93,7 +93,7 @@ async fn receive(
         }
         body.extend_from_slice(&chunk);
         if body.len() > LARGEST_IN_MEMORY
-            && let Some(scratch) = &manner.scratch
+            && let Some(scratch) = manner.scratch.as_ref().filter(|_| inner.tape.get().is_none())
             && *piecewise.get_or_insert_with(|| {
                 let plan = Plan::of(&manner.form, manner.records.as_deref(), url, headers, &body);
                 answer.status().is_success() && plan.is_ok_and(|plan| !plan.is_json())

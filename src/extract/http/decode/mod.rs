@@ -12,7 +12,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::value::RawValue;
 
 use super::records::{Document, RecordPath};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::answer::{AnswerForm, Format};
 use unpack::Packing;
 pub(super) use unpack::Source;
@@ -119,7 +119,7 @@ impl Plan {
             match format {
                 Format::Json => document(records, reader, &mut batch),
                 Format::Jsonl => lines(records, reader, &mut batch),
-                Format::Csv => csv::rows(&form.csv, tab, reader, &mut batch),
+                Format::Csv => csv::rows(form, tab, reader, &mut batch),
                 Format::Xml => xml::rows(records, &form.lists, reader, &mut batch),
             }
             .map_err(|error| match name {
@@ -250,9 +250,4 @@ fn too_long(line: u64) -> Error {
 fn unreadable(error: std::io::Error) -> Error {
     let kind = if error.kind() == std::io::ErrorKind::Other { Kind::Storage } else { Kind::Source };
     Error::new(kind, "reading the answer's file").because(error)
-}
-
-/// Writes a text as JSON.
-fn write_text(body: &mut Vec<u8>, text: &str) -> Result<()> {
-    serde_json::to_writer(body, text).context(Kind::Internal, || "writing a text as JSON".to_owned())
 }
