@@ -14,6 +14,7 @@ mod fanout;
 mod faults;
 mod files;
 mod hooks;
+mod http;
 mod kill;
 mod redaction;
 mod replay;

@@ -16,3 +16,4 @@ pub mod postgres;
 pub mod project;
 pub mod scripted;
 pub mod shelf;
+pub mod station;
