@@ -3,10 +3,12 @@
 pub mod apis;
 pub mod bigquery;
 pub mod counterparts;
+pub mod databases;
 pub mod days;
 pub mod doors;
 pub mod files;
 pub mod ga4;
+pub mod mariadb;
 pub mod mornings;
 pub mod pages;
 pub mod postgres;
