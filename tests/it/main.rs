@@ -23,6 +23,7 @@ mod stage;
 mod state;
 mod stops;
 mod support;
+mod tables;
 mod template;
 mod time;
 mod transforms;

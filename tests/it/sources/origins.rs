@@ -4,3 +4,4 @@ mod files;
 mod http;
 mod with_gcs;
 mod with_s3;
+mod tables;
