@@ -26,7 +26,7 @@ pub fn source(
         }
     } else if table::is_table(step) {
         files::refuse_orphans(step, reader);
-        if let Some(source) = table::table_source(step, name, around, reader) {
+        if let Some(source) = table::table_source(step, parts, name, around, reader) {
             return Source::Table(Box::new(source));
         }
     } else {

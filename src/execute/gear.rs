@@ -37,7 +37,7 @@ pub struct Gear {
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
     tape: Option<Tape>,
-    warehouses: Mutex<HashMap<PathBuf, Warehouse>>,
+    warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
     files: Mutex<HashMap<String, FileStore>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
@@ -78,14 +78,17 @@ impl Gear {
 
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
-        let resolved = self.connections.get(connection)?;
-        let place = place(&resolved);
         let mut warehouses = self.warehouses.lock().await;
-        if let Some(warehouse) = warehouses.get(&place) {
+        if let Some(warehouse) = warehouses.named.get(connection) {
             return Ok(warehouse.clone());
         }
-        let warehouse = Warehouse::open(&resolved).await?;
-        warehouses.insert(place, warehouse.clone());
+        let resolved = self.connections.get(connection)?;
+        let warehouse = match warehouses.placed.get(&place(&resolved)) {
+            Some(warehouse) => warehouse.clone(),
+            None => Warehouse::open(&resolved).await?,
+        };
+        warehouses.placed.insert(place(&resolved), warehouse.clone());
+        warehouses.named.insert(connection.to_owned(), warehouse.clone());
         Ok(warehouse)
     }
 
@@ -99,11 +102,11 @@ impl Gear {
             }
         }
         let mut warehouses = self.warehouses.lock().await;
-        if let Some(source) = warehouses.get(&wanted) {
+        if let Some(source) = warehouses.placed.get(&wanted) {
             return Ok(source.clone());
         }
         let source = Warehouse::open_to_read(settings).await?;
-        warehouses.insert(wanted, source.clone());
+        warehouses.placed.insert(wanted, source.clone());
         Ok(source)
     }
 
@@ -185,17 +188,29 @@ impl Gear {
 
     /// Closes the warehouses, so that another process may open them.
     pub async fn close(self) -> Result<()> {
-        for (_, warehouse) in self.warehouses.into_inner() {
+        for warehouse in self.warehouses.into_inner().placed.into_values() {
             warehouse.close().await?;
         }
         Ok(())
     }
 }
 
+/// Open warehouses, and DuckDB files that are only read.
+#[derive(Default)]
+struct Warehouses {
+    /// By the names of their connections.
+    named: HashMap<String, Warehouse>,
+    /// By what is really opened, each once.
+    placed: HashMap<PathBuf, Warehouse>,
+}
+
 /// What tells whether two connections lead to the same warehouse: the file that is really there, or the name.
 fn place(connection: &Connection) -> PathBuf {
     let ConnectionKind::DuckDb(settings) = &connection.kind else { return PathBuf::from(&connection.name) };
     let path = &settings.path;
+    if path.as_os_str() == ":memory:" {
+        return PathBuf::from(&connection.name);
+    }
     if let Ok(real) = path.canonicalize() {
         return real;
     }

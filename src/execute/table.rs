@@ -51,8 +51,8 @@ pub(super) fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope:
 /// The scope with values and names as the source writes them; the warehouse may write them otherwise.
 fn quoting(scope: &Scope, kind: &ConnectionKind) -> Scope {
     let quoting = match kind {
-        ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
         ConnectionKind::BigQuery(_) => Quoting::BIGQUERY,
+        ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
         _ => Quoting::default(),
     };
     Scope { quoting, ..scope.clone() }
@@ -95,5 +95,11 @@ fn ask(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Resu
     let range = step.time.as_ref().zip(units).map(|(time, (first, last))| {
         TimeRange::of(time.path.clone(), time.format, step.time_zone.unwrap_or(scope.timezone), &first, &last)
     });
-    Ok(TableAsk { rows, range, changed_column: source.changed_column.clone(), probe: source.probe })
+    Ok(TableAsk {
+        rows,
+        range,
+        changed_column: source.changed_column.clone(),
+        probe: source.probe,
+        retry: source.retry,
+    })
 }

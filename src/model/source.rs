@@ -44,6 +44,8 @@ pub struct TableSource {
     pub changed_column: Option<String>,
     /// How a unit that is as it was is recognized without reading it.
     pub probe: ProbeRule,
+    /// How often a connection to the database is tried again.
+    pub retry: RetryPolicy,
     /// A query fails without being run where it would read more bytes; BigQuery bills by them.
     pub max_bytes: Option<u64>,
 }

@@ -105,9 +105,18 @@ pub(super) fn tables(
         ];
         let counts: Vec<String> =
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-        let what = format!("{subject} is not as expected: of {} rows {}", want.len(), counts.join(", "));
+        let what = format!(
+            "{subject} is not as expected: {} expected, {} came; {}",
+            rows_word(want.len()),
+            have.len(),
+            counts.join(", ")
+        );
         Fault { what, difference: Some(difference(&pairs, &want, &have, columns, keys, expected.texts)), hint: None }
     })
+}
+
+fn rows_word(count: usize) -> String {
+    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }
 
 fn is_there(found: &Rows, column: &str) -> bool {

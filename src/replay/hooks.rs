@@ -164,11 +164,13 @@ fn judge(test: &HookTest, came: &Came, report: &mut Report) {
     }
     let mut count = |what: &str, found: u64, expected: Option<u64>| {
         if let Some(expected) = expected.filter(|expected| *expected != found) {
-            report.fault(Fault { what: format!("{found} {what} came, expected are {expected}"), ..Fault::default() });
+            let came = if found == 1 { what.to_owned() } else { format!("{what}s") };
+            let what = format!("{found} {came} came, expected: {expected}");
+            report.fault(Fault { what, ..Fault::default() });
         }
     };
-    count("rows", came.rows.len() as u64, test.rows);
-    count("pages", came.pages, test.pages);
+    count("row", came.rows.len() as u64, test.rows);
+    count("page", came.pages, test.pages);
     for (number, expected) in test.first.iter().enumerate() {
         match came.rows.get(number) {
             None => {

@@ -6,7 +6,7 @@ mod show;
 
 use clap::Subcommand;
 
-use super::screen::GOOD;
+use super::screen::{GOOD, counted};
 use super::{Common, Screen, session, test};
 use crate::connections::Connections;
 use crate::error::{Error, Result};
@@ -87,7 +87,8 @@ async fn tests(names: &[String], record: bool, common: &Common, screen: &Screen)
         let connections = Connections::open(&project.root, screen.redactor.clone())?;
         for hook in &hooks {
             if let Some((path, count)) = replay::record_hook(&project, &connections, hook, &screen.redactor).await? {
-                screen.note(&format!("{GOOD}recorded{GOOD:#}  {}: {count} exchanges", path.display()));
+                let exchanges = counted(count as u64, "exchange");
+                screen.note(&format!("{GOOD}recorded{GOOD:#} {exchanges} into {}", path.display()));
             }
         }
     }

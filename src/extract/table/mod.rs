@@ -18,6 +18,7 @@ pub use server::refused;
 use chrono::NaiveDate;
 
 use crate::error::{Error, Result};
+use crate::model::hook::RetryPolicy;
 use crate::model::pipeline::TimeFormat;
 use crate::model::source::ProbeRule;
 use crate::time::{Grain, Instant, Tz, Unit};
@@ -33,6 +34,8 @@ pub struct TableAsk {
     pub changed_column: Option<String>,
     /// How a unit that is as it was is recognized.
     pub probe: ProbeRule,
+    /// How often a connection is tried again.
+    pub retry: RetryPolicy,
 }
 
 impl TableAsk {

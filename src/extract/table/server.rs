@@ -1,7 +1,43 @@
 //! What the faults of a database server mean: by their class and their code, not by their words.
 
-use crate::error::{Error, Kind};
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::super::Sink;
+use crate::error::{Disposition, Error, Kind, Result};
 use crate::model::connection::ServerConnection;
+use crate::model::hook::RetryPolicy;
+
+/// How patiently a connection is tried again while its server cannot be reached.
+pub(super) struct Patience<'a> {
+    retry: &'a RetryPolicy,
+    attempt: u32,
+}
+
+impl<'a> Patience<'a> {
+    pub fn new(retry: &'a RetryPolicy) -> Self {
+        Self { retry, attempt: 1 }
+    }
+
+    /// Waits before another attempt; without a sink nobody is told of the pause.
+    ///
+    /// # Errors
+    /// The error itself, where another attempt would not help, or was the last.
+    pub async fn after(&mut self, error: Error, sink: Option<&dyn Sink>) -> Result<()> {
+        if error.kind().disposition() == Disposition::Stop || self.attempt >= self.retry.max_attempts {
+            return Err(error);
+        }
+        let doubled = self.retry.min_backoff.saturating_mul(1 << (self.attempt - 1).min(20));
+        let pause: Duration = doubled.min(self.retry.max_backoff).mul_f64(rand::rng().random::<f64>());
+        if let Some(sink) = sink {
+            sink.retrying(&error.chain(), pause);
+        }
+        tokio::time::sleep(pause).await;
+        self.attempt += 1;
+        Ok(())
+    }
+}
 
 /// What a server's refusal of a connection means.
 pub fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {

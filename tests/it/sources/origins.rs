@@ -3,3 +3,5 @@
 mod files;
 mod http;
 mod with_bigquery;
+mod with_gcs;
+mod with_s3;

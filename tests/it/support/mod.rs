@@ -3,6 +3,7 @@
 pub mod apis;
 pub mod bigquery;
 pub mod bigquery_service;
+pub mod buckets;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
@@ -13,3 +14,4 @@ pub mod pages;
 pub mod postgres;
 pub mod project;
 pub mod scripted;
+pub mod shelf;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
-use super::server::{failed, refused};
+use super::server::{Patience, failed, refused};
 use super::sql::{TimeKind, Writing, not_there, plain};
 use super::{AskedRows, TableAsk};
 use crate::error::{Error, Kind, Result};
@@ -78,8 +78,14 @@ struct From {
 
 impl MySqlPull {
     /// A connection in a transaction that only reads, and sees one state of the database.
-    async fn begin(&self) -> Result<MySqlConnection> {
-        let mut connection = connect(&self.server).await?;
+    async fn begin(&self, sink: Option<&dyn Sink>) -> Result<MySqlConnection> {
+        let mut patience = Patience::new(&self.ask.retry);
+        let mut connection = loop {
+            match connect(&self.server).await {
+                Ok(connection) => break connection,
+                Err(error) => patience.after(error, sink).await?,
+            }
+        };
         for statement in [
             // Pages that wait for the disk must not look like a client that is gone.
             "SET SESSION net_write_timeout = 600",
@@ -154,7 +160,7 @@ impl MySqlPull {
         if !sharded && !counted {
             return Ok(Probe::Unknown);
         }
-        let mut connection = self.begin().await?;
+        let mut connection = self.begin(None).await?;
         let Some(from) = self.from(&mut connection).await? else {
             return Ok(Probe::Late(self.ask.late(&self.database())));
         };
@@ -179,7 +185,8 @@ impl MySqlPull {
     }
 
     async fn read(&self, sink: &Arc<dyn Sink>, pages: &mut Pages, cancel: &CancellationToken) -> Result<()> {
-        let mut connection = self.begin().await?;
+        let begun = cancel.run_until_cancelled(self.begin(Some(&**sink))).await;
+        let mut connection = begun.ok_or_else(|| Error::new(Kind::Cancelled, "stopped"))??;
         let Some(from) = self.from(&mut connection).await? else {
             return Err(Error::new(Kind::Unavailable, self.ask.late(&self.database()))
                 .hint("it was there a moment ago: the next run looks again"));
