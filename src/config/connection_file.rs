@@ -406,7 +406,8 @@ twin! {
         pub project: Required<SecretValue>,
         /// Where datasets are created and jobs run: `"EU"`.
         pub location: Option<At<SecretValue>>,
-        /// The service account's key as JSON. Default: application default credentials.
+        /// Credentials as JSON: a service account's key, what gcloud writes, or workload identity federation. Default:
+        /// application default credentials.
         pub service_account: Option<At<SecretValue>>,
         /// Another address of the REST service, for an emulator.
         pub endpoint: Option<At<SecretValue>>,
