@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::gear::Gear;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::extract::{DownloadPull, Fetcher, FilesPull, Pattern, Pull, at_path};
 use crate::model::files::{Address, Download, FilesSource};
 use crate::model::pipeline::Extract;
@@ -35,6 +35,10 @@ pub(super) async fn with_download(
         Source::Http(http) => Some((gear.client(&step.connection).await?, http.auth.clone())),
         Source::Files(_) | Source::Table(_) => None,
     };
+    if api.is_none() && gear.is_replay() {
+        return Err(Error::config("a download of rows that are from no API is not recorded, and cannot be replayed")
+            .hint("leave the step out of the test: steps = [...]"));
+    }
     let fetcher = Fetcher::open(gear.library(&download.to).await?, api, gear.redactor.clone())?;
     let Address::Path(path) = &download.url;
     Ok(Arc::new(DownloadPull { rows, download: download.clone(), locate: at_path(path), fetcher }))

@@ -12,10 +12,12 @@ use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::super::Sink;
+use super::super::cassette::{Tape, Taped};
 use super::super::http::HttpClient;
 use super::index::Known;
 use super::library::Library;
 use crate::error::{Context, Disposition, Error, Kind, Result};
+use crate::model::exchange::Asked;
 use crate::model::files::Download;
 use crate::model::hook::{AuthStyle, RetryPolicy};
 use crate::secret::Redactor;
@@ -58,6 +60,18 @@ enum Answer {
 struct Refused {
     error: Error,
     after: Option<Duration>,
+}
+
+/// What a recorded answer to a download means.
+fn taped_file(taped: Taped, address: &Url) -> Result<Answer, Refused> {
+    match taped.status {
+        StatusCode::NOT_MODIFIED => Ok(Answer::Unchanged),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Answer::Gone),
+        status if status.is_success() => {
+            Ok(Answer::File { bytes: taped.body, headers: taped.headers, path: address.path().to_owned() })
+        }
+        status => Err(refused(status, &taped.headers)),
+    }
 }
 
 impl From<Error> for Refused {
@@ -182,6 +196,8 @@ impl Fetcher {
     /// Follows redirects to the file.
     async fn follow(&self, first: &Url, known: Option<&Known>, max: u64, sent: &AtomicU64) -> Result<Answer, Refused> {
         let mut address = first.clone();
+        let tape = self.api.as_ref().and_then(|(client, _)| client.taped());
+        let mut asked: Option<Asked> = None;
         for _ in 0..MOST_HOPS {
             let mut request = self.http.get(address.clone()).timeout(PATIENCE);
             if let Some(known) = known {
@@ -192,6 +208,13 @@ impl Fetcher {
                     request = request.header(IF_MODIFIED_SINCE, modified);
                 }
             }
+            if let (Some((tape, connection)), None) = (&tape, &asked) {
+                if let Some(taped) = tape.replayed(connection, &request)? {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    return taped_file(taped, &address);
+                }
+                asked = tape.asked(&request)?;
+            }
             if let Some((client, style)) = &self.api
                 && client.is_own(&address)
             {
@@ -199,6 +222,11 @@ impl Fetcher {
             }
             sent.fetch_add(1, Ordering::Relaxed);
             let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+            if let (Some((tape, connection)), Some(asked)) = (&tape, &asked)
+                && !answer.status().is_redirection()
+            {
+                return self.kept(answer, &address, max, tape, connection, asked.clone()).await;
+            }
             match answer.status() {
                 StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
                 StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Answer::Gone),
@@ -208,6 +236,24 @@ impl Fetcher {
             }
         }
         Err(Error::new(Kind::Source, "the server redirects again and again").into())
+    }
+
+    /// Reads an answer and puts it into a cassette; where redirects led to it, as the answer to the first request.
+    async fn kept(
+        &self,
+        answer: Response,
+        address: &Url,
+        max: u64,
+        tape: &Tape,
+        connection: &str,
+        asked: Asked,
+    ) -> Result<Answer, Refused> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let whole = self.read(answer, address, max).await?;
+        let Answer::File { bytes, .. } = &whole else { return Ok(whole) };
+        tape.keep(connection, asked, status, &headers, bytes)?;
+        let Answer::File { bytes: body, .. } = whole else { return Ok(whole) };
+        taped_file(Taped { status, headers, body }, address)
     }
 
     fn next(&self, address: &Url, answer: &Response) -> Result<Url> {
