@@ -156,13 +156,13 @@ impl Said {
 
     /// The parts of the API that a step means; none when that is unclear, which is reported.
     pub fn resource(&self, named: Option<&At<String>>, hook: &At<String>, reader: &mut Reader) -> Option<&ApiParts> {
-        let names = || self.resources.keys().map(String::as_str);
+        let known = || self.resources.keys().map(String::as_str);
         match named {
             Some(name) => {
                 let found = self.resources.get(&name.value);
                 if found.is_none() {
                     let message = format!("the hook `{}` has no resource `{}`", hook.value, name.value);
-                    let help = known_names(&name.value, names().collect::<Vec<_>>());
+                    let help = known_names(&name.value, known().collect::<Vec<_>>());
                     reader.error("unknown-resource", name.span.clone(), message).help =
                         help.or_else(|| Some("it has no resources at all".to_owned()));
                 }
@@ -171,8 +171,8 @@ impl Said {
             None if self.resources.is_empty() => Some(&self.parts),
             None => {
                 let message = format!("the hook `{}` has several resources", hook.value);
-                let first = names().next().unwrap_or_default();
-                let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let first = known().next().unwrap_or_default();
+                let all = known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 reader.error("missing-key", hook.span.clone(), message).help =
                     Some(format!("say which, as in resource = \"{first}\"; there are {all}"));
                 None

@@ -82,6 +82,11 @@ impl Gear {
         Self { tape: Some(tape), ..self }
     }
 
+    /// Whether nothing may be asked over a network, since all answers are recorded ones.
+    pub(super) fn is_replay(&self) -> bool {
+        self.tape.as_ref().is_some_and(Tape::is_replay)
+    }
+
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
         let mut warehouses = self.warehouses.lock().await;
@@ -193,7 +198,10 @@ impl Gear {
         if let Some(library) = libraries.get(to) {
             return Ok(library.clone());
         }
-        let store = if self.connections.names()?.iter().any(|name| name == to) {
+        let store = if self.tape.is_some() {
+            // What is recorded or replayed leaves the places of the project alone.
+            FileStore::folder(self.project.state_dir.join("library").join(to), self.redactor.clone())
+        } else if self.connections.names()?.iter().any(|name| name == to) {
             self.files(to).await?
         } else {
             FileStore::folder(self.project.root.join(to), self.redactor.clone())
