@@ -64,6 +64,13 @@ pub enum Event<'a> {
         /// How long the pause is.
         pause: Duration,
     },
+    /// The source said something that is no row: a line of a program's log.
+    Said {
+        /// The task.
+        task: &'a TaskId,
+        /// The line, redacted.
+        line: String,
+    },
     /// Something that the user should know and that stops nothing.
     Warning {
         /// The task, if it is about one.

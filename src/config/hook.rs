@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Source};
 use super::file::{ExtractTable, HookFile};
+use super::process::{ProcessParts, process_parts};
 use super::reader::{At, Reader};
 use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
@@ -38,6 +39,8 @@ pub struct ApiParts {
     pub time_column: Option<String>,
     /// How that time is written.
     pub time_format: Option<TimeFormat>,
+    /// The program, where the rows are what one prints.
+    pub process: ProcessParts,
 }
 
 /// A hook with the place of its connection.
@@ -67,6 +70,7 @@ macro_rules! api_parts {
             naming: table.naming.as_ref().map(|at| at.value),
             time_column: table.time_column.as_ref().map(|at| at.value.clone()),
             time_format: table.time_format.as_ref().map(|at| at.value),
+            process: process_parts!(table, reader),
         }
     }};
 }
@@ -94,6 +98,7 @@ impl ApiParts {
             naming: self.naming.or(hook.naming),
             time_column: self.time_column.or_else(|| hook.time_column.clone()),
             time_format: self.time_format.or(hook.time_format),
+            process: self.process.over(&hook.process),
         }
     }
 }
@@ -102,7 +107,8 @@ impl ApiParts {
 pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     let mut reader = Reader::new(source.clone());
     let (file, _): (HookFile, bool) = reader.read_file();
-    let parts = api_parts!(&file, &mut reader);
+    let parts: ApiParts = api_parts!(&file, &mut reader);
+    parts.process.check_alone(&mut reader);
     (Hook { parts, connection: file.connection }, reader.diagnostics)
 }
 

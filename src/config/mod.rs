@@ -17,6 +17,7 @@ mod hook;
 mod inspect;
 mod link;
 mod pipeline;
+mod process;
 pub mod reader;
 pub mod request;
 pub mod scalar;

@@ -267,7 +267,7 @@ impl RequestParts {
     }
 }
 
-fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
+pub(super) fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
     match value {
         serde_json::Value::String(text) => found(text),
         serde_json::Value::Array(items) => items.iter().for_each(|item| strings_of(item, found)),
@@ -276,7 +276,7 @@ fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
     }
 }
 
-fn pairs(entries: Option<&At<Entries<Texts>>>, reader: &Reader) -> Vec<(String, Text)> {
+pub(super) fn pairs(entries: Option<&At<Entries<Texts>>>, reader: &Reader) -> Vec<(String, Text)> {
     let entries = entries.map_or(&[][..], |entries| &entries.value.0);
     let each = |(name, texts): &(At<String>, At<Texts>)| {
         let name = name.value.clone();

@@ -5,10 +5,19 @@ use super::reader::{At, Reader};
 use super::request::single_page;
 use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::Text;
+use crate::model::pipeline::{Pipeline, Write};
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
-pub fn source(parts: &ApiParts, name: &At<String>, reader: &Reader) -> Source {
+pub fn source(parts: &ApiParts, name: &At<String>, write: &Write, pipeline: &Pipeline, reader: &mut Reader) -> Source {
+    // What follows a fault that was reported is never run.
+    match parts.process.source(name, write, pipeline, reader) {
+        Some(process) => Source::Process(Box::new(process)),
+        None => http(parts, name, reader),
+    }
+}
+
+fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> Source {
     Source::Http(Box::new(HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),

@@ -126,6 +126,8 @@ impl Airflow {
             System::MongoDb => self.mongodb(&mut taken),
             System::BigQuery => self.bigquery(&mut taken),
             System::DuckDb => self.duckdb(&mut taken),
+            // Airflow has no such connections: `system` never names it.
+            System::Process => {}
         }
         let faults = taken.definition.faults();
         if faults.is_empty() { Ok(taken) } else { Err(faults) }

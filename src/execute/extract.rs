@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bookmark;
 use super::gear::Gear;
+use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
 use super::source;
@@ -16,6 +18,7 @@ use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::PlannedTask;
 use crate::model::run::TaskId;
+use crate::model::schema::SourceColumn;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
 use crate::time::{Unit, UnitKey};
@@ -37,7 +40,8 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
     let scope =
         scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
-    let pull = source::pull_of(gear, step, &scope).await?;
+    let bookmark = bookmark::of(shared, task, step).await?;
+    let pull = source::pull_of(gear, (shared.pipeline, &task.step, step), &scope, bookmark).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let dir = stages.current(leases[0].pull, started_at)?;
 
@@ -71,6 +75,7 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     if !held {
+        bookmark::keep(gear, &task.step, step, &manifest).await?;
         stages.done(&dir)?;
     }
     stages.sweep(place.as_deref())?;
@@ -101,10 +106,15 @@ async fn bring(
 ) -> Result<(Manifest, Pulled), Failure> {
     let mut cost = Pulled::default();
     for attempt in 1..=STEADY_ATTEMPTS {
-        let stage = open_stage(dir, spec(shared, task, step, pull, number)).await?;
+        let mut stage = open_stage(dir, spec(shared, task, step, pull, number)).await?;
         if let Some(manifest) = stage.sealed() {
             tell_resumed(shared, task, manifest.pages, manifest.rows);
             return Ok((manifest, cost));
+        }
+        if !pull.resumes() && stage.progress().pages() > 0 {
+            drop(stage);
+            stage::discard(dir)?;
+            stage = open_stage(dir, spec(shared, task, step, pull, number)).await?;
         }
         let progress = stage.progress();
         let durable = progress.pages();
@@ -116,6 +126,7 @@ async fn bring(
             monitor: Arc::clone(&shared.monitor),
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
+            log: TaskLog::new(&shared.gear.project.state_dir, shared.pipeline, &task.step, &task.keys()[0]),
         };
         let pulled = pull.pages(progress, Arc::new(sink), shared.cancel.clone()).await;
         let pulled = pulled.map_err(|mut failure| {
@@ -194,6 +205,7 @@ struct StageSink {
     monitor: Arc<dyn Monitor>,
     task: TaskId,
     redactor: crate::secret::Redactor,
+    log: TaskLog,
 }
 
 impl Sink for StageSink {
@@ -206,6 +218,27 @@ impl Sink for StageSink {
             total: page.entry.total,
         });
         Ok(())
+    }
+
+    fn columns(&self, columns: Vec<SourceColumn>) -> Result<()> {
+        self.stage.declare(columns);
+        Ok(())
+    }
+
+    fn keys(&self, keys: Vec<String>) -> Result<()> {
+        self.stage.identify(keys);
+        Ok(())
+    }
+
+    fn bookmark(&self, json: &str) -> Result<()> {
+        self.stage.bookmark(json);
+        Ok(())
+    }
+
+    fn said(&self, line: &str) {
+        let line = self.redactor.redact(line);
+        self.log.add(&line);
+        self.monitor.event(&Event::Said { task: &self.task, line });
     }
 
     fn retrying(&self, reason: &str, pause: Duration) {
@@ -315,8 +348,9 @@ pub(super) fn staged_commit(
     let unit = units.first().and_then(|unit| unit.unit).filter(|_| extract.per == Per::Unit);
     let columns = manifest
         .shape
-        .into_schema(&extract.columns, extract.nested, extract.naming)
+        .into_schema_of(&manifest.columns, &extract.columns, extract.nested, extract.naming)
         .map_err(|error| error.while_doing(format!("typing the columns of {}", step.into)))?;
+    let write = bookmark::write_of(step, manifest, &columns)?;
     Ok(Commit {
         table: step.into.clone(),
         grain: pipeline
@@ -330,7 +364,7 @@ pub(super) fn staged_commit(
             unit_in_rows: manifest.unit_in_rows,
             longest_row: manifest.longest_row,
         },
-        write: step.write.clone(),
+        write,
         keys: step.keys.clone(),
         contract: extract.contract,
         units,

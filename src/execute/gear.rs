@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::connections::Connections;
 use crate::error::{Error, Result};
-use crate::extract::{HttpClient, TokenKeeper};
+use crate::extract::{Catalogs, HttpClient, TokenKeeper, sweep_private_files};
 use crate::model::connection::ConnectionKind;
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
@@ -33,6 +33,8 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
+    /// The catalogs of Singer taps that were discovered.
+    pub(super) catalogs: Catalogs,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
 }
@@ -46,6 +48,7 @@ impl Gear {
         redactor: Redactor,
     ) -> Result<Self> {
         let state = State::open(&project.state_dir).await?;
+        sweep_private_files(&project.state_dir)?;
         let templates = Arc::new(Templates::new(&project.sql)?);
         Ok(Self {
             project,
@@ -54,6 +57,7 @@ impl Gear {
             state,
             clock,
             redactor,
+            catalogs: Catalogs::default(),
             warehouses: Mutex::default(),
             clients: Mutex::default(),
         })

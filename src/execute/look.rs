@@ -12,10 +12,9 @@ use super::gear::Gear;
 use super::scope::{self, Occasion};
 use super::{source, transform};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{Page, Sink};
+use crate::extract::{Page, Pull, Sink};
 use crate::model::page::Progress;
-use crate::model::pipeline::{Action, Extract, Per, Pipeline, Step};
-use crate::template::Scope;
+use crate::model::pipeline::{Action, Per, Pipeline, Step};
 use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::{Dialect, Rows};
 
@@ -50,7 +49,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
             }
             Action::Extract(extract) => {
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-                source::pull_of(gear, extract, &scope).await?.lines().join("\n")
+                source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?.lines().join("\n")
             }
         };
         all.push(Rendered {
@@ -77,13 +76,13 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
             let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
             let unit = unit.filter(|_| extract.per == Per::Unit);
             let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-            first_page(gear, extract, &scope, rows).await
+            let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?;
+            first_page(&*pull, rows).await
         }
     }
 }
 
-async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> Result<Rows> {
-    let pull = source::pull_of(gear, step, scope).await?;
+async fn first_page(pull: &dyn Pull, rows: usize) -> Result<Rows> {
     let enough = CancellationToken::new();
     let sink = Arc::new(FirstPage { rows, found: Mutex::default(), enough: enough.clone() });
     let ended = pull.pages(Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;

@@ -10,13 +10,16 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod bookmark;
 mod decide;
 mod dispatcher;
 mod extract;
 mod gear;
+mod log;
 mod look;
 mod outcome;
 mod probe;
+mod process;
 mod scope;
 mod source;
 mod stages;

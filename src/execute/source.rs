@@ -5,19 +5,27 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::gear::Gear;
+use super::process;
 use crate::error::{Context, Kind, Result};
 use crate::extract::{HttpPull, Pull};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::name::Text;
-use crate::model::pipeline::Extract;
+use crate::model::pipeline::{Extract, Pipeline, Step};
 use crate::model::source::Source;
 use crate::template::Scope;
 
 /// What a step asks its source for; nothing is sent yet.
-pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
-    match &step.source {
+///
+/// `bookmark` is where the source wanted to go on when the step's last rows were loaded.
+pub(super) async fn pull_of(
+    gear: &Gear,
+    (pipeline, step, extract): (&Pipeline, &Step, &Extract),
+    scope: &Scope,
+    bookmark: Option<String>,
+) -> Result<Arc<dyn Pull>> {
+    match &extract.source {
         Source::Http(http) => {
-            let client = gear.client(&step.connection).await?;
+            let client = gear.client(&extract.connection).await?;
             Ok(Arc::new(HttpPull {
                 request: request(gear, &http.request, client.url(), scope)?,
                 client,
@@ -26,6 +34,9 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 records: http.records.clone(),
                 retry: http.retry,
             }))
+        }
+        Source::Process(source) => {
+            Ok(Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, bookmark)?))
         }
     }
 }
@@ -61,7 +72,7 @@ fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
 }
 
 /// Replaces every string of a value.
-fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
+pub(super) fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
     match value {
         Value::String(text) => *value = render(text)?,
         Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, render))?,

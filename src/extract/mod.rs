@@ -4,6 +4,7 @@
 //! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
 mod http;
+mod process;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub use http::{HttpClient, HttpPull, TokenKeeper};
+pub use process::{Catalogs, ProcessPull, Program, Replication, Speaks, Tap, sweep_private_files};
 
 use crate::error::{Error, Result};
 use crate::model::page::{PageEntry, Progress};
+use crate::model::schema::SourceColumn;
 
 /// What a step asks one source for, rendered for a unit or a window.
 #[async_trait]
@@ -29,6 +32,11 @@ pub trait Pull: Send + Sync {
 
     /// What is sent, line by line, for `haul render`.
     fn lines(&self) -> Vec<String>;
+
+    /// Whether a pull can go on behind its durable pages; one that cannot is begun anew, and gets no progress.
+    fn resumes(&self) -> bool {
+        true
+    }
 
     /// Asks for the pages that are not durable yet, and hands each to the sink.
     ///
@@ -55,6 +63,26 @@ pub struct Page {
 pub trait Sink: Send + Sync {
     /// Makes a page durable; called on a thread for blocking work, and from several at once where pages run side by side.
     fn put(&self, page: Page) -> Result<()>;
+
+    /// Tells the columns that the source declares, in their order, before the first page.
+    ///
+    /// Their types win over what the values look like, and yield to what the step declares; a pull without rows has them too.
+    fn columns(&self, _columns: Vec<SourceColumn>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells the members that identify a row, where the source knows them; before the first page.
+    fn keys(&self, _keys: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells where the source wants to go on at the next pull, as JSON; kept once these rows are loaded.
+    fn bookmark(&self, _json: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// The source said something that is no row: a line of its log.
+    fn said(&self, _line: &str) {}
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);

@@ -31,6 +31,8 @@ pub enum ConnectionKind {
     MongoDb(MongoDbConnection),
     /// A BigQuery project.
     BigQuery(BigQueryConnection),
+    /// What a program wants to know: any fields.
+    Process,
 }
 
 impl ConnectionKind {
@@ -43,6 +45,7 @@ impl ConnectionKind {
             Self::MySql(_) => "mysql",
             Self::MongoDb(_) => "mongodb",
             Self::BigQuery(_) => "bigquery",
+            Self::Process => "process",
         }
     }
 }

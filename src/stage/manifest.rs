@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ledger::Fingerprint;
 use crate::model::page::PageEntry;
+use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
 use crate::time::UnitKey;
 
@@ -23,6 +24,15 @@ pub struct Manifest {
     pub longest_row: u64,
     /// The shape of the rows.
     pub shape: Shape,
+    /// The columns that the source declares; none of a source that does not.
+    #[serde(default)]
+    pub columns: Vec<SourceColumn>,
+    /// The members that identify a row, where the source told them.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Where the source wants to go on at the next pull, as JSON.
+    #[serde(default)]
+    pub bookmark: Option<String>,
     /// Rows and fingerprint of each unit.
     pub units: BTreeMap<UnitKey, (u64, Fingerprint)>,
     /// Rows whose time lies outside.

@@ -59,7 +59,8 @@ impl Warehouse {
             | ConnectionKind::Postgres(_)
             | ConnectionKind::MySql(_)
             | ConnectionKind::MongoDb(_)
-            | ConnectionKind::BigQuery(_)) => return Err(dialect::no_warehouse(&connection.name, kind)),
+            | ConnectionKind::BigQuery(_)
+            | ConnectionKind::Process) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
         Ok(Self { driver })
     }
