@@ -56,6 +56,7 @@ pub(super) fn pull(
         name => Some((name.to_owned(), gear.connections.fields(name)?)),
     };
     let mut command = source.command.iter().map(render).collect::<Result<Vec<_>>>()?;
+    let name = command.first().cloned().unwrap_or_default();
     if let Some(program) = command.first_mut().filter(|program| program.contains('/')) {
         *program = gear.project.root.join(program.trim_start_matches("./")).to_string_lossy().into_owned();
     }
@@ -72,7 +73,7 @@ pub(super) fn pull(
         Speaks::Singer(tap) => extract::Speaks::Singer(Box::new(self::tap(gear, tap, scope, bookmark)?)),
     };
     Ok(ProcessPull {
-        program: Program { command, env, dir, timeout: source.timeout },
+        program: Program { name, command, env, dir, timeout: source.timeout },
         speaks,
         connection,
         state_dir: gear.project.state_dir.clone(),

@@ -1,6 +1,6 @@
 //! A tap's catalog: discovered once in a process, and one stream of it selected.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -38,38 +38,77 @@ pub struct Replication {
     pub key: Option<String>,
 }
 
-/// Selects one stream of a catalog, with all its columns, and no other.
+/// How a tap's messages call the streams of its catalog.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    ours: Vec<String>,
+    others: HashSet<String>,
+}
+
+impl Names {
+    /// The names where no catalog tells any.
+    pub fn of(stream: &str) -> Self {
+        Self { ours: vec![stream.to_owned()], others: HashSet::new() }
+    }
+
+    /// Whether a message is about the stream that was selected.
+    ///
+    /// Some taps call it by a third name; with a catalog, all that is no other stream is ours.
+    pub fn is_ours(&self, name: &str) -> bool {
+        self.ours.iter().any(|own| own == name) || (!self.others.is_empty() && !self.others.contains(name))
+    }
+}
+
+/// Selects one stream of a catalog, with all its columns, and no other; returns what messages call them.
 ///
 /// # Errors
-/// The catalog has no such stream.
-pub(super) fn select(catalog: &mut Value, stream: &str, replication: &Replication) -> Result<()> {
+/// The catalog has no such stream, or several of that name.
+pub(super) fn select(catalog: &mut Value, stream: &str, replication: &Replication) -> Result<Names> {
     let Some(streams) = catalog.get_mut("streams").and_then(Value::as_array_mut) else {
         return Err(Error::new(Kind::Source, "the catalog has no `streams`"));
     };
-    let mut names = Vec::new();
-    let mut found = false;
-    for entry in streams.iter_mut().filter_map(Value::as_object_mut) {
-        let is = |key: &str| entry.get(key).and_then(Value::as_str) == Some(stream);
-        let chosen = is("tap_stream_id") || is("stream");
-        found |= chosen;
-        let name = entry.get("tap_stream_id").or_else(|| entry.get("stream")).and_then(Value::as_str);
-        names.extend(name.map(str::to_owned));
-        choose(entry, chosen);
-        if chosen {
+    let names: Vec<Vec<String>> = streams.iter().map(names_of).collect();
+    // The identifier is unique, the other name need not be.
+    let by_id = names.iter().position(|names| names.first().is_some_and(|id| id == stream));
+    let by_name: Vec<usize> = (0..names.len()).filter(|at| names[*at].iter().any(|name| name == stream)).collect();
+    let chosen = match (by_id, by_name.as_slice()) {
+        (Some(chosen), _) => chosen,
+        (None, [chosen]) => *chosen,
+        (None, several) => return Err(not_one(stream, &names, several)),
+    };
+    for (at, entry) in streams.iter_mut().enumerate() {
+        let Some(entry) = entry.as_object_mut() else { continue };
+        choose(entry, at == chosen);
+        if at == chosen {
             replicate(entry, replication);
         }
     }
-    if found {
-        return Ok(());
+    let others = names.iter().enumerate().filter(|(at, _)| *at != chosen).flat_map(|(_, names)| names.iter().cloned());
+    // No message has the empty name: with it, a catalog of one stream has others too.
+    let others = others.chain([String::new()]).collect();
+    let mut ours = names[chosen].clone();
+    ours.push(stream.to_owned());
+    Ok(Names { ours, others })
+}
+
+/// The identifier of a catalog's stream, and its other name.
+fn names_of(entry: &Value) -> Vec<String> {
+    ["tap_stream_id", "stream"].iter().filter_map(|key| entry.get(key)?.as_str().map(str::to_owned)).collect()
+}
+
+fn not_one(stream: &str, names: &[Vec<String>], several: &[usize]) -> Error {
+    if !several.is_empty() {
+        let ids: Vec<&str> = several.iter().filter_map(|at| Some(names[*at].first()?.as_str())).collect();
+        return Error::config(format!("the tap has several streams `{stream}`"))
+            .hint(format!("say which by its identifier: {}", ids.join(", ")));
     }
-    names.sort();
-    let shown: Vec<&str> = names.iter().take(30).map(String::as_str).collect();
+    let mut ids: Vec<&str> = names.iter().filter_map(|names| names.first().map(String::as_str)).collect();
+    ids.sort_unstable();
     let error = Error::config(format!("the tap has no stream `{stream}`"));
-    Err(if names.is_empty() {
-        error.hint("its catalog has no stream at all: are its settings right?")
-    } else {
-        error.hint(format!("its streams are {}", shown.join(", ")))
-    })
+    match ids.as_slice() {
+        [] => error.hint("its catalog has no stream at all: are its settings right?"),
+        ids => error.hint(format!("stream = \"…\" is one of {}", ids[..ids.len().min(30)].join(", "))),
+    }
 }
 
 fn choose(entry: &mut Map<String, Value>, chosen: bool) {
@@ -176,7 +215,8 @@ mod tests {
     #[test]
     fn a_stream_may_be_called_by_either_name_and_an_unknown_one_is_told_the_others() {
         let mut all = catalog();
-        select(&mut all, "orders", &Replication::default()).expect("a stream");
+        let names = select(&mut all, "orders", &Replication::default()).expect("a stream");
+        assert!(names.is_ours("orders") && names.is_ours("shop.orders") && !names.is_ours("people"));
         assert_eq!(all["streams"][0]["replication_method"], "FULL_TABLE");
         let error = select(&mut all, "order", &Replication::default()).expect_err("no stream");
         assert!(error.hints()[0].contains("people, public-orders"), "{error:?}");

@@ -74,8 +74,8 @@ impl Pull for ProcessPull {
 
     fn place(&self) -> String {
         match &self.speaks {
-            Speaks::JsonLines => format!("the program `{}`", self.program.name()),
-            Speaks::Singer(tap) => format!("the stream `{}` of `{}`", tap.stream, self.program.name()),
+            Speaks::JsonLines => format!("the program `{}`", self.program.name),
+            Speaks::Singer(tap) => format!("the stream `{}` of `{}`", tap.stream, self.program.name),
         }
     }
 

@@ -31,6 +31,8 @@ const LOG_LINE: usize = 8 << 10;
 /// A program, rendered and ready to be started.
 #[derive(Debug, Clone)]
 pub struct Program {
+    /// What its author calls it, for messages.
+    pub name: String,
     /// The program and its arguments; without a slash it is looked for on the PATH.
     pub command: Vec<String>,
     /// All of its environment.
@@ -41,17 +43,11 @@ pub struct Program {
     pub timeout: Duration,
 }
 
-impl Program {
-    /// Its name, for messages.
-    pub fn name(&self) -> &str {
-        self.command.first().map_or("", String::as_str)
-    }
-}
-
 /// A program that runs.
 pub(super) struct Running {
     name: String,
     child: Child,
+    ended: Option<ExitStatus>,
     stdout: ChildStdout,
     stderr: JoinHandle<VecDeque<String>>,
     watch: Watch,
@@ -70,9 +66,9 @@ impl Running {
         sink: &Arc<dyn Sink>,
         cancel: &CancellationToken,
     ) -> Result<Self> {
-        let name = program.name().to_owned();
+        let name = program.name.clone();
         let doing = || format!("starting the program `{name}`");
-        let watch = Watch::begin(folder.path()).context(Kind::Storage, doing)?;
+        let mut watch = Watch::begin(folder.path()).context(Kind::Storage, doing)?;
         let (path, arguments) = program.command.split_first().ok_or_else(|| Error::config(doing()))?;
         // Started by a path, it is meant from the project's folder, whatever folder it works in.
         let mut command = Command::new(path);
@@ -99,17 +95,35 @@ impl Running {
         };
         let stderr = tokio::spawn(listen(stderr, Arc::clone(sink)));
         let deadline = Instant::now() + program.timeout;
-        Ok(Self { name, child, stdout, stderr, watch, timeout: program.timeout, deadline, cancel: cancel.clone() })
+        Ok(Self {
+            name,
+            child,
+            ended: None,
+            stdout,
+            stderr,
+            watch,
+            timeout: program.timeout,
+            deadline,
+            cancel: cancel.clone(),
+        })
     }
 
     /// Reads what it printed; nothing at the end.
+    ///
+    /// What it began and left running ends when it does: such a process could hold the pipe open for ever.
     pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let doing = || format!("reading what `{}` prints", self.name);
-        tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Err(Error::new(Kind::Cancelled, doing())),
-            () = tokio::time::sleep_until(self.deadline) => Err(self.late()),
-            read = self.stdout.read(buffer) => read.context(Kind::Source, doing),
+        loop {
+            let doing = || format!("reading what `{}` prints", self.name);
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(Error::new(Kind::Cancelled, doing())),
+                () = tokio::time::sleep_until(self.deadline) => return Err(self.late()),
+                read = self.stdout.read(buffer) => return read.context(Kind::Source, doing),
+                status = self.child.wait(), if self.ended.is_none() => {
+                    self.ended = Some(status.context(Kind::Source, doing)?);
+                    self.watch.end().await;
+                }
+            }
         }
     }
 

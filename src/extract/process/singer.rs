@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{Catalogs, Replication, select};
+use super::catalog::{Catalogs, Names, Replication, select};
 use super::private::PrivateFolder;
 use super::program::Running;
 use super::rows::{Pages, Take, no_row, shown};
@@ -78,8 +78,9 @@ impl Tap {
             }
             None => None,
         };
+        let mut names = Names::of(&self.stream);
         if let Some(mut catalog) = found {
-            select(&mut catalog, &self.stream, &self.replication)?;
+            names = select(&mut catalog, &self.stream, &self.replication)?;
             arguments.extend([self.catalog_argument.clone(), file("catalog.json", &json(&catalog)?)?]);
         }
         if let Some(state) = &self.state {
@@ -87,7 +88,7 @@ impl Tap {
         }
         let mut pages = Pages::new(Arc::clone(sink));
         let running = Running::start(&process.program, &arguments, &[], &folder, sink, cancel).await?;
-        let mut messages = Messages::new(&self.stream, sink, &mut pages);
+        let mut messages = Messages::new(&self.stream, names, sink, &mut pages);
         read_all(running, &mut messages).await?;
         messages.end()?;
         pages.end().await?;
@@ -113,7 +114,7 @@ async fn discover(
     let mut arguments = config.to_vec();
     arguments.push("--discover".to_owned());
     let running = Running::start(&process.program, &arguments, &[], folder, sink, cancel).await?;
-    let doing = || format!("asking `{}` for its catalog by --discover", process.program.name());
+    let doing = || format!("asking `{}` for its catalog by --discover", process.program.name);
     let mut whole = Whole::default();
     if let Err(error) = read_all(running, &mut whole).await {
         let said = error.details().unwrap_or_default();
@@ -136,6 +137,8 @@ async fn discover(
 struct Whole(Vec<u8>);
 
 impl Take for Whole {
+    const IS_JSON: bool = false;
+
     async fn line(&mut self, _number: u64, line: &[u8]) -> Result<()> {
         self.0.extend_from_slice(line);
         self.0.push(b'\n');
@@ -166,6 +169,7 @@ struct Message<'a> {
 /// Takes messages as they come.
 struct Messages<'a> {
     stream: &'a str,
+    names: Names,
     sink: &'a Arc<dyn Sink>,
     pages: &'a mut Pages,
     described: bool,
@@ -174,8 +178,8 @@ struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    fn new(stream: &'a str, sink: &'a Arc<dyn Sink>, pages: &'a mut Pages) -> Self {
-        Self { stream, sink, pages, described: false, others: BTreeSet::new(), state: None }
+    fn new(stream: &'a str, names: Names, sink: &'a Arc<dyn Sink>, pages: &'a mut Pages) -> Self {
+        Self { stream, names, sink, pages, described: false, others: BTreeSet::new(), state: None }
     }
 
     /// Tells the last state, once the tap has ended well.
@@ -194,7 +198,7 @@ impl<'a> Messages<'a> {
     /// Whether a message is about our stream.
     fn is_ours(&mut self, message: &Message<'_>) -> bool {
         let stream = message.stream.as_deref().unwrap_or_default();
-        let ours = stream == self.stream;
+        let ours = self.names.is_ours(stream);
         if !ours && self.others.len() < 50 && !self.others.contains(stream) {
             self.others.insert(stream.to_owned());
         }

@@ -57,8 +57,9 @@ impl Watch {
     }
 
     /// Ends what is left of the group.
-    pub async fn end(mut self) {
+    pub async fn end(&mut self) {
         self.say(b"end\n").await;
+        self.words = None;
         let _ = self.shell.wait().await;
     }
 
