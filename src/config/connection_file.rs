@@ -94,6 +94,7 @@ enum TypeWord {
     MongoDb,
     BigQuery,
     Process,
+    Files,
 }
 
 /// The ways to say who we are.
@@ -317,6 +318,39 @@ twin! {
     }
 }
 
+twin! {
+    /// A folder, a bucket or a web server with files.
+    pub struct FilesTable {
+        /// Always `"files"`.
+        pub r#type: Required<String>,
+        /// Where: a folder (`"file:///data/landing"`, or relative to the project), `"s3://bucket/prefix"`,
+        /// `"gs://bucket/prefix"` or `"https://host/path"`.
+        pub url: Required<SecretValue>,
+        /// The region (`s3://`). Default: `AWS_REGION`, else `us-east-1`.
+        pub region: Option<At<SecretValue>>,
+        /// The access key (`s3://`). Default: `AWS_ACCESS_KEY_ID` with its secret, else the machine's own role.
+        pub access_key: Option<At<SecretValue>>,
+        /// The secret of the access key (`s3://`).
+        pub secret_key: Option<At<SecretValue>>,
+        /// The token of a temporary key (`s3://`).
+        pub session_token: Option<At<SecretValue>>,
+        /// The service account's key as JSON (`gs://`). Default: application default credentials.
+        pub service_account: Option<At<SecretValue>>,
+        /// Another address of the service (`s3://`, `gs://`): MinIO and its like, or an emulator.
+        pub endpoint: Option<At<SecretValue>>,
+        /// Whether requests say nothing of who we are (`s3://`, `gs://`): for public buckets. Default false.
+        pub anonymous: Option<At<bool>>,
+        /// The user (`https://`).
+        pub user: Option<At<SecretValue>>,
+        /// The password (`https://`).
+        pub password: Option<At<SecretValue>>,
+        /// A token for the `Authorization` header (`https://`).
+        pub token: Option<At<SecretValue>>,
+        /// Headers sent with every request (`https://`).
+        pub headers: Option<At<Entries<SecretValue>>>,
+    }
+}
+
 /// One connection of `connections.toml`, as it is written.
 #[derive(Debug, Clone)]
 pub enum ConnectionTable {
@@ -334,6 +368,8 @@ pub enum ConnectionTable {
     BigQuery(BigQueryTable),
     /// What a program wants to know.
     Process,
+    /// Files.
+    Files(Box<FilesTable>),
 }
 
 impl Read for ConnectionTable {
@@ -344,8 +380,9 @@ impl Read for ConnectionTable {
         };
         let Some(kind) = table.get("type") else {
             let message = format!("the connection `{}` has no `type`", reader.path());
-            reader.error("missing-key", value.span(), message).help =
-                Some("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `process`".to_owned());
+            reader.error("missing-key", value.span(), message).help = Some(
+                "one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `process`".to_owned(),
+            );
             return None;
         };
         let span = value.span();
@@ -362,6 +399,7 @@ impl Read for ConnectionTable {
                 Self::Process
             }
             TypeWord::BigQuery => Self::BigQuery(BigQueryTable::read_table(table, span, reader)),
+            TypeWord::Files => Self::Files(Box::new(FilesTable::read_table(table, span, reader))),
         })
     }
 }
@@ -400,6 +438,7 @@ impl JsonSchema for ConnectionTable {
             of(&["postgres", "mysql"], ServerTable::json_schema(generator)),
             of(&["mongodb"], MongoDbTable::json_schema(generator)),
             of(&["bigquery"], BigQueryTable::json_schema(generator)),
+            of(&["files"], FilesTable::json_schema(generator)),
             json_schema!({
                 "description": "What a program wants to know: any fields, any of whose values may be the place of a secret.",
                 "type": "object",

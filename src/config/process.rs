@@ -73,7 +73,7 @@ macro_rules! process_parts {
             timeout: table.timeout.as_ref().map(|at| at.value.0),
             protocol: table.protocol.as_ref().map(|at| at.value),
             config: settings(table.config.as_ref(), $reader),
-            stream: table.stream.as_ref().map(|at| at.value.clone()),
+            stream: table.stream.as_ref().and_then(|at| $reader.filled(&at.value, at.span.clone())),
             replication_method: table.replication_method.clone(),
             replication_key: table.replication_key.clone(),
             catalog: table.catalog.as_ref().map(|at| at.value.clone()),
@@ -222,6 +222,24 @@ impl ProcessParts {
         if self.is_process() || self.kind.is_some() {
             self.check_keys(reader);
             self.check_names(reader);
+        }
+    }
+
+    /// Reports a hook of others that runs a program without the step's consent, or takes of haul's environment.
+    pub fn check_consent(&self, step: &Self, hook: &At<String>, reader: &mut Reader) {
+        if self.is_process() && !step.is_process() {
+            let message =
+                format!("the hook `{}` was taken from elsewhere, and runs a program on this machine", hook.value);
+            reader.error("foreign-program", hook.span.clone(), message).help =
+                Some("if that is meant, the step says so too: type = \"process\"".to_owned());
+        }
+        if self.pass_env.is_some() {
+            let message = format!(
+                "the hook `{}` was taken from elsewhere, and passes variables of haul's environment on",
+                hook.value
+            );
+            reader.error("foreign-program", hook.span.clone(), message).help =
+                Some("`pass_env` stands in the step, not in a hook of others".to_owned());
         }
     }
 

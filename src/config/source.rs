@@ -1,30 +1,62 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use super::file::ExtractTable;
+use super::files;
 use super::hook::ApiParts;
+use super::pipeline::Surroundings;
 use super::reader::{At, Reader};
 use super::request::single_page;
+use super::table;
 use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::pipeline::{Pipeline, Write};
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
-pub fn source(parts: &ApiParts, name: &At<String>, write: &Write, pipeline: &Pipeline, reader: &mut Reader) -> Source {
+pub fn source(
+    step: &ExtractTable,
+    parts: &ApiParts,
+    name: &At<String>,
+    write: &Write,
+    pipeline: &Pipeline,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> Source {
     // What follows a fault that was reported is never run.
-    match parts.process.source(name, write, pipeline, reader) {
-        Some(process) => Source::Process(Box::new(process)),
-        None => http(parts, name, reader),
+    if let Some(process) = parts.process.source(name, write, pipeline, reader) {
+        files::refuse_orphans(step, reader);
+        table::refuse_orphans(step, reader);
+        if files::is_files(step) || table::is_table(step) {
+            let message = format!("`{}` runs a program, and reads files or a table as well", name.value);
+            reader.error("two-sources", name.span.clone(), message).help = Some("leave one of them out".to_owned());
+        }
+        return Source::Process(Box::new(process));
     }
+    if files::is_files(step) {
+        table::refuse_orphans(step, reader);
+        if let Some(source) = files::files_source(step, parts.records.as_ref(), reader) {
+            return Source::Files(Box::new(source));
+        }
+    } else if table::is_table(step) {
+        files::refuse_orphans(step, reader);
+        if let Some(source) = table::table_source(step, name, around, reader) {
+            return Source::Table(Box::new(source));
+        }
+    } else {
+        files::refuse_orphans(step, reader);
+        table::refuse_orphans(step, reader);
+    }
+    Source::Http(Box::new(http(parts, name, reader)))
 }
 
-fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> Source {
-    Source::Http(Box::new(HttpSource {
+fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> HttpSource {
+    HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),
         paginate: parts.paginate.clone().unwrap_or_else(single_page),
         records: parts.records.clone().unwrap_or_else(|| "$[*]".to_owned()),
         retry: parts.retry.unwrap_or_default(),
-    }))
+    }
 }
 
 fn request(parts: &ApiParts, name: &At<String>, reader: &Reader) -> RequestTemplate {

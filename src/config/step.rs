@@ -4,14 +4,19 @@ use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::diagnostic::{Diagnostic, known_names};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
+use super::files::{self, is_files};
 use super::hook::ApiParts;
+use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
 use super::source::source;
+use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
+use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::schema::LogicalType;
 use crate::model::source::{Source, Speaks};
 use crate::template::Inspection;
 use crate::time::Reach;
@@ -65,7 +70,7 @@ pub fn extract(
 ) -> Option<StepDraft> {
     let table = &at.value;
     let name = step_name(table.name.0.as_ref(), &at.span, reader);
-    let (parts, hook_known) = api(table, &name, around, reader);
+    let Api { parts, hook: hook_known, params } = api(table, &name, around, reader);
     let write = WriteKeys {
         write: table.write.as_ref(),
         keys: table.keys.as_ref(),
@@ -86,23 +91,44 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(&parts, &name, &write, pipeline, reader);
+    let source = source(table, &parts, &name, &write, pipeline, around, reader);
+    if let Source::Table(source) = &source {
+        check_window(table, source, &write, &name, pipeline, around, reader);
+    }
+    let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
     // A program gets its unit by variables, whatever its templates say.
-    let by_variables = matches!(&source, Source::Process(process) if matches!(process.speaks, Speaks::JsonLines));
-    let uses_window = uses_window(&parts, around, reader) || by_variables;
+    let by_itself = match &source {
+        Source::Process(process) => matches!(process.speaks, Speaks::JsonLines),
+        Source::Table(_) | Source::Files(_) => true,
+        Source::Http(_) => is_table(table) || is_files(table),
+    };
+    let uses_window = uses_window(&parts, &params, foreign, around, reader) || by_itself;
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &source, &name, reader);
     }
+    if let Source::Files(source) = &source {
+        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+    }
+    let download = files::download(table, reader);
+    let mut columns = parts.columns;
+    if let Some(download) = &download {
+        // Rows of which none points to a file have the column all the same.
+        columns.entry(download.column.clone()).or_insert(LogicalType::Text);
+    }
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
         hook: table.hook.as_ref().map(|hook| hook.value.clone()),
+        foreign,
+        params,
         source,
+        download,
         per,
         time,
-        columns: parts.columns,
+        time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
+        columns,
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),
@@ -256,16 +282,34 @@ fn append_lint(given: &WriteKeys<'_>, name: &At<String>, span: Span, pipeline: &
     }
 }
 
-/// What step and hook say together, and whether the hook is known.
-fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> (ApiParts, bool) {
+/// What step and hook say together.
+struct Api {
+    parts: ApiParts,
+    /// Whether the hook, where one is named, is known.
+    hook: bool,
+    params: ParameterValues,
+}
+
+fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> Api {
     if let Some(connection) = &table.connection {
         around.check_connection(connection, reader);
     }
     let mut parts = ApiParts::of_step(table, reader);
     let mut hook_known = true;
+    let mut params = ParameterValues::new();
     if let Some(hook) = &table.hook {
-        if let Some(hook) = around.hooks.get(&hook.value) {
-            parts = parts.over(&hook.parts);
+        if let Some(known) = around.hooks.get(&hook.value) {
+            params = parameter::values(&known.parameters, table.with.as_ref(), hook, reader);
+            let said = known.with(&params, &mut reader.diagnostics);
+            match said.resource(table.resource.as_ref(), hook, reader) {
+                Some(resource) => {
+                    if known.foreign {
+                        resource.process.check_consent(&parts.process, hook, reader);
+                    }
+                    parts = parts.over(resource);
+                }
+                None => hook_known = false,
+            }
         } else {
             hook_known = false;
             let help = known_names(&hook.value, around.hooks.keys().map(String::as_str))
@@ -273,15 +317,22 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
             let message = format!("there is no hook `{}`", hook.value);
             reader.error("unknown-hook", hook.span.clone(), message).help = Some(help);
         }
+    } else {
+        let orphan = table.with.as_ref().map(|at| ("with", at.span.clone()));
+        let orphan = orphan.or_else(|| table.resource.as_ref().map(|at| ("resource", at.span.clone())));
+        if let Some((key, span)) = orphan {
+            reader.error("missing-key", span, format!("`{key}` means nothing without a `hook`")).help =
+                Some("hook = \"…\", the name of a file in hooks/".to_owned());
+        }
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong && !parts.process.is_process() {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) && !parts.process.is_process() {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());
     }
-    (parts, hook_known)
+    Api { parts, hook: hook_known, params }
 }
 
 fn per(per: Option<&At<Per>>, pipeline: &Pipeline, reader: &mut Reader) -> Per {
@@ -324,6 +375,7 @@ fn time_column(
     let Some(path) = &parts.time_column else {
         let orphan = outside.map(|at| ("outside", at.span.clone()));
         let orphan = orphan.or_else(|| table.time_format.as_ref().map(|at| ("time_format", at.span.clone())));
+        let orphan = orphan.or_else(|| table.time_zone.as_ref().map(|at| ("time_zone", at.span.clone())));
         if let Some((key, span)) = orphan {
             let message = format!("`{key}` means nothing without a `time_column`");
             reader.error("missing-key", span, message).help = Some("time_column = \"created_at\"".to_owned());
@@ -338,10 +390,24 @@ fn time_column(
 }
 
 /// Whether a template of the request uses the window; one that cannot be read may.
-fn uses_window(parts: &ApiParts, around: &Surroundings<'_>, reader: &mut Reader) -> bool {
+fn uses_window(
+    parts: &ApiParts,
+    params: &ParameterValues,
+    foreign: bool,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> bool {
+    let names: Vec<&str> = params.keys().map(String::as_str).collect();
+    let names = Some(&*names).filter(|names| !names.is_empty());
     let mut used = false;
     for text in parts.request.texts().iter().chain(&parts.process.texts()).filter(|text| text.is_template()) {
-        let inspection = around.inspector.inspect(text, &mut reader.diagnostics);
+        let inspection = around.inspector.inspect_with(text, names, &mut reader.diagnostics);
+        if foreign
+            && inspection.as_ref().is_some_and(|inspection| inspection.env)
+            && *text.origin.file != *reader.source.path
+        {
+            around.inspector.no_environment(text, &mut reader.diagnostics);
+        }
         used |= inspection.is_none_or(|inspection| inspection.uses_window());
     }
     used

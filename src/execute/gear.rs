@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
-use crate::extract::{Catalogs, HttpClient, TokenKeeper, sweep_private_files};
-use crate::model::connection::ConnectionKind;
+use crate::extract::cassette::Tape;
+use crate::extract::{Catalogs, FileStore, HttpClient, Library, TokenKeeper, sweep_private_files};
+use crate::model::connection::{BigQueryConnection, ConnectionKind};
 use crate::model::pipeline::Project;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
@@ -35,8 +37,12 @@ pub struct Gear {
     pub redactor: Redactor,
     /// The catalogs of Singer taps that were discovered.
     pub(super) catalogs: Catalogs,
+    tape: Option<Tape>,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    files: Mutex<HashMap<String, FileStore>>,
+    bigqueries: Mutex<HashMap<String, BigQuery>>,
+    libraries: Mutex<HashMap<String, Library>>,
 }
 
 impl Gear {
@@ -58,9 +64,19 @@ impl Gear {
             clock,
             redactor,
             catalogs: Catalogs::default(),
+            tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            files: Mutex::default(),
+            bigqueries: Mutex::default(),
+            libraries: Mutex::default(),
         })
+    }
+
+    /// The same gear, of which every request to an API is recorded, or answered by what was.
+    #[must_use]
+    pub fn with_tape(self, tape: Tape) -> Self {
+        Self { tape: Some(tape), ..self }
     }
 
     /// The warehouse behind a connection.
@@ -89,8 +105,65 @@ impl Gear {
         };
         let tokens = Arc::new(Keeper::new(self.connections.clone()));
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
+        if let Some(tape) = &self.tape {
+            client.tape(tape.clone());
+        }
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The place with files behind a connection; the project's own folder without one.
+    pub(super) async fn files(&self, connection: &str) -> Result<FileStore> {
+        let mut files = self.files.lock().await;
+        if let Some(store) = files.get(connection) {
+            return Ok(store.clone());
+        }
+        let store = if connection.is_empty() {
+            FileStore::folder(self.project.root.clone(), self.redactor.clone())
+        } else {
+            let resolved = self.connections.get(connection)?;
+            let ConnectionKind::Files(place) = &resolved.kind else {
+                return Err(Error::config(format!(
+                    "the connection `{connection}` has type {}, files need one of type files",
+                    resolved.kind
+                )));
+            };
+            FileStore::open(connection, place, self.redactor.clone())?
+        };
+        files.insert(connection.to_owned(), store.clone());
+        Ok(store)
+    }
+
+    /// The BigQuery client of a connection, with its token.
+    pub(super) async fn bigquery(&self, connection: &str, settings: &BigQueryConnection) -> Result<BigQuery> {
+        let mut clients = self.bigqueries.lock().await;
+        if let Some(client) = clients.get(connection) {
+            return Ok(client.clone());
+        }
+        let client = BigQuery::open(connection, settings, self.redactor.clone()).await?;
+        clients.insert(connection.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// The place of downloaded files: a connection of type `files`, else a folder below the project.
+    pub(super) async fn library(&self, to: &str) -> Result<Library> {
+        let mut libraries = self.libraries.lock().await;
+        if let Some(library) = libraries.get(to) {
+            return Ok(library.clone());
+        }
+        let store = if self.connections.names()?.iter().any(|name| name == to) {
+            self.files(to).await?
+        } else {
+            FileStore::folder(self.project.root.join(to), self.redactor.clone())
+        };
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let name: String = to.chars().map(plain).collect();
+        // The same place under another name, or another place under the same, has an index of its own.
+        let place = xxhash_rust::xxh3::xxh3_64(store.address("").as_bytes());
+        let index = self.project.state_dir.join("downloads").join(format!("{name}-{place:016x}.jsonl"));
+        let library = Library::open(store, &index)?;
+        libraries.insert(to.to_owned(), library.clone());
+        Ok(library)
     }
 
     /// Closes the warehouses, so that another process may open them.

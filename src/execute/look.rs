@@ -12,7 +12,7 @@ use super::gear::Gear;
 use super::scope::{self, Occasion};
 use super::{source, transform};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{Page, Pull, Sink};
+use crate::extract::{Page, Pull, Pulled, Sink};
 use crate::model::page::Progress;
 use crate::model::pipeline::{Action, Per, Pipeline, Step};
 use crate::time::{Unit, UnitKey, Window};
@@ -80,6 +80,25 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
             first_page(&*pull, rows).await
         }
     }
+}
+
+/// All pages that an extract brings for the last unit before a logical date; nothing is staged or written.
+pub async fn bring(
+    gear: &Gear,
+    pipeline: &Arc<Pipeline>,
+    step: &str,
+    date: NaiveDate,
+    sink: Arc<dyn Sink>,
+) -> Result<Pulled> {
+    let (step, occasion) = occasion(gear, pipeline, step, date).await?;
+    let Action::Extract(extract) = &step.action else {
+        return Err(Error::usage(format!("the step `{}` asks no source", step.name)));
+    };
+    let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
+    let unit = occasion.window.as_ref().map(|window| *window.last()).filter(|_| extract.per == Per::Unit);
+    let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
+    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?;
+    pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 
 async fn first_page(pull: &dyn Pull, rows: usize) -> Result<Rows> {

@@ -11,9 +11,11 @@
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
 mod bookmark;
+mod change;
 mod decide;
 mod dispatcher;
 mod extract;
+mod files;
 mod gear;
 mod log;
 mod look;
@@ -23,6 +25,7 @@ mod process;
 mod scope;
 mod source;
 mod stages;
+mod table;
 mod transform;
 mod worker;
 
@@ -32,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
-pub use look::{Rendered, preview, render};
+pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
 
 use crate::error::{Kind, Result};

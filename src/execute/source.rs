@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::gear::Gear;
 use super::process;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{HttpPull, Pull};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::name::Text;
@@ -14,7 +14,7 @@ use crate::model::pipeline::{Extract, Pipeline, Step};
 use crate::model::source::Source;
 use crate::template::Scope;
 
-/// What a step asks its source for; nothing is sent yet.
+/// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
 ///
 /// `bookmark` is where the source wanted to go on when the step's last rows were loaded.
 pub(super) async fn pull_of(
@@ -23,11 +23,24 @@ pub(super) async fn pull_of(
     scope: &Scope,
     bookmark: Option<String>,
 ) -> Result<Arc<dyn Pull>> {
-    match &extract.source {
+    let rows: Arc<dyn Pull> = match &extract.source {
+        Source::Process(source) => Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, bookmark)?),
+        _ => rows_of(gear, extract, scope).await?,
+    };
+    match &extract.download {
+        Some(download) => super::files::with_download(gear, extract, download, rows).await,
+        None => Ok(rows),
+    }
+}
+
+async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
+    match &step.source {
         Source::Http(http) => {
-            let client = gear.client(&extract.connection).await?;
+            let client = gear.client(&step.connection).await?;
+            let request = request(gear, &http.request, client.url(), scope)?;
+            stay_at_home(step, &request.url, client.url())?;
             Ok(Arc::new(HttpPull {
-                request: request(gear, &http.request, client.url(), scope)?,
+                request,
                 client,
                 auth: http.auth.clone(),
                 paginate: http.paginate.clone(),
@@ -35,9 +48,9 @@ pub(super) async fn pull_of(
                 retry: http.retry,
             }))
         }
-        Source::Process(source) => {
-            Ok(Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, bookmark)?))
-        }
+        Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
+        Source::Process(_) => Err(Error::internal("a program is asked elsewhere")),
     }
 }
 
@@ -61,6 +74,20 @@ fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -
         headers: pairs(&template.headers)?,
         body: template.body.as_ref().map(|body| json_body(gear, body, scope)).transpose()?,
     })
+}
+
+/// Refuses a hook of others that would carry the connection's credentials to another host.
+fn stay_at_home(step: &Extract, url: &str, base: &str) -> Result<()> {
+    let origin = |text: &str| url::Url::parse(text).map(|url| url.origin());
+    if !step.foreign || matches!((origin(url), origin(base)), (Ok(one), Ok(other)) if one == other) {
+        return Ok(());
+    }
+    let hook = step.hook.as_deref().unwrap_or_default();
+    Err(Error::config(format!(
+        "the hook `{hook}` asks {url}, which is not the host of the connection `{}`",
+        step.connection
+    ))
+    .hint("a hook of others talks to its connection's own host only; let the step name a connection to the other one"))
 }
 
 /// Renders a body string by string, so that it is JSON whatever the values are.

@@ -3,8 +3,14 @@
 //! A [`Pull`] is what a step asks one source for, rendered and ready: it brings pages and hands each to a [`Sink`], with
 //! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
+pub mod bigquery;
+pub mod cassette;
+mod download;
+mod files;
 mod http;
 mod process;
+pub mod rows;
+pub mod table;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +20,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
+pub use files::{FileStore, FilesPull, Pattern};
 pub use http::{HttpClient, HttpPull, TokenKeeper};
 pub use process::{Catalogs, ProcessPull, Program, Replication, Speaks, Tap, sweep_private_files};
 
@@ -33,6 +41,13 @@ pub trait Pull: Send + Sync {
     /// What is sent, line by line, for `haul render`.
     fn lines(&self) -> Vec<String>;
 
+    /// Looks, without reading any row, whether the source has the unit, and in which state.
+    ///
+    /// It is called before the rows are read, so that what changes in between is seen by the next pull.
+    async fn probe(&self) -> Result<Probe> {
+        Ok(Probe::Unknown)
+    }
+
     /// Whether a pull can go on behind its durable pages; one that cannot is begun anew, and gets no progress.
     fn resumes(&self) -> bool {
         true
@@ -44,6 +59,17 @@ pub trait Pull: Send + Sync {
     /// A source that is out of reach, refuses who we are, or says what the step does not describe; what was put into the
     /// sink before stays there.
     async fn pages(&self, resume: Progress, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Pulled, Failure>;
+}
+
+/// In which state a source has what a pull asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing tells: the rows have to be read.
+    Unknown,
+    /// In this one: the same text at another time means the same rows.
+    Is(String),
+    /// It does not have it yet, and why that is believed.
+    Late(String),
 }
 
 /// One page.
@@ -86,6 +112,12 @@ pub trait Sink: Send + Sync {
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);
+
+    /// Something that the user should know and that stops nothing.
+    fn warn(&self, _sentence: &str) {}
+
+    /// The source is asked less, or more again, than before; the sentence says so.
+    fn paced(&self, _sentence: &str) {}
 }
 
 /// What a pull cost.

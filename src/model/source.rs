@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
 
@@ -14,6 +15,10 @@ use super::name::Text;
 pub enum Source {
     /// Requests to an API.
     Http(Box<HttpSource>),
+    /// Files of a folder, a bucket or a web server.
+    Files(Box<FilesSource>),
+    /// Rows of a database.
+    Table(Box<TableSource>),
     /// What a program prints.
     Process(Box<ProcessSource>),
 }
@@ -101,4 +106,58 @@ impl ReplicationMethod {
             Self::LogBased => "LOG_BASED",
         }
     }
+}
+/// Rows of a database: of one table, of one table for each unit, or of a query.
+///
+/// Where the step has a `time_column`, the rows are those whose time lies in the unit, or in the window.
+#[derive(Debug, Clone)]
+pub struct TableSource {
+    /// Which rows, before their time is looked at.
+    pub rows: TableRows,
+    /// The column that grows whenever a row changes, by which the change probe recognizes a unit that is as it was.
+    pub changed_column: Option<String>,
+    /// How a unit that is as it was is recognized without reading it.
+    pub probe: ProbeRule,
+    /// A query fails without being run where it would read more bytes; BigQuery bills by them.
+    pub max_bytes: Option<u64>,
+}
+
+/// Which rows a table source has.
+#[derive(Debug, Clone)]
+pub enum TableRows {
+    /// All rows of a table.
+    Table {
+        /// The table's name, as the database writes it with dots between its parts.
+        name: Text,
+        /// Whether the name has the unit's date in it: each unit has a table of its own, and one that is missing is late.
+        sharded: bool,
+        /// The table that has a unit's rows until its shard comes.
+        intraday: Option<Text>,
+    },
+    /// The rows of a SELECT that runs at the source.
+    Query(Text),
+}
+
+impl TableRows {
+    /// The templates that are rendered for a unit or a window.
+    pub fn texts(&self) -> Vec<&Text> {
+        match self {
+            Self::Table { name, intraday, .. } => std::iter::once(name).chain(intraday).collect(),
+            Self::Query(sql) => vec![sql],
+        }
+    }
+}
+
+/// How a unit that is as it was is recognized without reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeRule {
+    /// By the count of the rows and the largest value of `changed_column`, or by what the database itself knows of changes;
+    /// where there is neither, every unit is read.
+    #[default]
+    Auto,
+    /// By the count of the rows alone: rows that change in their place are not noticed.
+    Count,
+    /// Not at all: every unit is read.
+    Off,
 }

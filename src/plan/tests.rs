@@ -51,6 +51,8 @@ fn extract(name: &str, per: Per) -> Step {
         Action::Extract(Box::new(Extract {
             connection: "api".to_owned(),
             hook: None,
+            foreign: false,
+            params: BTreeMap::new(),
             source: Source::Http(Box::new(HttpSource {
                 auth: None,
                 request: RequestTemplate {
@@ -72,8 +74,10 @@ fn extract(name: &str, per: Per) -> Step {
                 records: "$[*]".to_owned(),
                 retry: RetryPolicy::default(),
             })),
+            download: None,
             per,
             time: None,
+            time_zone: None,
             columns: BTreeMap::new(),
             contract: Contract::Evolve,
             nested: Nested::Struct,
@@ -139,6 +143,7 @@ fn record(name: &str, unit: &str, state: UnitState) -> UnitRecord {
         pulled_at: at,
         unchanged_pulls: 0,
         reason: None,
+        probe: None,
         held_stage: None,
     }
 }

@@ -16,6 +16,7 @@ const FILE: &str = "state.db";
 /// The migrations in their order; the first makes version 1. A released one never changes.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_runs_and_ledger.sql"),
+    include_str!("../../migrations/sqlite/0002_probes.sql"),
     include_str!("../../migrations/sqlite/0003_bookmarks.sql"),
 ];
 

@@ -60,6 +60,7 @@ impl Warehouse {
             | ConnectionKind::MySql(_)
             | ConnectionKind::MongoDb(_)
             | ConnectionKind::BigQuery(_)
+            | ConnectionKind::Files(_)
             | ConnectionKind::Process) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
         Ok(Self { driver })

@@ -35,7 +35,9 @@ pub(super) fn failed(doing: &str, error: &sqlx::Error) -> Error {
         sqlx::Error::Database(fault) => match fault.code().as_deref().unwrap_or_default() {
             // PostgreSQL ends the connection: an administrator, a crash, a shutdown.
             "57P01" | "57P02" | "57P03" => (Kind::Unavailable, Some(GONE)),
-            "57014" => (Kind::Unavailable, Some("the server cancelled the statement; is `statement_timeout` too short?")),
+            "57014" => {
+                (Kind::Unavailable, Some("the server cancelled the statement; is `statement_timeout` too short?"))
+            }
             // A standby had to remove rows that were still being read.
             "40001" | "40P01" => (Kind::Unavailable, Some(GONE)),
             "42501" | "42000" => (Kind::Auth, Some("may this user read that table?")),

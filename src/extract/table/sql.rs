@@ -58,7 +58,11 @@ impl Writing {
                 parts[last].push(c);
             }
         }
-        if quoted || parts.len() > 3 || parts.iter().any(|part| part.trim().is_empty()) { Err(wrong()) } else { Ok(parts) }
+        if quoted || parts.len() > 3 || parts.iter().any(|part| part.trim().is_empty()) {
+            Err(wrong())
+        } else {
+            Ok(parts)
+        }
     }
 }
 
@@ -117,8 +121,9 @@ impl TimeRange {
 
     /// The error of a column that no range can be taken of.
     pub(super) fn no_time(&self, data_type: &str) -> Error {
-        Error::config(format!("the column `{}` has the type {data_type}, which tells no time", self.column))
-            .hint("name a column of dates, timestamps or numbers; or cast it in `sql`: SELECT *, day::date AS at FROM …")
+        Error::config(format!("the column `{}` has the type {data_type}, which tells no time", self.column)).hint(
+            "name a column of dates, timestamps or numbers; or cast it in `sql`: SELECT *, day::date AS at FROM …",
+        )
     }
 }
 

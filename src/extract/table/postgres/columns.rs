@@ -43,7 +43,8 @@ impl Described {
 pub(super) async fn describe(connection: &mut sqlx::PgConnection, from: &str) -> Result<Vec<Described>> {
     let sql = sqlx::AssertSqlSafe(format!("SELECT * FROM {from}"));
     let doing = "asking PostgreSQL for the columns of the rows";
-    let statement = connection.prepare(sqlx::SqlSafeStr::into_sql_str(sql)).await.map_err(|error| failed(doing, &error))?;
+    let statement =
+        connection.prepare(sqlx::SqlSafeStr::into_sql_str(sql)).await.map_err(|error| failed(doing, &error))?;
     let columns: Vec<PgColumn> = statement.columns().to_vec();
     let modifiers = modifiers(connection, &columns).await?;
     let mut described: Vec<Described> = Vec::with_capacity(columns.len());
@@ -144,7 +145,9 @@ fn typed(info: &PgTypeInfo, modifier: i32, inside: bool) -> (Asked, Option<Logic
             let data_type = decimal(modifier);
             (Asked::Plain(Decode::Numeric { quoted: inside && data_type.is_some() }), data_type)
         }
-        790 => (Asked::Cast("numeric", Decode::Numeric { quoted: false }), Some(L::Decimal { precision: 38, scale: 2 })),
+        790 => {
+            (Asked::Cast("numeric", Decode::Numeric { quoted: false }), Some(L::Decimal { precision: 38, scale: 2 }))
+        }
         2950 => plain(Decode::Uuid, L::Text),
         2249 => (Asked::ToJson, None),
         _ => (Asked::Cast("text", Decode::Text), Some(L::Text)),

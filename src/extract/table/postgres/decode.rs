@@ -188,9 +188,9 @@ fn value(out: &mut Vec<u8>, decode: &Decode, bytes: &[u8]) -> Result<()> {
 
 fn utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|error| {
-        Error::new(Kind::Data, "reading a text")
-            .because(error)
-            .hint("the database's encoding is SQL_ASCII, and this text is not UTF-8: convert it in `sql` by convert_from()")
+        Error::new(Kind::Data, "reading a text").because(error).hint(
+            "the database's encoding is SQL_ASCII, and this text is not UTF-8: convert it in `sql` by convert_from()",
+        )
     })
 }
 
@@ -325,7 +325,8 @@ mod tests {
 
     fn decimal(weight: i16, sign: u16, scale: i16, groups: &[i16]) -> String {
         let mut bytes = Vec::new();
-        for part in [i16::try_from(groups.len()).expect("few"), weight, sign.cast_signed(), scale].iter().chain(groups) {
+        for part in [i16::try_from(groups.len()).expect("few"), weight, sign.cast_signed(), scale].iter().chain(groups)
+        {
             bytes.extend_from_slice(&part.to_be_bytes());
         }
         written(&Decode::Numeric { quoted: false }, &bytes)
@@ -345,7 +346,9 @@ mod tests {
     #[test]
     fn a_value_that_is_cut_off_is_an_error() {
         let mut out = Vec::new();
-        for decode in [Decode::Int8, Decode::Uuid, Decode::Numeric { quoted: true }, Decode::Array(Box::new(Decode::Bool))] {
+        for decode in
+            [Decode::Int8, Decode::Uuid, Decode::Numeric { quoted: true }, Decode::Array(Box::new(Decode::Bool))]
+        {
             assert_eq!(value(&mut out, &decode, &[0, 0, 0]).expect_err("too short").kind(), Kind::Source, "{decode:?}");
         }
     }

@@ -80,7 +80,9 @@ impl PostgresPull {
     /// What stands behind FROM, and its name for messages; none where the table of the unit is not there yet.
     async fn from(&self, connection: &mut PgConnection) -> Result<Option<(String, String)>> {
         let (name, sharded, intraday) = match &self.ask.rows {
-            AskedRows::Query(sql) => return Ok(Some((format!("(\n{}\n) AS q", plain(sql)), "the statement".to_owned()))),
+            AskedRows::Query(sql) => {
+                return Ok(Some((format!("(\n{}\n) AS q", plain(sql)), "the statement".to_owned())));
+            }
             AskedRows::Table { name, sharded, intraday } => (name, *sharded, intraday),
         };
         for name in std::iter::once(name).chain(intraday) {
@@ -164,7 +166,9 @@ impl PostgresPull {
     async fn read(&self, sink: &Arc<dyn Sink>, pages: &mut Pages, cancel: &CancellationToken) -> Result<()> {
         let mut connection = self.begin().await?;
         let Some((from, name)) = self.from(&mut connection).await? else {
-            return Err(Error::new(Kind::Unavailable, self.late()).hint("it was there a moment ago: the next run looks again"));
+            return Err(
+                Error::new(Kind::Unavailable, self.late()).hint("it was there a moment ago: the next run looks again")
+            );
         };
         let columns = columns::describe(&mut connection, &from).await?;
         if columns.is_empty() {
@@ -206,9 +210,7 @@ impl PostgresPull {
 }
 
 /// The next messages of a COPY, enough for a page; none at its end.
-async fn batch(
-    rows: &mut (impl futures::Stream<Item = sqlx::Result<Bytes>> + Unpin),
-) -> sqlx::Result<Vec<Bytes>> {
+async fn batch(rows: &mut (impl futures::Stream<Item = sqlx::Result<Bytes>> + Unpin)) -> sqlx::Result<Vec<Bytes>> {
     let mut messages = Vec::new();
     let mut bytes = 0;
     while bytes < BATCH_BYTES && messages.len() < BATCH_MESSAGES {

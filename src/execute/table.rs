@@ -1,0 +1,81 @@
+//! From a step that reads a database to what is asked of it: names and SQL rendered, and the range of time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::gear::Gear;
+use crate::error::{Error, Result};
+use crate::extract::Pull;
+use crate::extract::bigquery::{BigQueryPull, Jobs};
+use crate::extract::table::{AskedRows, PostgresPull, TableAsk, TimeRange};
+use crate::model::connection::{Connection, ConnectionKind};
+use crate::model::pipeline::Extract;
+use crate::model::source::{TableRows, TableSource};
+use crate::template::{Quoting, Scope};
+
+/// What a step asks its database for; nothing is sent yet.
+pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
+    let connection = gear.connections.get(&step.connection)?;
+    let scope = Scope { quoting: quoting(&connection.kind), ..scope.clone() };
+    let ask = ask(gear, step, source, &scope)?;
+    if let (Some(_), false) = (source.max_bytes, matches!(connection.kind, ConnectionKind::BigQuery(_))) {
+        return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
+            .hint("leave `max_bytes` out"));
+    }
+    match connection.kind {
+        ConnectionKind::Postgres(server) => Ok(Arc::new(PostgresPull { server, ask })),
+        ConnectionKind::BigQuery(ref settings) => {
+            let client = gear.bigquery(&step.connection, settings).await?;
+            Ok(Arc::new(BigQueryPull::new(client, ask, jobs(source, &scope))?))
+        }
+        _ => Err(no_tables(&connection)),
+    }
+}
+
+/// How values are written in a source's own SQL.
+fn quoting(kind: &ConnectionKind) -> Quoting {
+    match kind {
+        ConnectionKind::BigQuery(_) => Quoting::BIGQUERY,
+        _ => Quoting::default(),
+    }
+}
+
+/// How the query jobs of a step are called: by run and unit, so that what was sent twice is there once.
+fn jobs(source: &TableSource, scope: &Scope) -> Jobs {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let unit = scope.unit.map(|unit| unit.key().to_string());
+    let name = format!("haul_{}_{}", scope.run_id, unit.as_deref().unwrap_or("all")).chars().map(plain).collect();
+    let mut labels = BTreeMap::from([("haul_run".to_owned(), scope.run_id.clone())]);
+    labels.extend(unit.map(|unit| ("haul_unit".to_owned(), unit)));
+    Jobs { name, labels, max_bytes: source.max_bytes }
+}
+
+fn no_tables(connection: &Connection) -> Error {
+    Error::config(format!(
+        "the connection `{}` has type {}, which has no tables to read",
+        connection.name, connection.kind
+    ))
+    .hint("`table` and `sql` need a connection of type \"postgres\", \"mysql\", \"duckdb\" or \"bigquery\"")
+}
+
+/// Renders what is asked for.
+fn ask(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<TableAsk> {
+    let render = |text| gear.templates.render(text, scope).map(|text| text.trim().to_owned());
+    let rows = match &source.rows {
+        TableRows::Table { name, sharded, intraday } => AskedRows::Table {
+            name: render(name)?,
+            sharded: *sharded,
+            intraday: intraday.as_ref().map(render).transpose()?,
+        },
+        TableRows::Query(sql) => AskedRows::Query(render(sql)?),
+    };
+    let units = match (&scope.unit, &scope.window) {
+        (Some(unit), _) => Some((*unit, *unit)),
+        (None, Some(window)) => Some((*window.first(), *window.last())),
+        (None, None) => None,
+    };
+    let range = step.time.as_ref().zip(units).map(|(time, (first, last))| {
+        TimeRange::of(time.path.clone(), time.format, step.time_zone.unwrap_or(scope.timezone), &first, &last)
+    });
+    Ok(TableAsk { rows, range, changed_column: source.changed_column.clone(), probe: source.probe })
+}
