@@ -83,6 +83,13 @@ pub enum Event<'a> {
         /// How long the pause is.
         pause: Duration,
     },
+    /// The source said something that is no row: a line of a program's log.
+    Said {
+        /// The task.
+        task: &'a TaskId,
+        /// The line, redacted.
+        line: String,
+    },
     /// A source is asked less, or more again, than before.
     Pace {
         /// One sentence.

@@ -24,6 +24,7 @@ pub mod lock;
 mod manual;
 mod parameter;
 mod pipeline;
+mod process;
 pub mod reader;
 pub mod request;
 pub mod rule;

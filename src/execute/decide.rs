@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
+use super::bookmark;
 use super::extract::{held_dir, held_units, staged_commit};
 use super::fan::Breakers;
 use super::gear::Gear;
@@ -186,6 +187,7 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
     };
     let cost = Cost { requests: 0, bytes: 0, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &[outcome], cost).await?;
+    bookmark::keep(gear, &task.step, extract, &manifest).await?;
     debug_assert!(held_units(&manifest).contains(&held.key) || rows == 0, "a held stage has its unit");
     release(gear, &held.step.into, Some(place)).await?;
     Ok(rows)

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bookmark;
 use super::change::{self, Looked};
 use super::fan::{self, Fan};
 use super::gear::Gear;
+use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
 use super::source;
@@ -40,9 +42,10 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
     let scope =
         scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
+    let bookmark = bookmark::of(shared, task, step).await?;
     let pull = match fan::fan_out(step) {
         Some(_) => None,
-        None => Some(source::pull_of(gear, step, &scope).await?),
+        None => Some(source::pull_of(gear, (shared.pipeline, &task.step, step), &scope, bookmark).await?),
     };
     // Before the rows: what changes in between is seen by the next pull.
     let state = match &pull {
@@ -110,6 +113,7 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     if place.is_none() {
+        bookmark::keep(gear, &task.step, step, &manifest).await?;
         stages.done(&dir)?;
     }
     stages.sweep(place.as_deref())?;
@@ -154,6 +158,7 @@ async fn bring(
             monitor: Arc::clone(&shared.monitor),
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
+            log: TaskLog::new(&shared.gear.project.state_dir, shared.pipeline, &task.step, &task.keys()[0]),
         };
         let pulled = pull.pages(progress, Arc::new(sink), shared.cancel.clone()).await;
         let pulled = pulled.map_err(|mut failure| {
@@ -249,6 +254,7 @@ struct StageSink {
     monitor: Arc<dyn Monitor>,
     task: TaskId,
     redactor: crate::secret::Redactor,
+    log: TaskLog,
 }
 
 impl Sink for StageSink {
@@ -266,6 +272,22 @@ impl Sink for StageSink {
     fn columns(&self, columns: Vec<SourceColumn>) -> Result<()> {
         self.stage.declare(columns);
         Ok(())
+    }
+
+    fn keys(&self, keys: Vec<String>) -> Result<()> {
+        self.stage.identify(keys);
+        Ok(())
+    }
+
+    fn bookmark(&self, json: &str) -> Result<()> {
+        self.stage.bookmark(json);
+        Ok(())
+    }
+
+    fn said(&self, line: &str) {
+        let line = self.redactor.redact(line);
+        self.log.add(&line);
+        self.monitor.event(&Event::Said { task: &self.task, line });
     }
 
     fn retrying(&self, reason: &str, pause: Duration) {
@@ -393,6 +415,7 @@ pub(super) fn staged_commit(
         .shape
         .into_schema_of(&manifest.columns, &extract.columns, extract.nested, extract.naming)
         .map_err(|error| error.while_doing(format!("typing the columns of {}", step.into)))?;
+    let write = bookmark::write_of(step, manifest, &columns)?;
     Ok(Commit {
         table: step.into.clone(),
         grain: pipeline
@@ -406,7 +429,7 @@ pub(super) fn staged_commit(
             unit_in_rows: manifest.unit_in_rows,
             longest_row: manifest.longest_row,
         },
-        write: step.write.clone(),
+        write,
         keys: step.keys.clone(),
         contract: extract.contract,
         units,

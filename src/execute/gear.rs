@@ -11,7 +11,7 @@ use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
-use crate::extract::{FileStore, HttpClient, Library, Limits, TokenKeeper};
+use crate::extract::{Catalogs, FileStore, HttpClient, Library, Limits, TokenKeeper, sweep_private_files};
 use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
 use crate::model::fanout::StepLimits;
 use crate::model::pipeline::{Extract, Project};
@@ -39,6 +39,8 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
+    /// The catalogs of Singer taps that were discovered.
+    pub(super) catalogs: Catalogs,
     pub(super) tape: Option<Tape>,
     warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
@@ -58,6 +60,7 @@ impl Gear {
         redactor: Redactor,
     ) -> Result<Self> {
         let state = State::open(&project.state_dir).await?;
+        sweep_private_files(&project.state_dir)?;
         let templates = Arc::new(Templates::new(&project.sql)?);
         Ok(Self {
             project,
@@ -66,6 +69,7 @@ impl Gear {
             state,
             clock,
             redactor,
+            catalogs: Catalogs::default(),
             tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),

@@ -51,7 +51,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
                 match fan::fan_out(extract) {
                     Some((http, each)) => fan::rendered(gear, extract, http, each, &scope).await?,
-                    None => source::lines_of(gear, extract, &scope).await?.join("\n"),
+                    None => source::lines_of(gear, (pipeline, &step, extract), &scope).await?.join("\n"),
                 }
             }
         };
@@ -88,7 +88,7 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
                     };
                     Arc::new(fan::first_pull(gear, pipeline, extract, http, each, &units, &scope).await?)
                 }
-                None => source::pull_of(gear, extract, &scope).await?,
+                None => source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?,
             };
             first_page(&*pull, rows).await
         }
@@ -110,7 +110,7 @@ pub async fn bring(
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let unit = occasion.window.as_ref().map(|window| *window.last()).filter(|_| extract.per == Per::Unit);
     let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-    let pull = source::pull_of(gear, extract, &scope).await?;
+    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?;
     pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 

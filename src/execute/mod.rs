@@ -10,6 +10,7 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod bookmark;
 mod change;
 mod decide;
 mod dispatcher;
@@ -18,9 +19,11 @@ mod fan;
 mod files;
 mod gear;
 mod items;
+mod log;
 mod look;
 mod outcome;
 mod probe;
+mod process;
 mod request;
 mod retry;
 mod scope;

@@ -8,6 +8,7 @@ pub mod cassette;
 mod download;
 mod files;
 mod http;
+mod process;
 pub mod rows;
 pub mod table;
 
@@ -25,6 +26,7 @@ pub use http::{
     Breaker, Cache, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, Manner, Render, RenderItem, Report,
     TokenKeeper, Values,
 };
+pub use process::{Catalogs, ProcessPull, Program, Replication, Speaks, Tap, sweep_private_files};
 
 use crate::error::{Error, Result};
 use crate::model::fanout::{Added, FailedRequest, Tally};
@@ -154,6 +156,19 @@ pub trait Sink: Send + Sync {
     fn columns(&self, _columns: Vec<SourceColumn>) -> Result<()> {
         Ok(())
     }
+
+    /// Tells the members that identify a row, where the source knows them; before the first page.
+    fn keys(&self, _keys: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells where the source wants to go on at the next pull, as JSON; kept once these rows are loaded.
+    fn bookmark(&self, _json: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// The source said something that is no row: a line of its log.
+    fn said(&self, _line: &str) {}
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);

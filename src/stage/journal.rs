@@ -31,6 +31,10 @@ pub(super) struct Journal {
     pub progress: Progress,
     /// The columns that the source declares; told anew by every pull, so that they need not be durable before the seal.
     pub columns: Vec<SourceColumn>,
+    /// The members that identify a row, as the source told them.
+    pub keys: Vec<String>,
+    /// Where the source wants to go on.
+    pub bookmark: Option<String>,
 }
 
 struct OpenSegment {
@@ -104,6 +108,8 @@ impl Journal {
             broken: false,
             progress,
             columns: Vec::new(),
+            keys: Vec::new(),
+            bookmark: None,
         })
     }
 
@@ -202,6 +208,8 @@ impl Journal {
             longest_row: self.totals.longest_row,
             shape,
             columns: self.columns.clone(),
+            keys: self.keys.clone(),
+            bookmark: self.bookmark.clone(),
             units,
             outside: self.totals.outside,
             unit_in_rows: spec.split,

@@ -107,6 +107,16 @@ impl Stage {
         self.lock().columns = columns;
     }
 
+    /// Says which members identify a row; the manifest tells them.
+    pub fn identify(&self, keys: Vec<String>) {
+        self.lock().keys = keys;
+    }
+
+    /// Says where the source wants to go on; the manifest tells it.
+    pub fn bookmark(&self, json: &str) {
+        self.lock().bookmark = Some(json.to_owned());
+    }
+
     /// Ends the stage: everything is on disk, and the manifest says what there is.
     pub fn seal(&self) -> Result<Manifest> {
         self.seal_without(None)

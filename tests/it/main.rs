@@ -16,6 +16,7 @@ mod files;
 mod hooks;
 mod http;
 mod kill;
+mod process;
 mod redaction;
 mod replay;
 mod sources;
