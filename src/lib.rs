@@ -7,7 +7,7 @@
 //! | 0 | [`error`], [`time`], [`secret`] | the ground |
 //! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
 //! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
-//! | 3 | [`extract`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
+//! | 3 | [`extract`], [`landing`], [`stage`], [`warehouse`], [`state`], [`monitor`], and [`mongo`] beneath the first two | gear, one trait a family |
 //! | 4 | [`plan`] | pure: what is due, and why |
 //! | 5 | [`execute`] | walks the plan |
 //! | 6 | [`cli`], [`demo`] | what people see |
@@ -23,6 +23,8 @@ pub mod connections;
 pub mod template;
 
 pub mod extract;
+pub mod landing;
+pub mod mongo;
 pub mod monitor;
 pub mod stage;
 pub mod state;
