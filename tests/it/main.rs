@@ -12,6 +12,7 @@ mod extract;
 mod faults;
 mod kill;
 mod redaction;
+mod sources;
 mod stage;
 mod state;
 mod stops;

@@ -1,0 +1,3 @@
+//! The sources that pass the suite, each over the real system.
+
+mod http;
