@@ -129,6 +129,16 @@ twin! {
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// The collection of a MongoDB connection whose documents are the rows. A template.
+        pub collection: Option<At<String>>,
+        /// Which documents of the collection: a table, or JSON in a text. Its strings are templates, extended JSON tells types.
+        pub filter: Option<At<serde_json::Value>>,
+        /// Which members of the documents: a table, or JSON in a text, as MongoDB has it.
+        pub projection: Option<At<serde_json::Value>>,
+        /// The stages of an aggregation over the collection, instead of `filter` and `projection`: a list, or JSON in a text.
+        pub pipeline: Option<At<serde_json::Value>>,
+        /// How many documents the server sends at once. Default 2000.
+        pub batch_size: Option<At<Count>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.

@@ -9,6 +9,7 @@
 
 mod check;
 mod clock_words;
+mod collection;
 pub mod connection_file;
 mod diagnostic;
 pub mod file;

@@ -267,7 +267,8 @@ impl RequestParts {
     }
 }
 
-fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
+/// Every string of a value: each of them is a template.
+pub fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
     match value {
         serde_json::Value::String(text) => found(text),
         serde_json::Value::Array(items) => items.iter().for_each(|item| strings_of(item, found)),

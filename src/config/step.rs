@@ -2,6 +2,7 @@
 
 use super::check::{checks, table_name};
 use super::clock_words::clock_words;
+use super::collection::{self, Asked};
 use super::diagnostic::{Diagnostic, known_names};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::hook::ApiParts;
@@ -72,13 +73,18 @@ pub fn extract(
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let (parts, hook_known) = api(table, &name, around, reader);
     let per = per(table.per.as_ref(), pipeline, reader);
-    // What an unknown hook says of rows and their times is unknown too.
-    let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(&parts, &name, reader);
-    let uses_window = uses_window(&parts, around, reader);
+    let by_unit = pipeline.window.is_some() && write != Write::Full;
+    let Asked { source, time, uses_window } = match &table.collection {
+        Some(collection) => collection::asked(collection, table, &parts, (per, by_unit), around, reader),
+        None => {
+            collection::without_collection(table, reader);
+            // What an unknown hook says of rows and their times is unknown too.
+            let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
+            Asked { source: source(&parts, &name, reader), time, uses_window: uses_window(&parts, around, reader) }
+        }
+    };
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
-    let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &name, reader);
     }
@@ -327,12 +333,15 @@ fn uses_window(parts: &ApiParts, around: &Surroundings<'_>, reader: &mut Reader)
 }
 
 fn unused_window(table: &ExtractTable, name: &At<String>, reader: &mut Reader) {
-    let span = table.request.as_ref().map_or(name.span.clone(), |request| request.span.clone());
-    let message = format!("the request of `{}` never uses the window: every unit would get the same rows", name.value);
-    reader.error("unused-window", span, message).help = Some(
-        "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }; or write = \"full\" for a table without units"
-            .to_owned(),
-    );
+    let (what, example) = match &table.collection {
+        Some(_) => ("query", "time_column = \"updated_at\""),
+        None => ("request", "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }"),
+    };
+    let span = table.request.as_ref().map(|request| request.span.clone());
+    let span = span.or_else(|| table.collection.as_ref().map(|at| at.span.clone())).unwrap_or(name.span.clone());
+    let message = format!("the {what} of `{}` never uses the window: every unit would get the same rows", name.value);
+    reader.error("unused-window", span, message).help =
+        Some(format!("{example}; or write = \"full\" for a table without units"));
 }
 
 fn window_lints(

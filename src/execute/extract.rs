@@ -16,9 +16,10 @@ use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::PlannedTask;
 use crate::model::run::TaskId;
+use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
-use crate::time::{Unit, UnitKey};
+use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::{Commit, CommitOutcome, Dialect, NewRows, UnitCommit, Warehouse};
 
 /// How often a pull is begun anew because the source's total moved while its pages were read.
@@ -35,8 +36,8 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
     shared.crossed(task, Boundary::Leased);
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
-    let scope =
-        scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
+    let occasion = occasion(shared, task, step);
+    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), warehouse.dialect());
     let pull = source::pull_of(gear, step, &scope).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let dir = stages.current(leases[0].pull, started_at)?;
@@ -80,6 +81,17 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
 /// Whether the rows themselves were refused: the next run asks for them anew, since they are mended at the source.
 fn at_fault(error: &Error) -> bool {
     matches!(error.kind(), Kind::Data | Kind::Check)
+}
+
+/// The occasion of a task: a query over several units asks for just these, wherever the run's window lies.
+fn occasion(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Occasion {
+    let mut occasion = shared.occasion.clone();
+    if let (Source::Collection(_), Some(first), Some(last)) = (&step.source, task.units.first(), task.units.last())
+        && let Ok(window) = Window::spanning(first.calendar, first.start, last.end)
+    {
+        occasion.window = Some(window);
+    }
+    occasion
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
@@ -173,7 +185,7 @@ fn tell_resumed(shared: &Shared<'_>, task: &PlannedTask, pages: u64, rows: u64) 
 }
 
 fn tell_outside(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, manifest: &Manifest) {
-    if manifest.outside > 0 {
+    if manifest.outside > 0 && !step.source.asks_widely() {
         let fate = match step.time.as_ref().map(|time| time.outside) {
             Some(crate::model::pipeline::Outside::Drop) => "were left out",
             _ => "were kept",

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::extract::{HttpClient, TokenKeeper};
 use crate::model::connection::ConnectionKind;
 use crate::model::pipeline::Project;
+use crate::mongo::Mongo;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
 use crate::template::Templates;
@@ -35,6 +36,7 @@ pub struct Gear {
     pub redactor: Redactor,
     warehouses: Mutex<HashMap<String, Warehouse>>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    mongos: Mutex<HashMap<String, Mongo>>,
 }
 
 impl Gear {
@@ -56,6 +58,7 @@ impl Gear {
             redactor,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            mongos: Mutex::default(),
         })
     }
 
@@ -87,6 +90,24 @@ impl Gear {
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The MongoDB database of a connection.
+    pub(super) async fn mongo(&self, connection: &str) -> Result<Mongo> {
+        let mut mongos = self.mongos.lock().await;
+        if let Some(mongo) = mongos.get(connection) {
+            return Ok(mongo.clone());
+        }
+        let resolved = self.connections.get(connection)?;
+        let ConnectionKind::MongoDb(settings) = &resolved.kind else {
+            return Err(Error::config(format!(
+                "the connection `{connection}` has type {}, a collection needs one of type mongodb",
+                resolved.kind
+            )));
+        };
+        let mongo = Mongo::open(connection, settings, self.redactor.clone()).await?;
+        mongos.insert(connection.to_owned(), mongo.clone());
+        Ok(mongo)
     }
 
     /// Closes the warehouses, so that another process may open them.

@@ -4,6 +4,7 @@
 //! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
 mod http;
+mod mongodb;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+pub use self::mongodb::{MongoPull, Query as MongoQuery, Range as MongoRange};
 pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};

@@ -30,7 +30,7 @@ pub fn document(out: &mut Vec<u8>, document: &RawDocument) -> Written {
 /// Writes the members of a document that `name` wants: with another name, or with their own.
 ///
 /// Of members with the same name, which BSON allows, the later ones get `_2`, `_3` and so on behind it.
-pub(super) fn members<'n>(
+pub fn members<'n>(
     out: &mut Vec<u8>,
     document: &RawDocument,
     depth: usize,

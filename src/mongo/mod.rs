@@ -28,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The codes of servers that are about to stop, to step down or to catch up, and of cursors that they have forgotten.
 ///
 /// Of <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
-const PASSING: [i32; 15] =
-    [6, 7, 43, 63, 89, 91, 133, 150, 189, 262, 9001, 10_107, 11_600, 11_602, 13_435];
+const PASSING: [i32; 15] = [6, 7, 43, 63, 89, 91, 133, 150, 189, 262, 9001, 10_107, 11_600, 11_602, 13_435];
 
 /// The codes of those that may not do what they ask for.
 const REFUSED: [i32; 3] = [13, 18, 8000];
@@ -74,8 +73,12 @@ impl Mongo {
         let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
         let client = Client::with_options(options)
             .map_err(|error| Error::new(Kind::Connection, doing()).because(redactor.redact(&error.kind.to_string())))?;
-        let inner =
-            Inner { name: name.to_owned(), hosts: hosts.join(", "), database: client.database(&settings.database), redactor };
+        let inner = Inner {
+            name: name.to_owned(),
+            hosts: hosts.join(", "),
+            database: client.database(&settings.database),
+            redactor,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -119,7 +122,9 @@ impl Mongo {
             ErrorKind::Command(command) if REFUSED.contains(&command.code) => {
                 (Kind::Auth, "the user of the connection lacks a role for this")
             }
-            _ if is_passing(error) => (Kind::Unavailable, "is a server listening there, and does a firewall let us through?"),
+            _ if is_passing(error) => {
+                (Kind::Unavailable, "is a server listening there, and does a firewall let us through?")
+            }
             _ => (otherwise, ""),
         };
         let error = Error::new(kind, doing).because(self.inner.redactor.redact(&error.kind.to_string()));
@@ -191,7 +196,10 @@ mod tests {
         }));
         let date = |millis| DateTime::from_millis(millis);
         assert_eq!(found.get_object_id("_id").expect("an id"), id);
-        assert_eq!(found.get_document("at").expect("a range"), &doc! { "$gte": date(1_714_521_600_000), "$lt": date(1_714_608_000_000) });
+        assert_eq!(
+            found.get_document("at").expect("a range"),
+            &doc! { "$gte": date(1_714_521_600_000), "$lt": date(1_714_608_000_000) }
+        );
         let list = found.get_document("n").and_then(|n| n.get_array("$in")).expect("a list");
         assert_eq!(list[1], Bson::Int64(5_000_000_000));
         assert!(matches!(list[2], Bson::Decimal128(_)), "{list:?}");

@@ -1,3 +1,4 @@
 //! The sources that pass the suite, each over the real system.
 
 mod http;
+mod mongodb;

@@ -4,6 +4,7 @@ pub mod apis;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
+pub mod mongodb;
 pub mod mornings;
 pub mod pages;
 pub mod postgres;
