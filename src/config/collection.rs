@@ -8,7 +8,7 @@ use super::reader::{At, Reader, Span};
 use super::request::strings_of;
 use crate::model::name::Text;
 use crate::model::pipeline::{Outside, Per, TimeColumn, TimeFormat};
-use crate::model::source::{CollectionQuery, CollectionSource, Source, StoredMember, StoredTime};
+use crate::model::source::{CollectionProbe, CollectionQuery, CollectionSource, ProbeRule, Source, StoredMember, StoredTime};
 
 /// How many documents the server sends at once, where nothing else is said.
 const BATCH: u32 = 2000;
@@ -78,9 +78,25 @@ pub fn asked(
         query,
         time: stored,
         batch_size: table.batch_size.as_ref().map_or(BATCH, |at| at.value.0.get()),
+        probe: probe(table, reader),
         retry: parts.retry.unwrap_or_default(),
     };
     Asked { source: Source::Collection(Box::new(source)), time, uses_window }
+}
+
+/// How a unit that is as it was is recognized.
+fn probe(table: &ExtractTable, reader: &mut Reader) -> CollectionProbe {
+    let changed = table.changed_column.as_ref().map(|at| at.value.clone());
+    match (changed, &table.probe) {
+        (Some(changed), None | Some(At { value: ProbeRule::Auto, .. })) => CollectionProbe::Newest(changed),
+        (None, None | Some(At { value: ProbeRule::Auto | ProbeRule::Off, .. })) => CollectionProbe::Off,
+        (None, Some(At { value: ProbeRule::Count, .. })) => CollectionProbe::Count,
+        (Some(_), Some(at)) => {
+            let message = "`changed_column` makes the probe; with this `probe` it would not be looked at";
+            reader.error("two-probes", at.span.clone(), message).help = Some("leave one of the two out".to_owned());
+            CollectionProbe::Off
+        }
+    }
 }
 
 /// The time of a row where the query does not say all: texts may have any offset, and a window's rows are of several units.
@@ -140,7 +156,10 @@ fn stored_member(table: &ExtractTable, per: Per, by_unit: bool, reader: &mut Rea
 
 /// Reports keys that belong to APIs.
 fn foreign_keys(table: &ExtractTable, reader: &mut Reader) {
-    let given: [(&str, Option<Span>); 6] = [
+    let given: [(&str, Option<Span>); 9] = [
+        ("table", table.table.as_ref().map(|at| at.span.clone())),
+        ("sql", table.sql.as_ref().map(|at| at.span.clone())),
+        ("intraday", table.intraday.as_ref().map(|at| at.span.clone())),
         ("hook", table.hook.as_ref().map(|at| at.span.clone())),
         ("request", table.request.as_ref().map(|at| at.span.clone())),
         ("paginate", table.paginate.as_ref().map(|at| at.span.clone())),
@@ -153,7 +172,17 @@ fn foreign_keys(table: &ExtractTable, reader: &mut Reader) {
             let message = "a collection is asked for the documents of the unit, and gives no others";
             (message.to_owned(), "leave `outside` out".to_owned())
         } else {
-            let own = ["collection", "filter", "projection", "pipeline", "batch_size", "time_column", "retry"];
+            let own = [
+                "collection",
+                "filter",
+                "projection",
+                "pipeline",
+                "batch_size",
+                "time_column",
+                "changed_column",
+                "probe",
+                "retry",
+            ];
             (
                 format!("`{key}` belongs to an API, `collection` to a database"),
                 format!("a collection has {}", quoted(&own)),

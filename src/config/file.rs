@@ -6,6 +6,7 @@ use super::scalar::{Count, Entries, Names};
 use super::value::{ColumnType, CronText, Date, JsonPathText, Lookback, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
+use crate::model::source::ProbeRule;
 use crate::time::Grain;
 
 use super::scalar::words;
@@ -139,6 +140,18 @@ twin! {
         pub pipeline: Option<At<serde_json::Value>>,
         /// How many documents the server sends at once. Default 2000.
         pub batch_size: Option<At<Count>>,
+        /// A table of a database, whose rows of the unit are read. A template: a name with the unit's date in it is a
+        /// table for each unit, and one that is missing is late.
+        pub table: Option<At<String>>,
+        /// The table that has a unit's rows until the table of that unit is there.
+        pub intraday: Option<At<String>>,
+        /// A SELECT that runs in the source database, or a file of `sql/` that has it. A template.
+        pub sql: Option<At<String>>,
+        /// The column of a database's table, or the member of a collection's documents, that grows whenever a row changes:
+        /// a unit whose number of rows and largest value here are as they were is not read again.
+        pub changed_column: Option<At<String>>,
+        /// How a unit that is as it was is recognized without reading it. Default `"auto"`.
+        pub probe: Option<At<ProbeRule>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.
@@ -155,6 +168,8 @@ twin! {
         pub time_column: Option<At<String>>,
         /// How that time is written. Default `"iso"`.
         pub time_format: Option<At<TimeFormat>>,
+        /// The zone of times without an offset. Default: the pipeline's.
+        pub time_zone: Option<At<Zone>>,
         /// What happens with rows whose own time lies outside of the unit or window. Default `"refuse"`.
         pub outside: Option<At<Outside>>,
         /// Declared types by the source's names; they win over what the rows look like.

@@ -24,6 +24,7 @@ pub mod scalar;
 mod schema;
 mod source;
 mod step;
+mod table;
 pub mod value;
 
 use std::collections::{BTreeMap, HashSet};

@@ -327,4 +327,4 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-words!(Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract);
+words!(Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract, ProbeRule);

@@ -1,21 +1,42 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use super::file::ExtractTable;
 use super::hook::ApiParts;
+use super::pipeline::Surroundings;
 use super::reader::{At, Reader};
 use super::request::single_page;
+use super::table;
 use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
-pub fn source(parts: &ApiParts, name: &At<String>, reader: &Reader) -> Source {
-    Source::Http(Box::new(HttpSource {
+pub fn source(
+    step: &ExtractTable,
+    parts: &ApiParts,
+    name: &At<String>,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> Source {
+    if table::is_table(step) {
+        if let Some(source) = table::table_source(step, name, around, reader) {
+            return Source::Table(Box::new(source));
+        }
+    } else {
+        table::refuse_orphans(step, reader);
+    }
+    // What follows a fault that was reported is never run.
+    Source::Http(Box::new(http(parts, name, reader)))
+}
+
+fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> HttpSource {
+    HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),
         paginate: parts.paginate.clone().unwrap_or_else(single_page),
         records: parts.records.clone().unwrap_or_else(|| "$[*]".to_owned()),
         retry: parts.retry.unwrap_or_default(),
-    }))
+    }
 }
 
 fn request(parts: &ApiParts, name: &At<String>, reader: &Reader) -> RequestTemplate {

@@ -10,9 +10,11 @@ use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
 use super::source::source;
+use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::source::Source;
 use crate::template::Inspection;
 use crate::time::Reach;
 
@@ -80,7 +82,12 @@ pub fn extract(
             collection::without_collection(table, reader);
             // What an unknown hook says of rows and their times is unknown too.
             let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-            Asked { source: source(&parts, &name, reader), time, uses_window: uses_window(&parts, around, reader) }
+            let source = source(table, &parts, &name, around, reader);
+            if let Source::Table(source) = &source {
+                check_window(table, source, &write, &name, pipeline, around, reader);
+            }
+            let uses_window = is_table(table) || uses_window(&parts, around, reader);
+            Asked { source, time, uses_window }
         }
     };
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
@@ -94,6 +101,7 @@ pub fn extract(
         source,
         per,
         time,
+        time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
         columns: parts.columns,
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
@@ -309,6 +317,7 @@ fn time_column(
     let Some(path) = &parts.time_column else {
         let orphan = outside.map(|at| ("outside", at.span.clone()));
         let orphan = orphan.or_else(|| table.time_format.as_ref().map(|at| ("time_format", at.span.clone())));
+        let orphan = orphan.or_else(|| table.time_zone.as_ref().map(|at| ("time_zone", at.span.clone())));
         if let Some((key, span)) = orphan {
             let message = format!("`{key}` means nothing without a `time_column`");
             reader.error("missing-key", span, message).help = Some("time_column = \"created_at\"".to_owned());

@@ -15,6 +15,7 @@ use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::PlannedTask;
+use crate::model::schema::SourceColumn;
 use crate::model::run::TaskId;
 use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
@@ -163,7 +164,7 @@ fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &dyn Pull
         units: task.units.clone(),
         split: step.per == Per::Window && !task.units.is_empty(),
         time: step.time.clone(),
-        tz: shared.pipeline.timezone,
+        tz: step.time_zone.unwrap_or(shared.pipeline.timezone),
         pull: number,
         request: format!("{} {:?}", pull.identity(), step.nested),
         target_bytes: SEGMENT_BYTES,
@@ -217,6 +218,11 @@ impl Sink for StageSink {
             bytes: page.wire_bytes,
             total: page.entry.total,
         });
+        Ok(())
+    }
+
+    fn columns(&self, columns: Vec<SourceColumn>) -> Result<()> {
+        self.stage.declare(columns);
         Ok(())
     }
 
@@ -327,7 +333,7 @@ pub(super) fn staged_commit(
     let unit = units.first().and_then(|unit| unit.unit).filter(|_| extract.per == Per::Unit);
     let columns = manifest
         .shape
-        .into_schema(&extract.columns, extract.nested, extract.naming)
+        .into_schema_of(&manifest.columns, &extract.columns, extract.nested, extract.naming)
         .map_err(|error| error.while_doing(format!("typing the columns of {}", step.into)))?;
     Ok(Commit {
         table: step.into.clone(),

@@ -5,6 +5,7 @@
 
 mod http;
 mod mongodb;
+pub mod table;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};
 use crate::model::page::{PageEntry, Progress};
+use crate::model::schema::SourceColumn;
 
 /// What a step asks one source for, rendered for a unit or a window.
 #[async_trait]
@@ -32,12 +34,35 @@ pub trait Pull: Send + Sync {
     /// What is sent, line by line, for `haul render`.
     fn lines(&self) -> Vec<String>;
 
+    /// Looks, without reading any row, whether the source has the unit, and in which state.
+    ///
+    /// It is called before the rows are read, so that what changes in between is seen by the next pull.
+    async fn probe(&self) -> Result<Probe> {
+        Ok(Probe::Unknown)
+    }
+
+    /// Whether a pull can go on behind its durable pages; one that cannot is begun anew, and gets no progress.
+    fn resumes(&self) -> bool {
+        true
+    }
+
     /// Asks for the pages that are not durable yet, and hands each to the sink.
     ///
     /// # Errors
     /// A source that is out of reach, refuses who we are, or says what the step does not describe; what was put into the
     /// sink before stays there.
     async fn pages(&self, resume: Progress, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Pulled, Failure>;
+}
+
+/// In which state a source has what a pull asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing tells: the rows have to be read.
+    Unknown,
+    /// In this one: the same text at another time means the same rows.
+    Is(String),
+    /// It does not have it yet, and why that is believed.
+    Late(String),
 }
 
 /// One page.
@@ -57,6 +82,13 @@ pub struct Page {
 pub trait Sink: Send + Sync {
     /// Makes a page durable; called on a thread for blocking work, and from several at once where pages run side by side.
     fn put(&self, page: Page) -> Result<()>;
+
+    /// Tells the columns that the source declares, in their order, before the first page.
+    ///
+    /// Their types win over what the values look like, and yield to what the step declares; a pull without rows has them too.
+    fn columns(&self, _columns: Vec<SourceColumn>) -> Result<()> {
+        Ok(())
+    }
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);

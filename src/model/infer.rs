@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::pipeline::{Naming, Nested};
-use super::schema::{Column, LogicalType, Reading, StagedColumn};
+use super::schema::{Column, LogicalType, Reading, SourceColumn, StagedColumn};
 use super::shape::{Number, Place, Seen, Shape, Words};
 use crate::error::{Error, Kind, Result};
 
@@ -171,17 +171,41 @@ impl Shape {
         nested: Nested,
         naming: Naming,
     ) -> Result<Vec<StagedColumn>> {
+        self.into_schema_of(&[], declared, nested, naming)
+    }
+
+    /// The columns of rows whose source declares columns: in its order and with its types, unless the step declares others.
+    ///
+    /// # Errors
+    /// Those of [`Shape::into_schema`].
+    pub fn into_schema_of(
+        &self,
+        source: &[SourceColumn],
+        declared: &BTreeMap<String, LogicalType>,
+        nested: Nested,
+        naming: Naming,
+    ) -> Result<Vec<StagedColumn>> {
         let mut columns: Vec<StagedColumn> = Vec::new();
-        for field in &self.fields {
-            let typed = match declared.get(&field.name) {
-                Some(data_type) => {
-                    refuse_rounding(&field.name, data_type, &field.seen)?;
-                    Some(declared_reading(data_type, &field.seen))
+        let unseen = Seen::default();
+        let of_source = source.iter().map(|column| {
+            let seen = self.fields.iter().find(|field| field.name == column.name).map_or(&unseen, |field| &field.seen);
+            (&column.name, column.data_type.as_ref(), seen)
+        });
+        let others = self.fields.iter().filter(|field| !source.iter().any(|column| column.name == field.name));
+        for (name, of_source, seen) in of_source.chain(others.map(|field| (&field.name, None, &field.seen))) {
+            let typed = match (declared.get(name), of_source) {
+                (Some(data_type), _) => {
+                    refuse_rounding(name, data_type, seen)?;
+                    Some(declared_reading(data_type, seen))
                 }
-                None => field.seen.data_type(&field.name, nested)?,
+                (None, Some(LogicalType::Struct(_) | LogicalType::List(_))) if nested == Nested::Json => {
+                    Some((LogicalType::Json, Reading::Direct))
+                }
+                (None, Some(data_type)) => Some(declared_reading(data_type, seen)),
+                (None, None) => seen.data_type(name, nested)?,
             };
             let Some((data_type, reading)) = typed else { continue };
-            add(&mut columns, &field.name, data_type, reading, naming, field.seen.clone())?;
+            add(&mut columns, name, data_type, reading, naming, seen.clone())?;
         }
         for (name, data_type) in declared {
             if !columns.iter().any(|column| column.source == *name) {

@@ -50,6 +50,8 @@ pub enum UnitState {
     Failed,
     /// Its last pull's rows wait for a decision; older rows, if there are any, are still there.
     Held,
+    /// Its source did not have it yet; older rows, if there are any, are still there.
+    Late,
     /// The state store knew it, the warehouse no longer has it.
     Missing,
 }
@@ -61,13 +63,14 @@ impl UnitState {
             Self::Loaded => "loaded",
             Self::Failed => "failed",
             Self::Held => "held",
+            Self::Late => "late",
             Self::Missing => "missing",
         }
     }
 
     /// Reads the stored word.
     pub fn stored(name: &str) -> Option<Self> {
-        [Self::Loaded, Self::Failed, Self::Held, Self::Missing].into_iter().find(|state| state.name() == name)
+        [Self::Loaded, Self::Failed, Self::Held, Self::Late, Self::Missing].into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -88,8 +91,10 @@ pub struct UnitRecord {
     pub pulled_at: Instant,
     /// How many pulls in a row, up to the last, changed nothing.
     pub unchanged_pulls: u32,
-    /// Why it failed or is held, redacted.
+    /// Why it failed, is held or late, redacted.
     pub reason: Option<String>,
+    /// What the source's change probe told when the rows that are loaded were read; equal means unchanged.
+    pub probe: Option<String>,
     /// The stage that an approval would load, relative to the state folder.
     pub held_stage: Option<String>,
 }
@@ -123,6 +128,8 @@ pub enum PullOutcome {
     Held,
     /// It failed.
     Failed,
+    /// The source does not have the unit yet.
+    Late,
     /// Rows that were held are in the warehouse by somebody's decision.
     Approved,
     /// Rows that were held were thrown away by somebody's decision.
@@ -137,6 +144,7 @@ impl PullOutcome {
             Self::Unchanged => "unchanged",
             Self::Held => "held",
             Self::Failed => "failed",
+            Self::Late => "late",
             Self::Approved => "approved",
             Self::Rejected => "rejected",
         }
@@ -144,7 +152,7 @@ impl PullOutcome {
 
     /// Reads the stored word.
     pub fn stored(name: &str) -> Option<Self> {
-        [Self::Loaded, Self::Unchanged, Self::Held, Self::Failed, Self::Approved, Self::Rejected]
+        [Self::Loaded, Self::Unchanged, Self::Held, Self::Failed, Self::Late, Self::Approved, Self::Rejected]
             .into_iter()
             .find(|outcome| outcome.name() == name)
     }
@@ -197,7 +205,7 @@ pub struct PullRecord {
     pub started_at: Instant,
     /// When it ended.
     pub finished_at: Instant,
-    /// Why it failed or is held, redacted.
+    /// Why it failed, is held or late, redacted.
     pub reason: Option<String>,
 }
 

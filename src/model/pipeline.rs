@@ -269,6 +269,8 @@ pub struct Extract {
     pub per: Per,
     /// The row's own time, to tell which unit it belongs to.
     pub time: Option<TimeColumn>,
+    /// The zone of times without an offset; the pipeline's own when not given.
+    pub time_zone: Option<Tz>,
     /// Declared types, by the source's column names; they win over what the rows look like.
     pub columns: BTreeMap<String, LogicalType>,
     /// What happens with columns and types that the table does not have.

@@ -61,6 +61,8 @@ pub enum Due {
     Failed,
     /// The last pull was held.
     Held,
+    /// At the last pull, the source did not have the unit yet.
+    Late,
     /// The warehouse no longer has it.
     Missing,
     /// The user asked for it.
@@ -80,6 +82,7 @@ impl Due {
             Self::Gap => "gap",
             Self::Failed => "failed before",
             Self::Held => "held before",
+            Self::Late => "late before",
             Self::Missing => "missing in the warehouse",
             Self::Forced => "asked for",
             Self::Downstream => "if what it reads has changed",

@@ -53,6 +53,8 @@ pub enum RunStatus {
     Failed,
     /// None failed, but some unit is held.
     Held,
+    /// None failed and none is held, but the source does not have some unit yet.
+    Late,
     /// It was stopped before its end.
     Cancelled,
 }
@@ -66,9 +68,12 @@ pub struct RunCounts {
     pub unchanged: u64,
     /// They wait for a decision.
     pub held: u64,
+    /// Their source does not have them yet.
+    #[serde(default)]
+    pub late: u64,
     /// They failed.
     pub failed: u64,
-    /// They did not run, since something before them failed, was held, or did not change.
+    /// They did not run, since something before them failed, was held or late, or did not change.
     pub skipped: u64,
 }
 
@@ -79,6 +84,7 @@ impl RunCounts {
             TaskState::Loaded { .. } => self.loaded += 1,
             TaskState::Unchanged { .. } => self.unchanged += 1,
             TaskState::Held { .. } => self.held += 1,
+            TaskState::Late { .. } => self.late += 1,
             TaskState::Failed { .. } => self.failed += 1,
             TaskState::Skipped { .. } => self.skipped += 1,
             TaskState::Waiting | TaskState::Running { .. } | TaskState::Cancelled => {}
@@ -132,6 +138,11 @@ pub enum TaskEvent {
         /// Why.
         reason: String,
     },
+    /// The source does not have the unit yet; the next run asks again.
+    Late {
+        /// What is missing.
+        reason: String,
+    },
     /// It failed for good.
     Failed {
         /// The error's kind.
@@ -177,6 +188,11 @@ pub enum TaskState {
         /// Why.
         reason: String,
     },
+    /// The source does not have the unit yet; the next run asks again.
+    Late {
+        /// What is missing.
+        reason: String,
+    },
     /// It failed for good.
     Failed {
         /// The error's kind.
@@ -207,6 +223,7 @@ impl TaskState {
             Self::Loaded { .. } => "loaded",
             Self::Unchanged { .. } => "unchanged",
             Self::Held { .. } => "held",
+            Self::Late { .. } => "late",
             Self::Failed { .. } => "failed",
             Self::Skipped { .. } => "skipped",
             Self::Cancelled => "cancelled",
@@ -228,6 +245,7 @@ impl TaskState {
             }
             (Self::Running { .. }, TaskEvent::Unchanged { rows }) => Self::Unchanged { rows: *rows },
             (Self::Running { .. }, TaskEvent::Held { reason }) => Self::Held { reason: reason.clone() },
+            (Self::Running { .. }, TaskEvent::Late { reason }) => Self::Late { reason: reason.clone() },
             (Self::Running { .. }, TaskEvent::Failed { kind, reason }) => {
                 Self::Failed { kind: kind.clone(), reason: reason.clone() }
             }

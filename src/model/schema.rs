@@ -68,6 +68,15 @@ impl TableSchema {
     }
 }
 
+/// A column as its source declares it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceColumn {
+    /// The member of the rows.
+    pub name: String,
+    /// Its type; none where the values have to tell.
+    pub data_type: Option<LogicalType>,
+}
+
 /// One change that a table needs before new rows fit it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,5 +1,8 @@
 //! Sources: what an extract step asks a system for, as its author wrote it.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
 
@@ -8,6 +11,8 @@ use super::name::Text;
 pub enum Source {
     /// Requests to an API.
     Http(Box<HttpSource>),
+    /// Rows of a database.
+    Table(Box<TableSource>),
     /// Documents of a collection.
     Collection(Box<CollectionSource>),
 }
@@ -16,7 +21,7 @@ impl Source {
     /// Whether more rows are asked for than the unit has, on purpose: their own times tell which belong to it.
     pub fn asks_widely(&self) -> bool {
         match self {
-            Self::Http(_) => false,
+            Self::Http(_) | Self::Table(_) => false,
             Self::Collection(source) => source.time.as_ref().is_some_and(|time| time.stored == StoredTime::Iso),
         }
     }
@@ -48,8 +53,21 @@ pub struct CollectionSource {
     pub time: Option<StoredMember>,
     /// How many documents a batch has at the most.
     pub batch_size: u32,
+    /// How a unit that is as it was is recognized without reading it.
+    pub probe: CollectionProbe,
     /// How often a server that does not answer is asked again.
     pub retry: RetryPolicy,
+}
+
+/// How a unit of a collection that is as it was is recognized without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CollectionProbe {
+    /// Not at all: every unit is read.
+    Off,
+    /// By the count of its documents.
+    Count,
+    /// By their count and the largest value of this member.
+    Newest(String),
 }
 
 /// What is asked of a collection, as JSON text whose strings are templates, and whose types extended JSON may tell.
@@ -88,4 +106,57 @@ pub enum StoredTime {
     Epoch,
     /// As a number of milliseconds since 1970-01-01T00:00:00Z.
     EpochMs,
+}
+
+/// Rows of a database: of one table, of one table for each unit, or of a query.
+///
+/// Where the step has a `time_column`, the rows are those whose time lies in the unit, or in the window.
+#[derive(Debug, Clone)]
+pub struct TableSource {
+    /// Which rows, before their time is looked at.
+    pub rows: TableRows,
+    /// The column that grows whenever a row changes, by which the change probe recognizes a unit that is as it was.
+    pub changed_column: Option<String>,
+    /// How a unit that is as it was is recognized without reading it.
+    pub probe: ProbeRule,
+}
+
+/// Which rows a table source has.
+#[derive(Debug, Clone)]
+pub enum TableRows {
+    /// All rows of a table.
+    Table {
+        /// The table's name, as the database writes it with dots between its parts.
+        name: Text,
+        /// Whether the name has the unit's date in it: each unit has a table of its own, and one that is missing is late.
+        sharded: bool,
+        /// The table that has a unit's rows until its shard comes.
+        intraday: Option<Text>,
+    },
+    /// The rows of a SELECT that runs at the source.
+    Query(Text),
+}
+
+impl TableRows {
+    /// The templates that are rendered for a unit or a window.
+    pub fn texts(&self) -> Vec<&Text> {
+        match self {
+            Self::Table { name, intraday, .. } => std::iter::once(name).chain(intraday).collect(),
+            Self::Query(sql) => vec![sql],
+        }
+    }
+}
+
+/// How a unit that is as it was is recognized without reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeRule {
+    /// By the count of the rows and the largest value of `changed_column`, or by what the database itself knows of changes;
+    /// where there is neither, every unit is read.
+    #[default]
+    Auto,
+    /// By the count of the rows alone: rows that change in their place are not noticed.
+    Count,
+    /// Not at all: every unit is read.
+    Off,
 }

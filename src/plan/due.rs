@@ -61,7 +61,9 @@ pub(super) fn asked_again(draft: &Draft<'_>, record: Option<&UnitRecord>) -> Res
         _ if draft.ask.force => Ok(Due::Forced),
         (Reprocess::All, _) | (Reprocess::Missing, None) => Ok(reason),
         (_, Some(UnitState::Loaded)) => Err("it is loaded".to_owned()),
-        (Reprocess::Missing, Some(_)) | (Reprocess::Failed, Some(UnitState::Failed | UnitState::Held)) => Ok(reason),
+        (Reprocess::Missing, Some(_)) | (Reprocess::Failed, Some(UnitState::Failed | UnitState::Held | UnitState::Late)) => {
+            Ok(reason)
+        },
         (Reprocess::Failed, _) => Err("it has not failed".to_owned()),
     }
 }
@@ -72,6 +74,7 @@ pub(super) fn because(state: UnitState) -> Option<Due> {
         UnitState::Loaded => None,
         UnitState::Failed => Some(Due::Failed),
         UnitState::Held => Some(Due::Held),
+        UnitState::Late => Some(Due::Late),
         UnitState::Missing => Some(Due::Missing),
     }
 }
@@ -115,6 +118,7 @@ fn older(
             None => continue,
             Some(record) => match record.state {
                 UnitState::Failed => Ok(Due::Failed),
+                UnitState::Late => Ok(Due::Late),
                 UnitState::Missing => Ok(Due::Missing),
                 UnitState::Held => verdict_in_tier(draft, timeline, place, record)
                     .unwrap_or_else(|| Err("it is held and waits for a decision".to_owned())),

@@ -216,10 +216,11 @@ impl Draft<'_> {
 
 /// Of several reasons, the one that says most of a task comes first.
 fn rank(due: Due) -> usize {
-    const ORDER: [Due; 9] = [
+    const ORDER: [Due; 10] = [
         Due::Forced,
         Due::Failed,
         Due::Held,
+        Due::Late,
         Due::Missing,
         Due::Gap,
         Due::New,

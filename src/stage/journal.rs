@@ -13,6 +13,7 @@ use super::{Spec, discard};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::ledger::Fingerprint;
 use crate::model::page::{PageEntry, Progress};
+use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
 use crate::time::UnitKey;
 
@@ -27,6 +28,8 @@ pub(super) struct Journal {
     /// A write failed: what it left behind is mended when the stage is opened again, and not written over.
     broken: bool,
     pub progress: Progress,
+    /// The columns that the source declares; told anew by every pull, so that they need not be durable before the seal.
+    pub columns: Vec<SourceColumn>,
 }
 
 struct OpenSegment {
@@ -97,6 +100,7 @@ impl Journal {
             totals,
             broken: false,
             progress,
+            columns: Vec::new(),
         })
     }
 
@@ -181,6 +185,7 @@ impl Journal {
             bytes: self.totals.bytes,
             longest_row: self.totals.longest_row,
             shape,
+            columns: self.columns.clone(),
             units,
             outside: self.totals.outside,
             unit_in_rows: spec.split,

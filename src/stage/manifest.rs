@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ledger::Fingerprint;
 use crate::model::page::PageEntry;
+use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
 use crate::time::UnitKey;
 
@@ -23,6 +24,9 @@ pub struct Manifest {
     pub longest_row: u64,
     /// The shape of the rows.
     pub shape: Shape,
+    /// The columns that the source declares; none of a source that does not.
+    #[serde(default)]
+    pub columns: Vec<SourceColumn>,
     /// Rows and fingerprint of each unit.
     pub units: BTreeMap<UnitKey, (u64, Fingerprint)>,
     /// Rows whose time lies outside.

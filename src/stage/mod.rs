@@ -21,6 +21,7 @@ use crate::error::{Context, Kind, Result};
 use crate::model::name::TableName;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::pipeline::TimeColumn;
+use crate::model::schema::SourceColumn;
 use crate::time::{Tz, Unit};
 
 /// What decides the content of a stage.
@@ -80,6 +81,11 @@ impl Stage {
     pub fn append(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>]) -> Result<()> {
         let staged = self.shared.rule.page(page, body, rows)?;
         self.lock().write(page, staged)
+    }
+
+    /// Says which columns the source declares; the manifest tells them.
+    pub fn declare(&self, columns: Vec<SourceColumn>) {
+        self.lock().columns = columns;
     }
 
     /// Ends the stage: everything is on disk, and the manifest says what there is.

@@ -144,14 +144,15 @@ pub(super) async fn put_unit(
     let loaded = unit.loaded.as_ref();
     sqlx::query(
         "INSERT INTO unit (table_name, unit, state, last_pull, pulled_at, unchanged_pulls, reason, held_stage,
-                           loaded_pull, loaded_generation, loaded_rows, loaded_fingerprint, loaded_inputs, loaded_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                           loaded_pull, loaded_generation, loaded_rows, loaded_fingerprint, loaded_inputs, loaded_at,
+                           probe)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          ON CONFLICT (table_name, unit) DO UPDATE
          SET state = excluded.state, last_pull = excluded.last_pull, pulled_at = excluded.pulled_at,
              unchanged_pulls = excluded.unchanged_pulls, reason = excluded.reason, held_stage = excluded.held_stage,
              loaded_pull = excluded.loaded_pull, loaded_generation = excluded.loaded_generation,
              loaded_rows = excluded.loaded_rows, loaded_fingerprint = excluded.loaded_fingerprint,
-             loaded_inputs = excluded.loaded_inputs, loaded_at = excluded.loaded_at
+             loaded_inputs = excluded.loaded_inputs, loaded_at = excluded.loaded_at, probe = excluded.probe
          WHERE excluded.last_pull >= unit.last_pull",
     )
     .bind(unit.table.to_string())
@@ -168,6 +169,7 @@ pub(super) async fn put_unit(
     .bind(loaded.map(|loaded| loaded.fingerprint.to_string()))
     .bind(loaded.and_then(|loaded| loaded.inputs.clone()))
     .bind(loaded.map(|loaded| instant(loaded.loaded_at)))
+    .bind(&unit.probe)
     .execute(&mut **transaction)
     .await
     .map_err(store.fault("recording units in"))?;

@@ -154,7 +154,7 @@ fn differs(record: Option<&UnitRecord>, loaded: &Loaded) -> Option<Fault> {
 fn with(record: Option<&UnitRecord>, table: &TableName, unit: &UnitKey, loaded: &Loaded) -> UnitRecord {
     // A pull that failed or was held after this load still is the last word on the unit.
     let later = record
-        .filter(|record| record.last_pull > loaded.pull && matches!(record.state, UnitState::Failed | UnitState::Held));
+        .filter(|record| record.last_pull > loaded.pull && matches!(record.state, UnitState::Failed | UnitState::Held | UnitState::Late));
     UnitRecord {
         table: table.clone(),
         unit: unit.clone(),
@@ -164,16 +164,19 @@ fn with(record: Option<&UnitRecord>, table: &TableName, unit: &UnitKey, loaded: 
         pulled_at: later.map_or(loaded.loaded_at, |record| record.pulled_at),
         unchanged_pulls: 0,
         reason: later.and_then(|record| record.reason.clone()),
+        // Which state of the source these rows are of is not known.
+        probe: None,
         held_stage: later.and_then(|record| record.held_stage.clone()),
     }
 }
 
 /// The unit without any rows in the warehouse.
 fn without(record: &UnitRecord, now: Instant) -> UnitRecord {
-    let stays = matches!(record.state, UnitState::Failed | UnitState::Held);
+    let stays = matches!(record.state, UnitState::Failed | UnitState::Held | UnitState::Late);
     UnitRecord {
         state: if stays { record.state } else { UnitState::Missing },
         loaded: None,
+        probe: None,
         unchanged_pulls: 0,
         reason: if stays {
             record.reason.clone()

@@ -94,6 +94,7 @@ impl Reading<'_> {
                 loaded: self.number("loaded")?,
                 unchanged: self.number("unchanged")?,
                 held: self.number("held")?,
+                late: self.number("late")?,
                 failed: self.number("failed")?,
                 skipped: self.number("skipped")?,
             },
@@ -121,6 +122,7 @@ impl Reading<'_> {
             pulled_at: self.instant("pulled_at")?,
             unchanged_pulls: u32::try_from(self.number("unchanged_pulls")?).unwrap_or(u32::MAX),
             reason: self.get("reason")?,
+            probe: self.get("probe")?,
             held_stage: self.get("held_stage")?,
         })
     }

@@ -115,7 +115,7 @@ pub(super) async fn finish(store: &Store, run: &RunRecord) -> Result<()> {
 async fn update(store: &Store, transaction: &mut Transaction<'static, Sqlite>, run: &RunRecord) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE run SET status = $2, finished_at = $3, loaded = $4, unchanged = $5, held = $6, failed = $7,
-                        skipped = $8
+                        skipped = $8, late = $9
          WHERE id = $1",
     )
     .bind(&run.id)
@@ -126,6 +126,7 @@ async fn update(store: &Store, transaction: &mut Transaction<'static, Sqlite>, r
     .bind(count(run.counts.held))
     .bind(count(run.counts.failed))
     .bind(count(run.counts.skipped))
+    .bind(count(run.counts.late))
     .execute(&mut **transaction)
     .await
     .map_err(store.fault("ending a run in"))?;

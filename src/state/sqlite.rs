@@ -14,7 +14,10 @@ use crate::error::{Context, Error, Kind, Result};
 const FILE: &str = "state.db";
 
 /// The migrations in their order; the first makes version 1. A released one never changes.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_runs_and_ledger.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_runs_and_ledger.sql"),
+    include_str!("../../migrations/sqlite/0002_probes.sql"),
+];
 
 /// Readers beside the one writer.
 const READERS: u32 = 3;
