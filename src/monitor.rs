@@ -64,6 +64,11 @@ pub enum Event<'a> {
         /// How long the pause is.
         pause: Duration,
     },
+    /// A source is asked less, or more again, than before.
+    Pace {
+        /// One sentence.
+        sentence: String,
+    },
     /// Something that the user should know and that stops nothing.
     Warning {
         /// The task, if it is about one.

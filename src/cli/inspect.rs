@@ -77,7 +77,7 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
             }),
         }
     }
-    screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   x failed   - missing in the warehouse   · never{DIM:#}"));
+    screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   ~ late   x failed   - missing in the warehouse   · never{DIM:#}"));
     attention(&tables, &snapshot, screen);
     Ok(0)
 }
@@ -118,6 +118,7 @@ fn attention(tables: &[TableName], snapshot: &Snapshot, screen: &Screen) {
                 "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
             )),
             UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; the next run does it again")),
+            UnitState::Late => screen.data(&format!("{table} {unit} is late: {reason}; the next run asks again")),
             UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; the next run loads it again")),
         }
     }
@@ -130,6 +131,7 @@ fn sign(record: Option<&UnitRecord>) -> String {
             UnitState::Loaded if record.unchanged_pulls > 0 => format!("{GOOD}●{GOOD:#}"),
             UnitState::Loaded => format!("{GOOD}○{GOOD:#}"),
             UnitState::Held => format!("{WARN}!{WARN:#}"),
+            UnitState::Late => format!("{WARN}~{WARN:#}"),
             UnitState::Failed => format!("{BAD}x{BAD:#}"),
             UnitState::Missing => format!("{BAD}-{BAD:#}"),
         },
@@ -158,12 +160,16 @@ pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> R
                 counts.loaded.to_string(),
                 counts.unchanged.to_string(),
                 counts.held.to_string(),
+                counts.late.to_string(),
                 counts.failed.to_string(),
                 counts.skipped.to_string(),
             ]
         })
         .collect();
-    screen.table(&["run", "status", "started (UTC)", "took", "loaded", "unchanged", "held", "failed", "skipped"], rows);
+    screen.table(
+        &["run", "status", "started (UTC)", "took", "loaded", "unchanged", "held", "late", "failed", "skipped"],
+        rows,
+    );
     Ok(0)
 }
 
@@ -221,7 +227,7 @@ fn ended(state: &TaskState) -> String {
         }
         TaskState::Unchanged { rows } => counted(*rows, "row"),
         TaskState::Failed { kind, reason } => format!("{kind}: {reason}"),
-        TaskState::Held { reason } | TaskState::Skipped { reason } => reason.clone(),
+        TaskState::Held { reason } | TaskState::Late { reason } | TaskState::Skipped { reason } => reason.clone(),
         TaskState::Waiting | TaskState::Running { .. } | TaskState::Cancelled => String::new(),
     }
 }

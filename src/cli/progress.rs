@@ -115,6 +115,7 @@ impl Progress {
             }
             TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row"))),
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
+            TaskEvent::Late { reason } => self.line(&format!("{WARN}late{WARN:#}      {name}: {reason}")),
             TaskEvent::Failed { kind, reason } => {
                 self.line(&format!("{BAD}failed{BAD:#}    {name}: {kind}: {}", indented(reason, 10)));
             }
@@ -182,6 +183,7 @@ impl Monitor for Progress {
                 let task = self.name(task);
                 self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
             }
+            Event::Pace { sentence } => self.line(&format!("{WARN}pace{WARN:#}      {sentence}")),
             Event::Warning { task: Some(task), message } => {
                 let task = self.name(task);
                 self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"));

@@ -166,6 +166,7 @@ fn exit_code(status: RunStatus) -> u8 {
     match status {
         RunStatus::Succeeded => 0,
         RunStatus::Held => 3,
+        RunStatus::Late => 4,
         RunStatus::Cancelled => 130,
         RunStatus::Failed | RunStatus::Running => 1,
     }
@@ -175,20 +176,22 @@ fn exit_code(status: RunStatus) -> u8 {
 fn worse(one: u8, other: u8) -> u8 {
     let rank = |code| match code {
         0 => 0,
-        3 => 1,
-        1 => 2,
-        _ => 3,
+        4 => 1,
+        3 => 2,
+        1 => 3,
+        _ => 4,
     };
     if rank(one) >= rank(other) { one } else { other }
 }
 
 fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &Screen) {
     let counts = record.counts;
-    let ended = counts.loaded + counts.unchanged + counts.held + counts.failed + counts.skipped;
+    let ended = counts.loaded + counts.unchanged + counts.held + counts.late + counts.failed + counts.skipped;
     let open = (plan.tasks.len() as u64).saturating_sub(ended);
     let open = if open > 0 { format!(", {open} not done") } else { String::new() };
+    let late = if counts.late > 0 { format!("{} late, ", counts.late) } else { String::new() };
     screen.note(&format!(
-        "{}: {} loaded, {} unchanged, {} held, {} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
+        "{}: {} loaded, {} unchanged, {} held, {late}{} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
         record.id,
         counts.loaded,
         counts.unchanged,
@@ -205,6 +208,10 @@ fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &
         )),
         RunStatus::Cancelled => screen.tell(&format!(
             "{WARN}stopped{WARN:#}: everything durable is kept: go on with `{}`",
+            again(ask, plan, record.status)
+        )),
+        RunStatus::Late => screen.note(&format!(
+            "{WARN}late{WARN:#}: the source does not have everything yet; the next run asks again, and so does `{}`",
             again(ask, plan, record.status)
         )),
         RunStatus::Held | RunStatus::Succeeded | RunStatus::Running => {}

@@ -11,6 +11,7 @@ use super::diagnostic::{known_names, quoted};
 use super::reader::{At, Read, Reader};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
+use crate::model::source::ProbeRule;
 use crate::time::Grain;
 
 impl<T: Read> Read for At<T> {

@@ -122,9 +122,8 @@ fn query_rows(sql: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) 
     if let Some(inspection) = around.inspector.inspect(&text, &mut reader.diagnostics)
         && let Some((reference, _)) = inspection.refs.first()
     {
-        let message = format!(
-            "`ref('{reference}')` names a table of the warehouse, and this SQL runs in the source's database"
-        );
+        let message =
+            format!("`ref('{reference}')` names a table of the warehouse, and this SQL runs in the source's database");
         reader.error("ref-at-source", sql.span.clone(), message).help =
             Some("name the source's own tables, or make it a `[[transform]]`".to_owned());
     }
@@ -134,10 +133,7 @@ fn query_rows(sql: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) 
 /// Whether a template uses the window; one that cannot be read may.
 fn uses_window(text: &Text, around: &Surroundings<'_>, reader: &mut Reader) -> bool {
     text.is_template()
-        && around
-            .inspector
-            .inspect(text, &mut reader.diagnostics)
-            .is_none_or(|inspection| inspection.uses_window())
+        && around.inspector.inspect(text, &mut reader.diagnostics).is_none_or(|inspection| inspection.uses_window())
 }
 
 /// Reports a step that would read the same rows for every unit.
@@ -151,8 +147,8 @@ pub fn check_window(
     reader: &mut Reader,
 ) {
     let by_unit = pipeline.window.is_some() && *write != Write::Full;
-    let dated = step.time_column.is_some()
-        || source.rows.texts().into_iter().any(|text| uses_window(text, around, reader));
+    let dated =
+        step.time_column.is_some() || source.rows.texts().into_iter().any(|text| uses_window(text, around, reader));
     if !by_unit || dated {
         return;
     }

@@ -179,6 +179,7 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
         changes: committed.units.first().and_then(|unit| unit.changes),
         inputs: None,
         reason: None,
+        probe: None,
         held_stage: None,
     };
     let cost = Cost { requests: 0, bytes: 0, started_at, finished_at: gear.clock.now() };

@@ -80,7 +80,7 @@ async fn done_before(gear: &Gear, plan: &Plan, current: &RunRecord) -> Result<Ha
         for key in task.keys() {
             let pulls = gear.state.pulls(&task.step.into, Some(&key)).await?;
             all &= pulls.last().is_some_and(|pull| {
-                !matches!(pull.outcome, PullOutcome::Failed | PullOutcome::Held)
+                !matches!(pull.outcome, PullOutcome::Failed | PullOutcome::Held | PullOutcome::Late)
                     && stopped.iter().any(|run| run.id == pull.run)
             });
         }
@@ -127,7 +127,7 @@ struct Dispatcher<'a> {
     /// The tasks that wait for each one.
     followers: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
-    /// The failed task on whose account each one was skipped.
+    /// The failed or late task on whose account each one was skipped.
     blamed: Vec<Option<usize>>,
     done_before: HashSet<usize>,
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
@@ -200,11 +200,14 @@ impl<'a> Dispatcher<'a> {
             return Some("done by the stopped run that this one goes on with".to_owned());
         }
         let failed = self.plan.tasks[index].after.iter().find_map(|&before| match self.states[before] {
-            TaskState::Failed { .. } => Some(before),
+            TaskState::Failed { .. } | TaskState::Late { .. } => Some(before),
             _ => self.blamed[before],
         });
         self.blamed[index] = failed;
-        failed.map(|failed| format!("{} failed", self.plan.tasks[failed].id))
+        failed.map(|failed| {
+            let became = if matches!(self.states[failed], TaskState::Late { .. }) { "is late" } else { "failed" };
+            format!("{} {became}", self.plan.tasks[failed].id)
+        })
     }
 
     /// Folds events into the tasks' states, stores and tells them, and releases what waited for their ends.
@@ -250,6 +253,8 @@ impl<'a> Dispatcher<'a> {
             RunStatus::Failed
         } else if counts.held > 0 {
             RunStatus::Held
+        } else if counts.late > 0 {
+            RunStatus::Late
         } else {
             RunStatus::Succeeded
         };

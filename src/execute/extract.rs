@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::change::{self, Looked};
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
@@ -15,8 +16,8 @@ use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::PlannedTask;
-use crate::model::schema::SourceColumn;
 use crate::model::run::TaskId;
+use crate::model::schema::SourceColumn;
 use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
@@ -41,9 +42,13 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), warehouse.dialect());
     let pull = source::pull_of(gear, step, &scope).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
+    // Before the rows: what changes in between is seen by the next pull.
+    let state = match change::look(shared, task, step, &*pull, &leases, started_at).await? {
+        Looked::Read(state) => state,
+        Looked::Ended(outcomes) => return Ok(outcomes),
+    };
     let dir = stages.current(leases[0].pull, started_at)?;
-
-    let brought = bring(shared, task, step, &*pull, &dir, leases[0].pull).await;
+    let brought = bring(shared, task, &*pull, &dir, spec(shared, task, step, &*pull, &leases[0], &state)).await;
     let (manifest, pulled) = match brought {
         Ok(brought) => brought,
         Err(failure) => {
@@ -55,7 +60,7 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     };
     shared.crossed(task, Boundary::Sealed);
     tell_outside(shared, task, step, &manifest);
-    let mut outcomes = judge(shared, task, &manifest, &leases);
+    let mut outcomes = judge(shared, task, &manifest, &leases, state.as_deref());
     shared.spare_rejected(task, &mut outcomes).await?;
     shared.crossed(task, Boundary::Judged);
     if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
@@ -107,14 +112,13 @@ fn unit_of<'a>(task: &'a PlannedTask, step: &Extract) -> Option<&'a Unit> {
 async fn bring(
     shared: &Shared<'_>,
     task: &PlannedTask,
-    step: &Extract,
     pull: &dyn Pull,
     dir: &Path,
-    number: u64,
+    spec: stage::Spec,
 ) -> Result<(Manifest, Pulled), Failure> {
     let mut cost = Pulled::default();
     for attempt in 1..=STEADY_ATTEMPTS {
-        let stage = open_stage(dir, spec(shared, task, step, pull, number)).await?;
+        let stage = open_stage(dir, &spec, pull.resumes()).await?;
         if let Some(manifest) = stage.sealed() {
             tell_resumed(shared, task, manifest.pages, manifest.rows);
             return Ok((manifest, cost));
@@ -158,22 +162,39 @@ async fn bring(
         .into())
 }
 
-fn spec(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: &dyn Pull, number: u64) -> stage::Spec {
+fn spec(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    step: &Extract,
+    pull: &dyn Pull,
+    lease: &Lease,
+    state: &Option<String>,
+) -> stage::Spec {
     stage::Spec {
         table: task.step.into.clone(),
         units: task.units.clone(),
         split: step.per == Per::Window && !task.units.is_empty(),
         time: step.time.clone(),
         tz: step.time_zone.unwrap_or(shared.pipeline.timezone),
-        pull: number,
-        request: format!("{} {:?}", pull.identity(), step.nested),
+        pull: lease.pull,
+        // Pages of another state of the source are pages of another pull.
+        request: format!("{} {:?}{}", pull.identity(), step.nested, state.as_deref().unwrap_or_default()),
         target_bytes: SEGMENT_BYTES,
     }
 }
 
-async fn open_stage(dir: &Path, spec: stage::Spec) -> Result<Stage> {
-    let dir = dir.to_owned();
-    blocking(move || Stage::open(&dir, spec)).await
+async fn open_stage(dir: &Path, spec: &stage::Spec, resumes: bool) -> Result<Stage> {
+    let (dir, spec) = (dir.to_owned(), spec.clone());
+    blocking(move || {
+        let stage = Stage::open(&dir, spec.clone())?;
+        if resumes || stage.sealed().is_some() || stage.progress().pages() == 0 {
+            return Ok(stage);
+        }
+        drop(stage);
+        stage::discard(&dir)?;
+        Stage::open(&dir, spec)
+    })
+    .await
 }
 
 /// Runs file work away from the async threads.
@@ -230,10 +251,20 @@ impl Sink for StageSink {
         let reason = self.redactor.redact(reason);
         self.monitor.event(&Event::Retry { task: &self.task, reason, pause });
     }
+
+    fn paced(&self, sentence: &str) {
+        self.monitor.event(&Event::Pace { sentence: self.redactor.redact(sentence) });
+    }
 }
 
 /// Compares every unit's new rows with what the warehouse has: unchanged, held, or to be written.
-fn judge(shared: &Shared<'_>, task: &PlannedTask, manifest: &Manifest, leases: &[Lease]) -> Vec<UnitOutcome> {
+fn judge(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    manifest: &Manifest,
+    leases: &[Lease],
+    state: Option<&str>,
+) -> Vec<UnitOutcome> {
     task.keys()
         .into_iter()
         .zip(leases)
@@ -261,6 +292,7 @@ fn judge(shared: &Shared<'_>, task: &PlannedTask, manifest: &Manifest, leases: &
                 changes: None,
                 inputs: None,
                 reason,
+                probe: state.map(str::to_owned),
                 held_stage: None,
             }
         })

@@ -10,6 +10,7 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod change;
 mod decide;
 mod dispatcher;
 mod extract;
@@ -20,6 +21,7 @@ mod probe;
 mod scope;
 mod source;
 mod stages;
+mod table;
 mod transform;
 mod worker;
 

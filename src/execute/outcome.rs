@@ -19,6 +19,8 @@ pub(super) struct UnitOutcome {
     pub changes: Option<Changes>,
     pub inputs: Option<String>,
     pub reason: Option<String>,
+    /// The state of the source that these rows are of, where it could be told.
+    pub probe: Option<String>,
     pub held_stage: Option<String>,
 }
 
@@ -84,12 +86,20 @@ impl UnitOutcome {
                 }
                 PullOutcome::Held => UnitState::Held,
                 PullOutcome::Failed => UnitState::Failed,
+                PullOutcome::Late => UnitState::Late,
             },
             loaded,
             last_pull: self.lease.pull,
             pulled_at: cost.finished_at,
             unchanged_pulls: if unchanged { previous.map_or(0, |record| record.unchanged_pulls) + 1 } else { 0 },
             reason: self.reason.clone(),
+            probe: match self.outcome {
+                PullOutcome::Loaded | PullOutcome::Unchanged | PullOutcome::Approved => self.probe.clone(),
+                // The rows that are there are those of an earlier pull, and so is the state that they are of.
+                PullOutcome::Held | PullOutcome::Failed | PullOutcome::Late | PullOutcome::Rejected => {
+                    previous.and_then(|record| record.probe.clone())
+                }
+            },
             held_stage: self.held_stage.clone(),
         };
         (pull, unit)
@@ -124,6 +134,9 @@ pub(super) fn summary(outcomes: &[UnitOutcome]) -> TaskEvent {
         .collect();
     if !held.is_empty() {
         return TaskEvent::Held { reason: held.join("; ") };
+    }
+    if let Some(late) = outcomes.iter().find(|outcome| outcome.outcome == PullOutcome::Late) {
+        return TaskEvent::Late { reason: late.reason.clone().unwrap_or_default() };
     }
     let rows = outcomes.iter().map(|outcome| outcome.rows).sum();
     if outcomes.iter().all(|outcome| outcome.outcome == PullOutcome::Unchanged) {

@@ -29,6 +29,7 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
             }))
         }
         Source::Collection(source) => Ok(Arc::new(collection(gear, step, source, scope).await?)),
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
 }
 

@@ -172,6 +172,7 @@ fn outcomes(
                 changes: unit.changes,
                 inputs: Some(inputs),
                 reason,
+                probe: None,
                 held_stage: None,
             })
         })

@@ -136,6 +136,7 @@ async fn keep_failure(shared: &Shared<'_>, task: &PlannedTask, error: &Error) ->
             changes: None,
             inputs: None,
             reason: Some(reason.clone()),
+            probe: None,
             held_stage: None,
         })
         .collect();

@@ -92,6 +92,9 @@ pub trait Sink: Send + Sync {
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);
+
+    /// The source is asked less, or more again, than before; the sentence says so.
+    fn paced(&self, _sentence: &str) {}
 }
 
 /// What a pull cost.

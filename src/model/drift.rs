@@ -93,7 +93,10 @@ impl Drift {
         let mut tally: BTreeMap<i64, Tally> = BTreeMap::new();
         let mut begun: BTreeSet<&UnitKey> = BTreeSet::new();
         for pull in pulls {
-            let ended = !matches!(pull.outcome, PullOutcome::Failed | PullOutcome::Held | PullOutcome::Late | PullOutcome::Rejected);
+            let ended = !matches!(
+                pull.outcome,
+                PullOutcome::Failed | PullOutcome::Held | PullOutcome::Late | PullOutcome::Rejected
+            );
             if !ended {
                 continue;
             }

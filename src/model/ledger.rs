@@ -70,7 +70,9 @@ impl UnitState {
 
     /// Reads the stored word.
     pub fn stored(name: &str) -> Option<Self> {
-        [Self::Loaded, Self::Failed, Self::Held, Self::Late, Self::Missing].into_iter().find(|state| state.name() == name)
+        [Self::Loaded, Self::Failed, Self::Held, Self::Late, Self::Missing]
+            .into_iter()
+            .find(|state| state.name() == name)
     }
 }
 

@@ -61,9 +61,8 @@ pub(super) fn asked_again(draft: &Draft<'_>, record: Option<&UnitRecord>) -> Res
         _ if draft.ask.force => Ok(Due::Forced),
         (Reprocess::All, _) | (Reprocess::Missing, None) => Ok(reason),
         (_, Some(UnitState::Loaded)) => Err("it is loaded".to_owned()),
-        (Reprocess::Missing, Some(_)) | (Reprocess::Failed, Some(UnitState::Failed | UnitState::Held | UnitState::Late)) => {
-            Ok(reason)
-        },
+        (Reprocess::Missing, Some(_))
+        | (Reprocess::Failed, Some(UnitState::Failed | UnitState::Held | UnitState::Late)) => Ok(reason),
         (Reprocess::Failed, _) => Err("it has not failed".to_owned()),
     }
 }

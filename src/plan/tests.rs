@@ -74,6 +74,7 @@ fn extract(name: &str, per: Per) -> Step {
             })),
             per,
             time: None,
+            time_zone: None,
             columns: BTreeMap::new(),
             contract: Contract::Evolve,
             nested: Nested::Struct,
@@ -139,6 +140,7 @@ fn record(name: &str, unit: &str, state: UnitState) -> UnitRecord {
         pulled_at: at,
         unchanged_pulls: 0,
         reason: None,
+        probe: None,
         held_stage: None,
     }
 }

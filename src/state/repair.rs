@@ -153,8 +153,9 @@ fn differs(record: Option<&UnitRecord>, loaded: &Loaded) -> Option<Fault> {
 /// The unit with what the warehouse has of it.
 fn with(record: Option<&UnitRecord>, table: &TableName, unit: &UnitKey, loaded: &Loaded) -> UnitRecord {
     // A pull that failed or was held after this load still is the last word on the unit.
-    let later = record
-        .filter(|record| record.last_pull > loaded.pull && matches!(record.state, UnitState::Failed | UnitState::Held | UnitState::Late));
+    let later = record.filter(|record| {
+        record.last_pull > loaded.pull && matches!(record.state, UnitState::Failed | UnitState::Held | UnitState::Late)
+    });
     UnitRecord {
         table: table.clone(),
         unit: unit.clone(),

@@ -143,7 +143,7 @@ fn extract_of(action: &Action) -> &Extract {
 
 /// What it asks an API for.
 fn http_of(extract: &Extract) -> &HttpSource {
-    let Source::Http(http) = &extract.source else { panic!("a request") };
+    let Source::Http(http) = &extract.source else { panic!("it asks an API") };
     http
 }
 

@@ -41,6 +41,7 @@ fn unit(key: &str, state: UnitState, last_pull: u64, loaded: Option<Loaded>) -> 
         pulled_at: now(),
         unchanged_pulls: 0,
         reason: (state != UnitState::Loaded).then(|| "a reason".to_owned()),
+        probe: (last_pull > 1).then(|| format!("state {last_pull}")),
         held_stage: (state == UnitState::Held).then(|| "held/items".to_owned()),
     }
 }
@@ -88,7 +89,7 @@ async fn a_run_is_read_back_as_it_was_written() {
     state.append(&run.id, &events[2..]).await.expect("events");
     run.status = RunStatus::Held;
     run.finished_at = Some(now() + TimeDelta::seconds(9));
-    run.counts = RunCounts { loaded: 1, unchanged: 2, held: 3, failed: 4, skipped: 5 };
+    run.counts = RunCounts { loaded: 1, unchanged: 2, held: 3, late: 6, failed: 4, skipped: 5 };
     state.finish_run(&run).await.expect("an end");
     state.close().await;
 

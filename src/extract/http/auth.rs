@@ -6,7 +6,8 @@ use std::time::Duration;
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 
-use super::client::{Inner, excerpt};
+use super::answer::excerpt;
+use super::client::Inner;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Auth, Grant, KeyPlace, OAuth2};
 use crate::model::hook::AuthStyle;

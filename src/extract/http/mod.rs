@@ -2,11 +2,14 @@
 //!
 //! Limits, pauses and tokens belong to the [`HttpClient`], of which a connection has one.
 
+mod answer;
 mod auth;
 mod client;
+mod limits;
 mod paginate;
 mod pull;
 mod records;
+mod wire;
 
 use std::sync::Arc;
 

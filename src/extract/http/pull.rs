@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::Page;
-use super::client::{Errand, HttpClient, Refused};
+use super::answer::Refused;
+use super::client::{Errand, HttpClient};
 use super::paginate::{self, Seen, Told};
 use super::records::{Document, RecordPath};
 use super::{Failure, HttpPull, Pulled, Sink, auth};
@@ -42,6 +43,7 @@ pub(super) async fn pull(
         sink,
         cancel,
         sent: AtomicU64::new(0),
+        rank: client.rank(),
         puts: Arc::new(Semaphore::new(PUTS as usize)),
     };
     let pulled = pages.run(resume).await;
@@ -58,6 +60,7 @@ struct Puller<'a> {
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
     sent: AtomicU64,
+    rank: u64,
     puts: Arc<Semaphore>,
 }
 
@@ -253,6 +256,8 @@ impl Puller<'_> {
             sink: &*self.sink,
             cancel: &self.cancel,
             sent: &self.sent,
+            gate: None,
+            rank: self.rank,
         };
         let answer = self.client.fetch(&request, &errand, |answer| {
             let document = Document::read(&answer.body).map_err(Refused::broken)?;
@@ -261,7 +266,7 @@ impl Puller<'_> {
             let told = paginate::told(&self.pull.paginate, &document, &answer.headers, last_row)?;
             Ok((answer, rows, told))
         });
-        let (answer, rows, told) = answer.await.map_err(|error| {
+        let ((answer, rows, told), _held) = answer.await.map_err(|error| {
             error.while_doing(format!(
                 "reading page {} of {}",
                 number + 1,

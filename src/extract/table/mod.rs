@@ -1,0 +1,76 @@
+//! Rows of databases: what is asked of a table or a SELECT, in the terms that all systems share.
+//!
+//! Every system is a file of its own, with a [`Pull`](super::Pull) that puts this into its own SQL.
+
+use chrono::NaiveDate;
+
+use crate::error::{Error, Result};
+use crate::model::pipeline::TimeFormat;
+use crate::model::source::ProbeRule;
+use crate::time::{Grain, Instant, Tz, Unit};
+
+/// What is asked of a database, rendered for one unit, for a window, or for all there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableAsk {
+    /// Which rows, before their time is looked at.
+    pub rows: AskedRows,
+    /// In which time the rows lie; none where all rows are wanted, or where the statement chooses.
+    pub range: Option<TimeRange>,
+    /// The column that grows whenever a row changes.
+    pub changed_column: Option<String>,
+    /// How a unit that is as it was is recognized.
+    pub probe: ProbeRule,
+}
+
+/// Which rows are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskedRows {
+    /// All rows of a table.
+    Table {
+        /// The table's name, with dots between its parts.
+        name: String,
+        /// Whether it is the table of one unit: if it is missing, it is late.
+        sharded: bool,
+        /// The table that has the unit's rows until its shard comes.
+        intraday: Option<String>,
+    },
+    /// The rows of a SELECT.
+    Query(String),
+}
+
+/// The half-open range of time in which the rows lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeRange {
+    /// The column that has a row's time.
+    pub column: String,
+    /// How a number there means a time.
+    pub format: TimeFormat,
+    /// The zone of times without an offset.
+    pub zone: Tz,
+    /// The first instant.
+    pub start: Instant,
+    /// The first instant that no longer belongs to it.
+    pub end: Instant,
+    /// The same as calendar dates, `[first, after)`; none where units are shorter than a day.
+    pub dates: Option<(NaiveDate, NaiveDate)>,
+}
+
+impl TimeRange {
+    /// The range from the beginning of one unit to the end of another.
+    pub fn of(column: String, format: TimeFormat, zone: Tz, first: &Unit, last: &Unit) -> Self {
+        let dated = first.calendar.grain != Grain::Hour;
+        let dates = dated.then(|| (first.date(), last.calendar.next(last).date()));
+        Self { column, format, zone, start: first.start, end: last.end, dates }
+    }
+
+    /// The range as dates, for a column of dates.
+    ///
+    /// # Errors
+    /// Units that are shorter than a day.
+    pub fn as_dates(&self) -> Result<(NaiveDate, NaiveDate)> {
+        self.dates.ok_or_else(|| {
+            Error::config(format!("the column `{}` has dates, which do not tell the hour of a row", self.column))
+                .hint("name a column that has the time of day, or choose the grain \"day\"")
+        })
+    }
+}
