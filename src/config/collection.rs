@@ -8,7 +8,9 @@ use super::reader::{At, Reader, Span};
 use super::request::strings_of;
 use crate::model::name::Text;
 use crate::model::pipeline::{Outside, Per, TimeColumn, TimeFormat};
-use crate::model::source::{CollectionProbe, CollectionQuery, CollectionSource, ProbeRule, Source, StoredMember, StoredTime};
+use crate::model::source::{
+    CollectionProbe, CollectionQuery, CollectionSource, ProbeRule, Source, StoredMember, StoredTime,
+};
 
 /// How many documents the server sends at once, where nothing else is said.
 const BATCH: u32 = 2000;
@@ -60,9 +62,15 @@ pub fn asked(
         if let Some((key, span)) = [("filter", &table.filter), ("projection", &table.projection)]
             .into_iter()
             .find_map(|(key, at)| Some((key, at.as_ref()?.span.clone())))
+            .or_else(|| table.changed_column.as_ref().map(|at| ("changed_column", at.span.clone())))
+            .or_else(|| table.probe.as_ref().map(|at| ("probe", at.span.clone())))
         {
+            let help = match key {
+                "filter" | "projection" => "write it as a stage: { \"$match\" = { … } } or { \"$project\" = { … } }",
+                _ => "what an aggregation makes is known only once it has run: leave it out",
+            };
             reader.error("foreign-key", span, format!("`{key}` does not go together with `pipeline`")).help =
-                Some("write it as a stage: { \"$match\" = { … } } or { \"$project\" = { … } }".to_owned());
+                Some(help.to_owned());
         }
         let stages = json_text(at, true, reader).unwrap_or_else(|| Text::new("[]", reader.origin(&at.span)));
         CollectionQuery::Pipeline(stages)

@@ -17,6 +17,7 @@ mod folder;
 mod hook;
 mod inspect;
 mod link;
+mod load;
 mod pipeline;
 pub mod reader;
 pub mod request;

@@ -6,6 +6,7 @@ use super::collection::{self, Asked};
 use super::diagnostic::{Diagnostic, known_names};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::hook::ApiParts;
+use super::load;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
@@ -32,6 +33,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
+    /// The step whose landed rows it loads.
+    pub from: Option<At<String>>,
 }
 
 /// Which upstream units a step reads.
@@ -44,11 +47,11 @@ pub struct Reaches {
 }
 
 /// The keys by which extracts and transforms say how rows get into their table.
-struct WriteKeys<'a> {
-    write: Option<&'a At<WriteWord>>,
-    keys: Option<&'a At<Names>>,
-    newest_by: Option<&'a At<String>>,
-    append_repeats: Option<&'a At<bool>>,
+pub(super) struct WriteKeys<'a> {
+    pub write: Option<&'a At<WriteWord>>,
+    pub keys: Option<&'a At<Names>>,
+    pub newest_by: Option<&'a At<String>>,
+    pub append_repeats: Option<&'a At<bool>>,
 }
 
 /// Stands in faults for the name of a step that has none.
@@ -70,7 +73,10 @@ pub fn extract(
         append_repeats: table.append_repeats.as_ref(),
     };
     let write = write_mode(&write, &name, pipeline, reader);
-    let into = into_table(table.into.as_ref(), "raw", &name, reader);
+    let (landing, into) = match &table.stage {
+        Some(stage) => load::landing(stage, table, &write, around, reader).unzip(),
+        None => (None, into_table(table.into.as_ref(), "raw", &name, reader)),
+    };
     let checks = checks(table.checks.as_ref(), around, reader);
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let (parts, hook_known) = api(table, &name, around, reader);
@@ -106,9 +112,11 @@ pub fn extract(
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),
+        landing,
     };
     let origin = reader.origin(&at.span);
-    let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
+    let into_span = table.into.as_ref().map(|into| into.span.clone());
+    let into_span = into_span.or_else(|| table.stage.as_ref().map(|at| at.span.clone())).unwrap_or(name.span.clone());
     let step = into.map(|into| Step {
         keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
@@ -121,7 +129,15 @@ pub fn extract(
     });
     let named = table.name.0.is_some();
     let sql = name.span.clone();
-    named.then_some(StepDraft { name, into: into_span, step, inspection: None, sql, reach: Reaches::default() })
+    named.then_some(StepDraft {
+        name,
+        into: into_span,
+        step,
+        inspection: None,
+        sql,
+        reach: Reaches::default(),
+        from: None,
+    })
 }
 
 /// Reads a transform step; `None` when not even its name is known.
@@ -169,11 +185,11 @@ pub fn transform(
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
-    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach })
+    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach, from: None })
 }
 
 /// A step's name; without one, the rest of the step is checked all the same.
-fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<String> {
+pub(super) fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<String> {
     let Some(name) = name else { return At { value: UNNAMED.to_owned(), span: step.clone() } };
     if !is_plain_name(&name.value) {
         let message = format!("`{}` cannot be the name of a step", name.value);
@@ -183,7 +199,12 @@ fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<
     name.clone()
 }
 
-fn into_table(into: Option<&At<String>>, schema: &str, name: &At<String>, reader: &mut Reader) -> Option<TableName> {
+pub(super) fn into_table(
+    into: Option<&At<String>>,
+    schema: &str,
+    name: &At<String>,
+    reader: &mut Reader,
+) -> Option<TableName> {
     match into {
         Some(into) => table_name(into, reader),
         None => TableName::parse(&format!("{schema}.{}", name.value)).ok(),
@@ -194,11 +215,11 @@ fn step_guard(table: Option<&At<GuardTable>>, pipeline: &Pipeline) -> Guard {
     guard(table, pipeline.window.as_ref().map(|window| window.guard).unwrap_or_default())
 }
 
-fn names_of(names: Option<&At<Names>>) -> Vec<String> {
+pub(super) fn names_of(names: Option<&At<Names>>) -> Vec<String> {
     names.map(|names| names.value.0.clone()).unwrap_or_default()
 }
 
-fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
+pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
     let windowed = pipeline.window.is_some();
     let word = given.write.map_or(if windowed { WriteWord::Replace } else { WriteWord::Full }, |write| write.value);
     let span = given.write.map_or(name.span.clone(), |write| write.span.clone());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::change::{self, Looked};
 use super::gear::Gear;
+use super::landing;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
 use super::source;
@@ -13,11 +14,12 @@ use super::stages::Stages;
 use super::worker::{Shared, is_forced};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
-use crate::model::ledger::{Lease, PullOutcome};
+use crate::model::ledger::{Fingerprint, Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::PlannedTask;
 use crate::model::run::TaskId;
 use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
 use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
@@ -30,17 +32,32 @@ const STEADY_ATTEMPTS: u32 = 3;
 /// Segments rotate at this size, before compression, so that the warehouse can read several at once.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// Pulls the task's units and brings what changed into the warehouse.
-pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Result<Vec<UnitOutcome>> {
+/// A pull that is not rendered from the step's own source, of rows that are known already.
+pub(super) struct Given {
+    pub pull: Arc<dyn Pull>,
+    /// What the rows are taken from.
+    pub inputs: Option<String>,
+    /// How many rows have to come, and their digest.
+    pub expected: Option<(u64, Fingerprint)>,
+}
+
+/// Pulls the task's units and brings what changed into the warehouse, or where else the step's rows land.
+pub(super) async fn run(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    step: &Extract,
+    given: Option<Given>,
+) -> Result<Vec<UnitOutcome>> {
     let gear = shared.gear;
     let started_at = gear.clock.now();
     let keys = task.keys();
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
     shared.crossed(task, Boundary::Leased);
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
-    let occasion = occasion(shared, task, step);
-    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), warehouse.dialect());
-    let pull = source::pull_of(gear, step, &scope).await?;
+    let Given { pull, inputs, expected } = match given {
+        Some(given) => given,
+        None => Given { pull: rendered(shared, task, step, &warehouse).await?, inputs: None, expected: None },
+    };
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     // Before the rows: what changes in between is seen by the next pull.
     let state = match change::look(shared, task, step, &*pull, &leases, started_at).await? {
@@ -61,6 +78,11 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     shared.crossed(task, Boundary::Sealed);
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases, state.as_deref());
+    if let Err(error) = assert_expected(&*pull, &outcomes, expected) {
+        stages.done(&dir)?;
+        return Err(error);
+    }
+    outcomes.iter_mut().for_each(|outcome| outcome.inputs.clone_from(&inputs));
     shared.spare_rejected(task, &mut outcomes).await?;
     shared.crossed(task, Boundary::Judged);
     if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
@@ -82,6 +104,33 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     }
     stages.sweep(place.as_deref())?;
     Ok(outcomes)
+}
+
+/// The pull of the step's own source.
+async fn rendered(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    step: &Extract,
+    warehouse: &Warehouse,
+) -> Result<Arc<dyn Pull>> {
+    let (gear, unit, occasion) = (shared.gear, unit_of(task, step), occasion(shared, task, step));
+    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit, warehouse.dialect());
+    source::pull_of(gear, step, &scope).await
+}
+
+/// Refuses rows that are not those that landed: somebody has changed them since.
+fn assert_expected(pull: &dyn Pull, outcomes: &[UnitOutcome], expected: Option<(u64, Fingerprint)>) -> Result<()> {
+    let Some((rows, fingerprint)) = expected else { return Ok(()) };
+    let Some(outcome) = outcomes.first().filter(|one| one.rows != rows || one.fingerprint != Some(fingerprint)) else {
+        return Ok(());
+    };
+    let found = match outcome.rows {
+        same if same == rows => "some of its rows are others".to_owned(),
+        other => format!("it has {other} rows, {rows} landed"),
+    };
+    Err(Error::new(Kind::Data, format!("reading {} from {}", outcome.key, pull.place()))
+        .because(format!("{found}: somebody has changed documents since"))
+        .hint("land the unit again: `haul run … --force`"))
 }
 
 /// Whether the rows themselves were refused: the next run asks for them anew, since they are mended at the source.
@@ -247,6 +296,11 @@ impl Sink for StageSink {
         Ok(())
     }
 
+    fn shape(&self, shape: Shape) -> Result<()> {
+        self.stage.adopt(shape);
+        Ok(())
+    }
+
     fn retrying(&self, reason: &str, pause: Duration) {
         let reason = self.redactor.redact(reason);
         self.monitor.event(&Event::Retry { task: &self.task, reason, pause });
@@ -313,6 +367,11 @@ async fn commit(
         .filter(|outcome| outcome.outcome == PullOutcome::Loaded)
         .map(|outcome| unit_commit(shared, task, outcome))
         .collect();
+    if let Some(landing) = &step.landing {
+        let others = outcomes.iter().filter(|outcome| outcome.outcome != PullOutcome::Loaded);
+        landing::tidy(shared.gear, landing, others).await?;
+        return if units.is_empty() { Ok(()) } else { landing::land(shared, task, landing, manifest, units).await };
+    }
     if units.is_empty() {
         return Ok(());
     }
@@ -346,7 +405,7 @@ fn unit_commit(shared: &Shared<'_>, task: &PlannedTask, outcome: &UnitOutcome) -
         previous: shared.record(&task.step, &outcome.key).and_then(|record| record.loaded),
         guard: task.step.guard,
         staged: Some((outcome.rows, outcome.fingerprint.unwrap_or_default())),
-        inputs: None,
+        inputs: outcome.inputs.clone(),
     }
 }
 

@@ -10,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::gear::Gear;
 use super::scope::{self, Occasion};
-use super::{source, transform};
+use super::{load, source, transform};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{Page, Sink};
+use crate::extract::{Page, Pull, Sink};
 use crate::model::page::Progress;
-use crate::model::pipeline::{Action, Extract, Per, Pipeline, Step};
-use crate::template::Scope;
+use crate::model::pipeline::{Action, Per, Pipeline, Step};
 use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::{Dialect, Rows};
 
@@ -33,10 +32,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
     let (step, occasion) = occasion(gear, pipeline, step, date).await?;
     // What is rendered must not need the warehouse: another process may hold it.
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
-    let per = match &step.action {
-        Action::Extract(extract) => extract.per,
-        Action::Transform(transform) => transform.per,
-    };
+    let per = step.action.per();
     let units: Vec<Option<Unit>> = match &occasion.window {
         Some(window) if per == Per::Unit => window.units().iter().copied().map(Some).collect(),
         _ => vec![None],
@@ -51,6 +47,10 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
             Action::Extract(extract) => {
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
                 source::pull_of(gear, extract, &scope).await?.lines().join("\n")
+            }
+            Action::Load(load) => {
+                let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
+                load::landed(gear, &load.rows, &key).await?.0.lines().join("\n")
             }
         };
         all.push(Rendered {
@@ -77,13 +77,16 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
             let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
             let unit = unit.filter(|_| extract.per == Per::Unit);
             let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-            first_page(gear, extract, &scope, rows).await
+            first_page(&*source::pull_of(gear, extract, &scope).await?, rows).await
+        }
+        Action::Load(load) => {
+            let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
+            first_page(&load::landed(gear, &load.rows, &key).await?.0, rows).await
         }
     }
 }
 
-async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> Result<Rows> {
-    let pull = source::pull_of(gear, step, scope).await?;
+async fn first_page(pull: &dyn Pull, rows: usize) -> Result<Rows> {
     let enough = CancellationToken::new();
     let sink = Arc::new(FirstPage { rows, found: Mutex::default(), enough: enough.clone() });
     let ended = pull.pages(Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;

@@ -28,6 +28,10 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
                 retry: http.retry,
             }))
         }
+        Source::Landed(landing) => Err(Error::internal(format!(
+            "the rows in `{}` are read by their load step, unit by unit",
+            landing.collection
+        ))),
         Source::Collection(source) => Ok(Arc::new(collection(gear, step, source, scope).await?)),
         Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
@@ -58,6 +62,7 @@ async fn collection(gear: &Gear, step: &Extract, source: &CollectionSource, scop
         query,
         range,
         batch_size: source.batch_size,
+        probe: source.probe.clone(),
         retry: source.retry,
     })
 }

@@ -15,12 +15,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use self::mongodb::{MongoPull, Query as MongoQuery, Range as MongoRange};
+pub use self::mongodb::{LandedRows, MongoPull, Query as MongoQuery, Range as MongoRange};
 pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};
 use crate::model::page::{PageEntry, Progress};
 use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
 
 /// What a step asks one source for, rendered for a unit or a window.
 #[async_trait]
@@ -87,6 +88,11 @@ pub trait Sink: Send + Sync {
     ///
     /// Their types win over what the values look like, and yield to what the step declares; a pull without rows has them too.
     fn columns(&self, _columns: Vec<SourceColumn>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells the shape that the rows had when they were staged before, instead of what they still show.
+    fn shape(&self, _shape: Shape) -> Result<()> {
         Ok(())
     }
 

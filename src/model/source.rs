@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
+use super::pipeline::Landing;
 
 /// What an extract step asks its connection for.
 #[derive(Debug, Clone)]
@@ -15,13 +16,15 @@ pub enum Source {
     Table(Box<TableSource>),
     /// Documents of a collection.
     Collection(Box<CollectionSource>),
+    /// Rows that another step has landed in a collection.
+    Landed(Landing),
 }
 
 impl Source {
     /// Whether more rows are asked for than the unit has, on purpose: their own times tell which belong to it.
     pub fn asks_widely(&self) -> bool {
         match self {
-            Self::Http(_) | Self::Table(_) => false,
+            Self::Http(_) | Self::Table(_) | Self::Landed(_) => false,
             Self::Collection(source) => source.time.as_ref().is_some_and(|time| time.stored == StoredTime::Iso),
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Journal {
     pub progress: Progress,
     /// The columns that the source declares; told anew by every pull, so that they need not be durable before the seal.
     pub columns: Vec<SourceColumn>,
+    /// The shape that the rows had when they were staged before; it knows more than they still show.
+    pub known: Option<Shape>,
 }
 
 struct OpenSegment {
@@ -101,6 +103,7 @@ impl Journal {
             broken: false,
             progress,
             columns: Vec::new(),
+            known: None,
         })
     }
 
@@ -177,7 +180,7 @@ impl Journal {
         if spec.units.is_empty() {
             units.entry(UnitKey::whole()).or_default();
         }
-        let mut shape = self.totals.shape.clone();
+        let mut shape = self.known.clone().unwrap_or_else(|| self.totals.shape.clone());
         shape.settle();
         Manifest {
             segments: self.totals.lengths.keys().map(|number| relative(*number)).collect(),

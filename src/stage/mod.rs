@@ -22,6 +22,7 @@ use crate::model::name::TableName;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::pipeline::TimeColumn;
 use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
 use crate::time::{Tz, Unit};
 
 /// What decides the content of a stage.
@@ -88,6 +89,13 @@ impl Stage {
         self.lock().columns = columns;
     }
 
+    /// Says which shape the rows had when they were staged before; the manifest tells it instead of what they still show.
+    ///
+    /// A number that a float would change is a text in a staged row: only the shape knows that it is a number.
+    pub fn adopt(&self, shape: Shape) {
+        self.lock().known = Some(shape);
+    }
+
     /// Ends the stage: everything is on disk, and the manifest says what there is.
     pub fn seal(&self) -> Result<Manifest> {
         let mut state = self.lock();
@@ -112,6 +120,11 @@ impl Stage {
     fn lock(&self) -> MutexGuard<'_, journal::Journal> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands in front of the rows of a unit where a stage has rows of several.
+pub fn unit_prefix(unit: &Unit) -> String {
+    rows::prefix(unit)
 }
 
 /// Reads the manifest of a sealed stage.

@@ -259,7 +259,7 @@ checks = [{ not_nul = "id" }, { unique = "id", not_null = "id" }]
 [[transform]]
 sql = "sql/rankin.sql"
 
-[[load]]
+[[wait]]
 name = "serve"
 "#,
     ),

@@ -11,6 +11,7 @@ mod examples;
 mod extract;
 mod faults;
 mod kill;
+mod mongodb;
 mod redaction;
 mod sources;
 mod stage;

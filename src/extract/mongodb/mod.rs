@@ -1,14 +1,14 @@
 //! Extraction from a collection: batches as the server sends them, in the order of `_id`, so that a pull can be gone on with.
 //!
 //! A page of the journal is a batch, and what follows it is asked for by the last `_id`: a pull that was stopped needs no
-//! cursor of the server to go on. What an aggregation brings has no such order: it is read anew by another process.
+//! cursor of the server to go on. What an aggregation brings has no such order: it is read anew.
 
 mod after;
+mod probe;
 mod pull;
 mod range;
 
-use std::fmt::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
@@ -16,11 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use range::Range;
 
-use super::{Failure, Pull, Pulled, Sink};
+use super::{Failure, Probe, Pull, Pulled, Sink};
 use crate::error::Result;
 use crate::model::hook::RetryPolicy;
 use crate::model::page::Progress;
-use crate::mongo::Mongo;
+use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
+use crate::model::source::CollectionProbe;
+use crate::mongo::{Mongo, landed};
+use crate::time::UnitKey;
 
 /// What is asked of a collection, rendered.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct MongoPull {
     pub range: Option<Range>,
     /// How many documents a batch has at the most.
     pub batch_size: u32,
+    /// How documents that are as they were are recognized without reading them.
+    pub probe: CollectionProbe,
     /// How often a server that does not answer is asked again.
     pub retry: RetryPolicy,
 }
@@ -51,9 +57,33 @@ pub enum Query {
     },
     /// What an aggregation makes of them.
     Pipeline(Vec<Document>),
+    /// Rows that landed there.
+    Landed(Box<LandedRows>),
+}
+
+/// The rows of a unit that landed in a collection, and what a stage of them has to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LandedRows {
+    /// The unit.
+    pub unit: UnitKey,
+    /// The generation under which they landed.
+    pub generation: u64,
+    /// What was seen in them.
+    pub shape: Shape,
+    /// What their source declared.
+    pub columns: Vec<SourceColumn>,
 }
 
 impl MongoPull {
+    /// The condition of a find, if it is one; with the range, without a place to go on from.
+    fn filter(&self) -> Option<Document> {
+        match &self.query {
+            Query::Find { filter, .. } => Some(self.condition(filter)),
+            Query::Landed(landed) => Some(landed::ids(&landed.unit, landed.generation..landed.generation + 1)),
+            Query::Pipeline(_) => None,
+        }
+    }
+
     /// The condition of a find, with the range, without a place to go on from.
     fn condition(&self, filter: &Document) -> Document {
         both(filter.clone(), self.range.as_ref().map(Range::condition).unwrap_or_default())
@@ -75,21 +105,10 @@ fn both(one: Document, other: Document) -> Document {
     }
 }
 
-/// Says that two pulls are of the same process: the pages of an aggregation are of no use to another one.
-fn process() -> u64 {
-    static PROCESS: OnceLock<u64> = OnceLock::new();
-    *PROCESS.get_or_init(rand::random)
-}
-
 #[async_trait]
 impl Pull for MongoPull {
     fn identity(&self) -> String {
-        let mut identity = self.lines().join("\n");
-        if matches!(self.query, Query::Pipeline(_)) {
-            // Infallible: the target is memory.
-            let _ = write!(identity, "\n{}", process());
-        }
-        identity
+        self.lines().join("\n")
     }
 
     fn place(&self) -> String {
@@ -107,12 +126,24 @@ impl Pull for MongoPull {
                 lines.push("  sort {\"_id\":1}".to_owned());
                 lines
             }
+            Query::Landed(landed) => vec![
+                format!("find {}, {at}", self.collection),
+                format!("  the rows of {} that landed under the generation {}", landed.unit, landed.generation),
+            ],
             Query::Pipeline(stages) => {
                 let mut lines = vec![format!("aggregate {}, {at}", self.collection)];
                 lines.extend(self.stages(stages).iter().map(|stage| format!("  {}", json(stage))));
                 lines
             }
         }
+    }
+
+    async fn probe(&self) -> Result<Probe> {
+        probe::probe(self).await
+    }
+
+    fn resumes(&self) -> bool {
+        !matches!(self.query, Query::Pipeline(_))
     }
 
     async fn pages(&self, resume: Progress, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Pulled, Failure> {

@@ -15,9 +15,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{MongoPull, Query, after, both};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{Failure, Page, Pulled, Sink};
+use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::page::{PageEntry, Position, Progress};
-use crate::mongo::{Mongo, is_passing, json, packed, unpacked};
+use crate::mongo::{Mongo, is_passing, json, landed, packed, unpacked};
 
 /// Batches that wait to become pages; with the one that is on its way, this bounds the memory.
 const AHEAD: usize = 2;
@@ -47,7 +47,7 @@ pub(super) async fn pull(
         let before = pages.number;
         let Err(error) = pages.read(&cancel).await? else { return Ok(pages.pulled) };
         failures = if pages.number > before { 1 } else { failures + 1 };
-        let by_key = matches!(pull.query, Query::Find { .. });
+        let by_key = pull.resumes();
         if !is_passing(&error) || failures >= pull.retry.max_attempts || (!by_key && pages.number > 0) {
             let error =
                 pull.mongo.fault(format!("reading {}", pull.mongo.place(&pull.collection)), &error, Kind::Source);
@@ -127,18 +127,22 @@ impl Pages<'_> {
         self.pulled.requests += 1;
         let bytes = batch.reply.as_raw_document().as_bytes().len() as u64;
         self.pulled.bytes += bytes;
-        let hide_id = matches!(&self.pull.query, Query::Find { projection: Some(wanted), .. } if without_id(wanted));
+        let form = match &self.pull.query {
+            Query::Find { projection: Some(wanted), .. } if without_id(wanted) => Form::WithoutId,
+            Query::Find { .. } | Query::Pipeline(_) => Form::Document,
+            Query::Landed(_) => Form::Landed,
+        };
         let (number, place) = (self.number, self.pull.mongo.place(&self.pull.collection));
         let (page, sink, at) = (number, Arc::clone(&self.sink), self.at.clone());
         let (rows_before, mongo, collection) = (self.rows, self.pull.mongo.clone(), self.pull.collection.clone());
-        let rendered = tokio::task::spawn_blocking(move || render(&batch, hide_id));
+        let rendered = tokio::task::spawn_blocking(move || render(&batch, form));
         let rendered = rendered.await.context(Kind::Internal, || "reading a batch".to_owned())?;
         let rendered = rendered.map_err(|error| error.while_doing(format!("reading page {} of {place}", page + 1)))?;
         let rows = rendered.rows.len() as u64;
         if rows == 0 && !last {
             return Ok(false);
         }
-        if last && rows_before + rows == 0 {
+        if last && form != Form::Landed && rows_before + rows == 0 {
             assert_there(&mongo, &collection).await?;
         }
         let next = rendered.last_id.map(Position::Key).filter(|_| !last);
@@ -194,6 +198,17 @@ fn without_id(projection: &Document) -> bool {
     }
 }
 
+/// What of a document is the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// All of it.
+    Document,
+    /// All but its `_id`.
+    WithoutId,
+    /// The row that landed as this document.
+    Landed,
+}
+
 /// The rows of a batch, as JSON.
 struct Rendered {
     body: Bytes,
@@ -202,7 +217,7 @@ struct Rendered {
     last_id: Option<String>,
 }
 
-fn render(batch: &Batch, hide_id: bool) -> Result<Rendered> {
+fn render(batch: &Batch, form: Form) -> Result<Rendered> {
     let broken =
         |error: &dyn std::fmt::Display| Error::new(Kind::Source, format!("the server's answer is broken: {error}"));
     let documents = batch.reply.doc_slices().map_err(|error| broken(&error))?;
@@ -214,10 +229,10 @@ fn render(batch: &Batch, hide_id: bool) -> Result<Rendered> {
             return Err(broken(&"a batch has something else than documents"));
         };
         let from = body.len();
-        let written = if hide_id {
-            json::members(&mut body, document, 0, |name| (name != "_id").then_some(None))
-        } else {
-            json::document(&mut body, document)
+        let written = match form {
+            Form::Document => json::document(&mut body, document),
+            Form::WithoutId => json::members(&mut body, document, 0, |name| (name != "_id").then_some(None)),
+            Form::Landed => landed::row(document, &mut body),
         };
         written.map_err(|fault| unreadable(document.get("_id").ok().flatten(), &fault.0))?;
         rows.push(from..body.len());
@@ -274,27 +289,23 @@ async fn read(
 
 async fn open(pull: &MongoPull, condition: Document) -> DriverResult<RawBatchCursor> {
     let collection = pull.mongo.collection(&pull.collection);
-    match &pull.query {
-        Query::Find { filter, projection } => {
-            let mut find = collection
-                .find(both(pull.condition(filter), condition))
-                .sort(doc! { "_id": 1 })
-                .allow_disk_use(true)
-                .batch_size(pull.batch_size);
-            if let Some(projection) = projection {
-                let mut wanted = projection.clone();
-                if without_id(&wanted) {
-                    wanted.remove("_id");
-                }
-                find = find.projection(wanted);
-            }
-            find.batch().await
-        }
-        Query::Pipeline(stages) => {
-            let aggregate = collection.aggregate(pull.stages(stages)).allow_disk_use(true);
-            aggregate.batch_size(pull.batch_size).batch().await
-        }
+    if let Query::Pipeline(stages) = &pull.query {
+        let aggregate = collection.aggregate(pull.stages(stages)).allow_disk_use(true);
+        return aggregate.batch_size(pull.batch_size).batch().await;
     }
+    let mut find = collection
+        .find(both(pull.filter().unwrap_or_default(), condition))
+        .sort(doc! { "_id": 1 })
+        .allow_disk_use(true)
+        .batch_size(pull.batch_size);
+    if let Query::Find { projection: Some(projection), .. } = &pull.query {
+        let mut wanted = projection.clone();
+        if without_id(&wanted) {
+            wanted.remove("_id");
+        }
+        find = find.projection(wanted);
+    }
+    find.batch().await
 }
 
 /// Whether the server has no more for this cursor.

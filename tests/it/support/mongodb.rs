@@ -128,6 +128,19 @@ impl Database {
         block(async { self.collection::<Document>(collection).delete_many(condition).await }).expect("a delete");
     }
 
+    /// Changes what meets a condition.
+    pub fn update(&self, collection: &str, condition: Document, change: Document) {
+        block(async { self.collection::<Document>(collection).update_many(condition, change).await })
+            .expect("an update");
+    }
+
+    /// The documents of a collection as they are on the wire.
+    pub fn raw(&self, collection: &str) -> Vec<RawDocumentBuf> {
+        use futures::TryStreamExt;
+        block(async { self.collection::<RawDocumentBuf>(collection).find(doc! {}).await?.try_collect().await })
+            .expect("documents")
+    }
+
     /// The documents of a collection in the order of `_id`.
     pub fn all(&self, collection: &str) -> Vec<Document> {
         use futures::TryStreamExt;
