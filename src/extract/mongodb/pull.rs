@@ -35,6 +35,10 @@ pub(super) async fn pull(
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
 ) -> Result<Pulled, Failure> {
+    if let Query::Landed(landed) = &pull.query {
+        sink.columns(landed.columns.clone())?;
+        sink.shape(landed.shape.clone())?;
+    }
     let mut pages =
         Pages { pull, sink, number: resume.done, rows: resume.rows, at: Position::Start, pulled: Pulled::default() };
     if let Some(last) = resume.last {

@@ -18,7 +18,7 @@ struct Picture {
 }
 
 fn picture(bench: &Bench) -> Picture {
-    let pointers = bench.database.all("_haul_loads").iter().map(|pointer| {
+    let pointers = bench.database.all("_haul_loads").into_iter().map(|pointer| {
         let text = |name: &str| pointer.get_str(name).expect("a text").to_owned();
         let clean = pointer.get_bool("clean").expect("a flag");
         (text("_id"), pointer.get_i64("rows").expect("a count"), text("fingerprint"), clean)

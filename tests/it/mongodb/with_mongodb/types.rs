@@ -23,8 +23,6 @@ fn every_type_has_the_form_that_the_documentation_says() {
         vec![doc! {
             "_id": ObjectId::parse_str("65f0000000000000000000aa").expect("an id"),
             "date": DateTime::from_millis(1_714_521_600_123),
-            "far": DateTime::from_millis(253_402_300_800_000),
-            "early": DateTime::from_millis(-62_167_219_200_001),
             "int": 7_i32,
             "long": 9_007_199_254_740_993_i64,
             "double": 1.0,
@@ -57,8 +55,6 @@ fn every_type_has_the_form_that_the_documentation_says() {
     let expected = json!([{
         "_id": "65f0000000000000000000aa",
         "date": "2024-05-01 00:00:00.123",
-        "far": "+010000-01-01T00:00:00.000Z",
-        "early": "-000001-12-31T23:59:59.999Z",
         "int": "7",
         "long": "9007199254740993",
         "double": "1.0",
