@@ -163,6 +163,27 @@ pub fn extended_document(value: Value) -> Result<Document, String> {
     }
 }
 
+/// A document as extended JSON for people: dates are written as dates.
+pub fn shown(document: &Document) -> String {
+    fn relax(value: &mut Value) {
+        let millis = value.get("$date").and_then(|date| date.get("$numberLong")).and_then(Value::as_str);
+        let date = millis.and_then(|millis| millis.parse().ok()).and_then(chrono::DateTime::from_timestamp_millis);
+        if let Some(date) = date {
+            let date = date.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
+            *value = serde_json::json!({ "$date": date });
+            return;
+        }
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(relax),
+            Value::Object(members) => members.values_mut().for_each(relax),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let Ok(mut value) = serde_json::to_value(document) else { return document.to_string() };
+    relax(&mut value);
+    value.to_string()
+}
+
 /// A value as text that gives the very same value back: the bytes of BSON, in base64.
 pub fn packed(value: RawBsonRef<'_>) -> String {
     let mut document = RawDocumentBuf::new();

@@ -1,5 +1,6 @@
 //! What a project's files mean: a good one loads, a bad one tells all its faults with place and hint.
 
+mod collections;
 mod lints;
 
 use std::path::Path;

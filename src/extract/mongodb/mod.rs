@@ -23,7 +23,7 @@ use crate::model::page::Progress;
 use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
 use crate::model::source::CollectionProbe;
-use crate::mongo::{Mongo, landed};
+use crate::mongo::{Mongo, landed, shown};
 use crate::time::UnitKey;
 
 /// What is asked of a collection, rendered.
@@ -116,13 +116,12 @@ impl Pull for MongoPull {
     }
 
     fn lines(&self) -> Vec<String> {
-        let json = |document: &Document| serde_json::to_string(document).unwrap_or_else(|_| document.to_string());
         let at = format!("connection {}, database {}", self.mongo.name(), self.mongo.database().name());
         match &self.query {
             Query::Find { filter, projection } => {
                 let mut lines = vec![format!("find {}, {at}", self.collection)];
-                lines.push(format!("  filter {}", json(&self.condition(filter))));
-                lines.extend(projection.iter().map(|projection| format!("  projection {}", json(projection))));
+                lines.push(format!("  filter {}", shown(&self.condition(filter))));
+                lines.extend(projection.iter().map(|projection| format!("  projection {}", shown(projection))));
                 lines.push("  sort {\"_id\":1}".to_owned());
                 lines
             }
@@ -132,7 +131,7 @@ impl Pull for MongoPull {
             ],
             Query::Pipeline(stages) => {
                 let mut lines = vec![format!("aggregate {}, {at}", self.collection)];
-                lines.extend(self.stages(stages).iter().map(|stage| format!("  {}", json(stage))));
+                lines.extend(self.stages(stages).iter().map(|stage| format!("  {}", shown(stage))));
                 lines
             }
         }
