@@ -7,10 +7,10 @@
 //! | 0 | [`error`], [`time`], [`secret`] | the ground |
 //! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
 //! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
-//! | 3 | [`extract`], [`landing`], [`stage`], [`warehouse`], [`state`], [`monitor`], and [`mongo`] beneath the first two | gear, one trait a family |
+//! | 3 | [`bigquery`], [`extract`], [`landing`], [`mongo`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`] | pure: what is due, and why |
 //! | 5 | [`execute`] | walks the plan |
-//! | 6 | [`cli`], [`demo`] | what people see |
+//! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
 pub mod secret;
@@ -22,6 +22,7 @@ pub mod config;
 pub mod connections;
 pub mod template;
 
+pub mod bigquery;
 pub mod extract;
 pub mod landing;
 pub mod mongo;
@@ -33,6 +34,8 @@ pub mod warehouse;
 pub mod plan;
 
 pub mod execute;
+
+pub mod replay;
 
 pub mod cli;
 pub mod demo;

@@ -18,6 +18,9 @@ pub(super) fn check(common: &Common, screen: &Screen) -> Result<u8> {
     let mut loaded = config::load(&root, &options);
     if let Some(project) = &loaded.project {
         loaded.diagnostics.extend(faulty_connections(&connections, project, &loaded.sources)?);
+        let trials = config::trials(project);
+        loaded.diagnostics.extend(trials.diagnostics);
+        loaded.sources.extend(trials.sources);
     }
     if screen.is_json() {
         screen.json(&config::to_json(&loaded.diagnostics));

@@ -34,6 +34,7 @@ const FILES: &[(&str, &str)] = &[
     ("connections.toml", CONNECTIONS),
     ("pipelines/earthquakes.toml", include_str!("../../pipelines/earthquakes.toml")),
     ("hooks/usgs.toml", include_str!("../../hooks/usgs.toml")),
+    ("hooks/usgs.cassette.jsonl", include_str!("../../hooks/usgs.cassette.jsonl")),
     ("sql/earthquakes_ranking.sql", include_str!("../../sql/earthquakes_ranking.sql")),
     ("sql/earthquakes_daily.sql", include_str!("../../sql/earthquakes_daily.sql")),
 ];

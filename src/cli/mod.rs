@@ -7,6 +7,7 @@ mod backfill;
 mod check;
 mod connections;
 mod demo;
+mod hooks;
 mod init;
 mod inspect;
 mod look;
@@ -14,6 +15,7 @@ mod progress;
 mod run;
 mod screen;
 mod session;
+mod test;
 
 use std::path::PathBuf;
 
@@ -131,6 +133,15 @@ enum Command {
         #[command(subcommand)]
         command: connections::Command,
     },
+    /// Look after hooks: the project's own, and those of others
+    Hooks {
+        #[command(subcommand)]
+        command: hooks::Command,
+    },
+    /// Replay pipelines offline on recorded answers, and compare tables
+    Test(test::Args),
+    /// Run a pipeline's extracts for real, and keep what is exchanged, without secrets
+    Record(test::RecordArgs),
     /// Print the JSON Schemas of the project's files
     Schema {
         /// Write them into this folder
@@ -176,6 +187,9 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Preview(args) => look::preview(&args, common, screen).await,
         Command::Query(args) => look::query(&args, common, screen).await,
         Command::Connections { command } => connections::run(command, common, screen).await,
+        Command::Hooks { command } => hooks::run(command, common, screen).await,
+        Command::Test(args) => test::test(&args, common, screen).await,
+        Command::Record(args) => test::record(&args, common, screen).await,
         Command::Demo(args) => demo::demo(&args, common, screen).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -36,6 +36,15 @@ pub(super) fn project(common: &Common, screen: &Screen) -> Result<(Arc<Project>,
     Ok((Arc::new(loaded.into_project()?), connections))
 }
 
+/// The project for what needs no connection; warnings are printed.
+pub(super) fn offline(common: &Common, screen: &Screen) -> Result<Project> {
+    let loaded = config::load(&root(common)?, &Options::default());
+    if loaded.project.is_some() && !loaded.diagnostics.is_empty() {
+        screen.note(config::render(&loaded.diagnostics, &loaded.sources, screen.colors()).trim_end());
+    }
+    loaded.into_project()
+}
+
 /// Everything that a run needs.
 pub(super) async fn gear(common: &Common, screen: &Screen) -> Result<Gear> {
     let (project, connections) = project(common, screen)?;

@@ -164,7 +164,8 @@ fn stored_member(table: &ExtractTable, per: Per, by_unit: bool, reader: &mut Rea
 
 /// Reports keys that belong to APIs.
 fn foreign_keys(table: &ExtractTable, reader: &mut Reader) {
-    let given: [(&str, Option<Span>); 9] = [
+    let given: [(&str, Option<Span>); 10] = [
+        ("files", table.files.as_ref().map(|at| at.span.clone())),
         ("table", table.table.as_ref().map(|at| at.span.clone())),
         ("sql", table.sql.as_ref().map(|at| at.span.clone())),
         ("intraday", table.intraday.as_ref().map(|at| at.span.clone())),

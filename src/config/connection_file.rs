@@ -93,6 +93,7 @@ enum TypeWord {
     MySql,
     MongoDb,
     BigQuery,
+    Files,
 }
 
 /// The ways to say who we are.
@@ -316,6 +317,39 @@ twin! {
     }
 }
 
+twin! {
+    /// A folder, a bucket or a web server with files.
+    pub struct FilesTable {
+        /// Always `"files"`.
+        pub r#type: Required<String>,
+        /// Where: a folder (`"file:///data/landing"`, or relative to the project), `"s3://bucket/prefix"`,
+        /// `"gs://bucket/prefix"` or `"https://host/path"`.
+        pub url: Required<SecretValue>,
+        /// The region (`s3://`). Default: `AWS_REGION`, else `us-east-1`.
+        pub region: Option<At<SecretValue>>,
+        /// The access key (`s3://`). Default: `AWS_ACCESS_KEY_ID` with its secret, else the machine's own role.
+        pub access_key: Option<At<SecretValue>>,
+        /// The secret of the access key (`s3://`).
+        pub secret_key: Option<At<SecretValue>>,
+        /// The token of a temporary key (`s3://`).
+        pub session_token: Option<At<SecretValue>>,
+        /// The service account's key as JSON (`gs://`). Default: application default credentials.
+        pub service_account: Option<At<SecretValue>>,
+        /// Another address of the service (`s3://`, `gs://`): MinIO and its like, or an emulator.
+        pub endpoint: Option<At<SecretValue>>,
+        /// Whether requests say nothing of who we are (`s3://`, `gs://`): for public buckets. Default false.
+        pub anonymous: Option<At<bool>>,
+        /// The user (`https://`).
+        pub user: Option<At<SecretValue>>,
+        /// The password (`https://`).
+        pub password: Option<At<SecretValue>>,
+        /// A token for the `Authorization` header (`https://`).
+        pub token: Option<At<SecretValue>>,
+        /// Headers sent with every request (`https://`).
+        pub headers: Option<At<Entries<SecretValue>>>,
+    }
+}
+
 /// One connection of `connections.toml`, as it is written.
 #[derive(Debug, Clone)]
 pub enum ConnectionTable {
@@ -331,6 +365,8 @@ pub enum ConnectionTable {
     MongoDb(MongoDbTable),
     /// A BigQuery project.
     BigQuery(BigQueryTable),
+    /// Files.
+    Files(Box<FilesTable>),
 }
 
 impl Read for ConnectionTable {
@@ -342,7 +378,7 @@ impl Read for ConnectionTable {
         let Some(kind) = table.get("type") else {
             let message = format!("the connection `{}` has no `type`", reader.path());
             reader.error("missing-key", value.span(), message).help =
-                Some("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`".to_owned());
+                Some("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`".to_owned());
             return None;
         };
         let span = value.span();
@@ -353,6 +389,7 @@ impl Read for ConnectionTable {
             TypeWord::MySql => Self::MySql(ServerTable::read_table(table, span, reader)),
             TypeWord::MongoDb => Self::MongoDb(MongoDbTable::read_table(table, span, reader)),
             TypeWord::BigQuery => Self::BigQuery(BigQueryTable::read_table(table, span, reader)),
+            TypeWord::Files => Self::Files(Box::new(FilesTable::read_table(table, span, reader))),
         })
     }
 }
@@ -373,6 +410,7 @@ impl JsonSchema for ConnectionTable {
             of(&["postgres", "mysql"], ServerTable::json_schema(generator)),
             of(&["mongodb"], MongoDbTable::json_schema(generator)),
             of(&["bigquery"], BigQueryTable::json_schema(generator)),
+            of(&["files"], FilesTable::json_schema(generator)),
         ] })
     }
 }

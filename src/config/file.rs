@@ -1,9 +1,14 @@
 //! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
 
+use super::files::{CsvTable, DownloadTable};
 use super::reader::{At, Required, twin};
-use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
-use super::scalar::{Count, Entries, Names};
-use super::value::{ColumnType, CronText, Date, JsonPathText, Lookback, Percent, ReachValue, TypedDuration, Zone};
+use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
+use super::scalar::{Count, Entries, Names, Texts};
+use super::value::{
+    ByteSize, ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
+};
+use crate::model::files::FileFormat;
+use crate::model::parameter::ParameterType;
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
 use crate::model::source::ProbeRule;
@@ -120,6 +125,10 @@ twin! {
         pub name: Required<String>,
         /// The file of `hooks/` that describes the API, without its ending.
         pub hook: Option<At<String>>,
+        /// Which part of the API, where the hook has `[resources]`.
+        pub resource: Option<At<String>>,
+        /// Values for the hook's parameters.
+        pub with: Option<At<Entries<serde_json::Value>>>,
         /// The connection that says where, and who we are.
         pub connection: Option<At<String>>,
         /// The request; its parameters are laid over those of the hook.
@@ -142,6 +151,19 @@ twin! {
         pub pipeline: Option<At<serde_json::Value>>,
         /// How many documents the server sends at once. Default 2000.
         pub batch_size: Option<At<Count>>,
+        /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
+        /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
+        pub files: Option<At<String>>,
+        /// How the files are written. Default: as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
+        pub format: Option<At<FileFormat>>,
+        /// How CSV is written.
+        pub csv: Option<At<CsvTable>>,
+        /// The column that gets the name of a row's file.
+        pub file_column: Option<At<String>>,
+        /// Whether a unit without any file is an empty one. Default false: its files are late.
+        pub allow_none: Option<At<bool>>,
+        /// A file that every row points to, such as a picture: it is stored once, under a name by its content.
+        pub download: Option<At<DownloadTable>>,
         /// A table of a database, whose rows of the unit are read. A template: a name with the unit's date in it is a
         /// table for each unit, and one that is missing is late.
         pub table: Option<At<String>>,
@@ -156,6 +178,8 @@ twin! {
         pub probe: Option<At<ProbeRule>>,
         /// Where the rows land instead of a table; a `[[load]]` step brings them into one.
         pub stage: Option<At<LandingTable>>,
+        /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
+        pub max_bytes: Option<At<ByteSize>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.
@@ -320,9 +344,19 @@ twin! {
 twin! {
     /// One file of `hooks/`: how to talk to one API.
     pub struct HookFile {
-        /// Which API this is.
+        /// Which API this is, in one line.
         pub description: Option<At<String>>,
-        /// The connection that says where, and who we are.
+        /// More about it, in Markdown.
+        pub docs: Option<At<String>>,
+        /// Where the API or this hook is at home.
+        pub homepage: Option<At<String>>,
+        /// The license of this file, as SPDX writes it.
+        pub license: Option<At<String>>,
+        /// The version of this file.
+        pub version: Option<At<String>>,
+        /// What a step may set by `with`, by name; templates here see it as `{{ param.name }}`.
+        pub parameters: Option<At<Entries<ParameterTable>>>,
+        /// The connection that says where, and who we are; a step may name another.
         pub connection: Option<At<String>>,
         /// What every request has; a step's own parameters are laid over these.
         pub request: Option<At<RequestTable>>,
@@ -336,6 +370,8 @@ twin! {
         pub retry: Option<At<RetryTable>>,
         /// Declared types by the source's names.
         pub columns: Option<At<Entries<ColumnType>>>,
+        /// What columns mean, by the source's names.
+        pub column_docs: Option<At<Entries<String>>>,
         /// How nested values land.
         pub nested: Option<At<Nested>>,
         /// How the source's names become column names.
@@ -344,5 +380,109 @@ twin! {
         pub time_column: Option<At<String>>,
         /// How that time is written.
         pub time_format: Option<At<TimeFormat>>,
+        /// The parts of an API, by name; each is laid over what stands above. A step says which: `resource = "ratings"`.
+        pub resources: Option<At<Entries<ResourceTable>>>,
+        /// What the hook does with recorded answers; `haul hooks test` tries it without a network.
+        pub test: Option<At<Vec<At<HookTestTable>>>>,
+    }
+}
+
+twin! {
+    /// One part of an API: what it has besides what the whole hook says.
+    pub struct ResourceTable {
+        /// What it has, in one line.
+        pub description: Option<At<String>>,
+        /// The connection, where it is another one.
+        pub connection: Option<At<String>>,
+        /// What every request of it has.
+        pub request: Option<At<RequestTable>>,
+        /// How the answer is divided into pages.
+        pub paginate: Option<At<PaginateTable>>,
+        /// JSONPath of the rows in a page.
+        pub records: Option<At<JsonPathText>>,
+        /// How we say who we are.
+        pub auth: Option<At<AuthValue>>,
+        /// How often and how patiently a request is tried again.
+        pub retry: Option<At<RetryTable>>,
+        /// Declared types by the source's names.
+        pub columns: Option<At<Entries<ColumnType>>>,
+        /// How nested values land.
+        pub nested: Option<At<Nested>>,
+        /// How the source's names become column names.
+        pub naming: Option<At<Naming>>,
+        /// The member of a row that has its own time, with dots between levels.
+        pub time_column: Option<At<String>>,
+        /// How that time is written.
+        pub time_format: Option<At<TimeFormat>>,
+    }
+}
+
+twin! {
+    /// A parameter of a hook.
+    pub struct ParameterTable {
+        /// What its values are.
+        pub r#type: Required<ParameterType>,
+        /// The value where a step says nothing. Without one every step has to say something.
+        pub default: Option<At<serde_json::Value>>,
+        /// Whether every step has to give a value. Default: where there is no `default`.
+        pub required: Option<At<bool>>,
+        /// The values that are allowed, where they are few.
+        pub choices: Option<At<Vec<At<serde_json::Value>>>>,
+        /// What it is for.
+        pub doc: Option<At<String>>,
+    }
+}
+
+twin! {
+    /// One test of a hook: what a step would say, and what then has to come.
+    pub struct HookTestTable {
+        /// The test's name.
+        pub name: Required<String>,
+        /// Which part of the API.
+        pub resource: Option<At<String>>,
+        /// Values for the hook's parameters.
+        pub with: Option<At<Entries<serde_json::Value>>>,
+        /// What a step would say of the request.
+        pub request: Option<At<RequestTable>>,
+        /// The logical date: the unit is the day before it. Default 2000-01-02.
+        pub date: Option<At<Date>>,
+        /// The instant at which the clock stands still. Default: the logical date's midnight, UTC.
+        pub now: Option<At<Moment>>,
+        /// The answers, where they are few and short; by default those of `hooks/<name>.cassette.jsonl`.
+        pub answers: Option<At<Vec<At<AnswerTable>>>>,
+        /// What has to come.
+        pub expect: Required<HookExpectTable>,
+    }
+}
+
+twin! {
+    /// An answer that an API gave.
+    pub struct AnswerTable {
+        /// The method of the request. Default `GET`.
+        pub method: Option<At<MethodWord>>,
+        /// The path of the request, behind the connection's address.
+        pub path: Option<At<String>>,
+        /// The parameters of the request's query, all of them.
+        pub params: Option<At<Entries<Texts>>>,
+        /// The status of the answer. Default 200.
+        pub status: Option<At<u64>>,
+        /// Headers of the answer.
+        pub headers: Option<At<Entries<String>>>,
+        /// The answer's body as a table, or as a text.
+        pub body: Option<At<serde_json::Value>>,
+    }
+}
+
+twin! {
+    /// What a hook's test expects.
+    pub struct HookExpectTable {
+        /// How many rows come.
+        pub rows: Option<At<u64>>,
+        /// In how many pages.
+        pub pages: Option<At<u64>>,
+        /// The first rows, in their order; members that are not named may have any value.
+        pub first: Option<At<Vec<At<Entries<serde_json::Value>>>>>,
+        /// A text of the error that has to come instead.
+        pub fails: Option<At<String>>,
     }
 }

@@ -1,15 +1,17 @@
 //! What a hook or an extract step says of an API, validated, and how a step's words are laid over its hook's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Source};
+use super::diagnostic::{Diagnostic, Source, known_names};
 use super::file::{ExtractTable, HookFile};
-use super::reader::{At, Reader};
+use super::parameter;
+use super::reader::{At, Reader, Twin as _};
 use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
 use super::value::ColumnType;
 use crate::model::hook::{AuthStyle, Paginate, RetryPolicy};
+use crate::model::parameter::{Parameter, ParameterValues};
 use crate::model::pipeline::{Naming, Nested, TimeFormat};
 use crate::model::schema::LogicalType;
 
@@ -40,18 +42,35 @@ pub struct ApiParts {
     pub time_format: Option<TimeFormat>,
 }
 
-/// A hook with the place of its connection.
+/// A hook, which says what it says for the values of its parameters.
 #[derive(Debug)]
 pub struct Hook {
-    /// What it says.
+    /// The file.
+    pub source: Arc<Source>,
+    /// Its keys, read with the parameters' own values.
+    pub file: HookFile,
+    /// What a step may set.
+    pub parameters: Vec<Parameter>,
+    /// What it says where no step sets anything.
+    pub said: Said,
+    /// Whether it was taken from elsewhere.
+    pub foreign: bool,
+}
+
+/// What a hook says for some values of its parameters.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// What holds for all of the API.
     pub parts: ApiParts,
-    /// The connection that it names.
-    pub connection: Option<At<String>>,
+    /// Its parts, each laid over that.
+    pub resources: BTreeMap<String, ApiParts>,
+    /// The parameters that stand in other places than templates.
+    pub used: BTreeSet<String>,
 }
 
 macro_rules! api_parts {
     ($table:expr, $reader:expr) => {{
-        let (table, reader) = ($table, $reader);
+        let (table, reader) = ($table, &mut *$reader);
         ApiParts {
             connection: table.connection.as_ref().map(|at| at.value.clone()),
             request: table
@@ -65,7 +84,7 @@ macro_rules! api_parts {
             columns: columns(table.columns.as_ref()),
             nested: table.nested.as_ref().map(|at| at.value),
             naming: table.naming.as_ref().map(|at| at.value),
-            time_column: table.time_column.as_ref().map(|at| at.value.clone()),
+            time_column: table.time_column.as_ref().and_then(|at| reader.filled(&at.value, at.span.clone())),
             time_format: table.time_format.as_ref().map(|at| at.value),
         }
     }};
@@ -98,12 +117,84 @@ impl ApiParts {
     }
 }
 
+impl Said {
+    fn of(file: &HookFile, reader: &mut Reader) -> Self {
+        let parts: ApiParts = api_parts!(file, reader);
+        let resources = file.resources.as_ref().map_or(&[][..], |resources| &resources.value.0);
+        let one = |(name, table): &(At<String>, At<super::file::ResourceTable>), reader: &mut Reader| {
+            let own: ApiParts = api_parts!(&table.value, reader);
+            (name.value.clone(), own.over(&parts))
+        };
+        let resources = resources.iter().map(|entry| one(entry, reader)).collect();
+        Self { parts, resources, used: reader.used.clone() }
+    }
+
+    /// The parts of the API that a step means; none when that is unclear, which is reported.
+    pub fn resource(&self, named: Option<&At<String>>, hook: &At<String>, reader: &mut Reader) -> Option<&ApiParts> {
+        let names = || self.resources.keys().map(String::as_str);
+        match named {
+            Some(name) => {
+                let found = self.resources.get(&name.value);
+                if found.is_none() {
+                    let message = format!("the hook `{}` has no resource `{}`", hook.value, name.value);
+                    let help = known_names(&name.value, names().collect::<Vec<_>>());
+                    reader.error("unknown-resource", name.span.clone(), message).help =
+                        help.or_else(|| Some("it has no resources at all".to_owned()));
+                }
+                found
+            }
+            None if self.resources.is_empty() => Some(&self.parts),
+            None => {
+                let message = format!("the hook `{}` has several resources", hook.value);
+                let first = names().next().unwrap_or_default();
+                let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                reader.error("missing-key", hook.span.clone(), message).help =
+                    Some(format!("say which, as in resource = \"{first}\"; there are {all}"));
+                None
+            }
+        }
+    }
+}
+
+impl Hook {
+    /// What the hook says for these values; faults of its file that only they bring about are reported.
+    pub fn with(&self, values: &ParameterValues, faults: &mut Vec<Diagnostic>) -> Said {
+        let own: ParameterValues =
+            self.parameters.iter().map(|parameter| (parameter.name.clone(), parameter.sample())).collect();
+        if *values == own {
+            return self.said.clone();
+        }
+        let mut reader = Reader::new(self.source.clone());
+        reader.parameters = Some(values.clone());
+        let (file, _): (HookFile, bool) = reader.read_file();
+        let said = Said::of(&file, &mut reader);
+        faults.extend(reader.diagnostics);
+        said
+    }
+
+    /// The names of its parameters.
+    pub fn names(&self) -> Vec<&str> {
+        self.parameters.iter().map(|parameter| parameter.name.as_str()).collect()
+    }
+}
+
 /// Reads a file of `hooks/`.
 pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     let mut reader = Reader::new(source.clone());
+    // The other keys may have parameters in the place of numbers: those are known first.
+    let parameters = toml::de::DeTable::parse(&source.text).map_or_else(
+        |_| Vec::new(),
+        |tree| {
+            let mut quiet = Reader::new(source.clone());
+            let file = HookFile::read_table(tree.get_ref(), 0..0, &mut quiet);
+            parameter::declared(file.parameters.as_ref(), &mut quiet)
+        },
+    );
+    reader.parameters = Some(parameters.iter().map(|one| (one.name.clone(), one.sample())).collect());
     let (file, _): (HookFile, bool) = reader.read_file();
-    let parts = api_parts!(&file, &mut reader);
-    (Hook { parts, connection: file.connection }, reader.diagnostics)
+    parameter::declared(file.parameters.as_ref(), &mut reader);
+    let said = Said::of(&file, &mut reader);
+    (Hook { source: source.clone(), file, parameters, said, foreign: false }, reader.diagnostics)
 }
 
 /// The declared types of columns.

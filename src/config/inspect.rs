@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Source, Sources};
+use super::diagnostic::{Diagnostic, Source, Sources, known_names};
 use crate::error::{Error, Result};
-use crate::model::name::Text;
+use crate::model::name::{Origin, Text};
 use crate::template::{Inspection, Templates};
 
 /// The one place where config asks the template room.
@@ -55,10 +55,27 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Looks at a template; a fault of its syntax is reported.
+    /// Looks at a template that no hook has parameters for; a fault of its syntax is reported.
     pub fn inspect(&self, text: &Text, faults: &mut Vec<Diagnostic>) -> Option<Inspection> {
+        self.inspect_with(text, None, faults)
+    }
+
+    /// Looks at a template in which a hook's parameters, these, can be used; a fault of its syntax is reported.
+    pub fn inspect_with(
+        &self,
+        text: &Text,
+        params: Option<&[&str]>,
+        faults: &mut Vec<Diagnostic>,
+    ) -> Option<Inspection> {
         let error = match look(self.templates.as_ref()?, text) {
-            Ok(inspection) => return Some(inspection),
+            Ok(inspection) => {
+                for (name, at) in
+                    inspection.params.iter().filter(|(name, _)| !params.unwrap_or_default().contains(&name.as_str()))
+                {
+                    self.unknown_parameter(name, at, params, faults);
+                }
+                return Some(inspection);
+            }
             Err(error) => error,
         };
         let fault = template_fault(&error, None, Some(text), self.sources);
@@ -67,6 +84,40 @@ impl<'a> Inspector<'a> {
             faults.push(fault);
         }
         None
+    }
+
+    /// Reports a hook of others that wants to know the environment of this process.
+    pub fn no_environment(&self, text: &Text, faults: &mut Vec<Diagnostic>) {
+        let mut fault =
+            Diagnostic::error("hook-reads-environment", "a hook of others reads no variable of the environment")
+                .help("let it be a parameter, which the step sets; credentials belong to connections");
+        if let Some(source) = self.sources.get(text.origin.file.as_path()) {
+            fault = fault.at(source, mention(source, text.origin.line, text.origin.column, "env_var"), "");
+        }
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    }
+
+    fn unknown_parameter(&self, name: &str, at: &Origin, params: Option<&[&str]>, faults: &mut Vec<Diagnostic>) {
+        let (message, help) = match params {
+            Some(known) => (
+                format!("there is no parameter `{name}`"),
+                known_names(name, known.iter().copied())
+                    .unwrap_or_else(|| format!("declare it in the hook: [parameters.{name}]")),
+            ),
+            None => (
+                format!("`param.{name}` is undefined"),
+                "parameters are those of a hook; a variable of the project is written var('name')".to_owned(),
+            ),
+        };
+        let mut fault = Diagnostic::error("unknown-parameter", message).help(help);
+        if let Some(source) = self.sources.get(at.file.as_path()) {
+            fault = fault.at(source, mention(source, at.line, at.column, &format!("param.{name}")), "");
+        }
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
     }
 }
 

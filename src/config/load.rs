@@ -7,6 +7,7 @@ use super::pipeline::{Surroundings, guard};
 use super::reader::{At, Reader, Span};
 use super::step::{Reaches, StepDraft, WriteKeys, into_table, names_of, step_name, write_mode};
 use crate::model::name::TableName;
+use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Landing, Load, Per, Pipeline, Step, Write};
 use crate::model::source::Source;
 
@@ -33,6 +34,9 @@ pub fn load(
     let rows = Extract {
         connection: String::new(),
         hook: None,
+        foreign: false,
+        params: ParameterValues::new(),
+        download: None,
         source: Source::Landed(nowhere),
         per: Per::Unit,
         time: None,

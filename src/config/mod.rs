@@ -13,11 +13,15 @@ mod collection;
 pub mod connection_file;
 mod diagnostic;
 pub mod file;
+mod files;
 mod folder;
 mod hook;
 mod inspect;
 mod link;
 mod load;
+pub mod lock;
+mod manual;
+mod parameter;
 mod pipeline;
 pub mod reader;
 pub mod request;
@@ -26,6 +30,7 @@ mod schema;
 mod source;
 mod step;
 mod table;
+mod trial;
 pub mod value;
 
 use std::collections::{BTreeMap, HashSet};
@@ -33,8 +38,11 @@ use std::path::{Path, PathBuf};
 
 pub use diagnostic::{Diagnostic, Label, Severity, Source, Sources, render, to_json};
 pub use folder::find_root;
+pub use manual::test_address;
+pub use pipeline::is_plain_name;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
+pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
@@ -101,11 +109,22 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         }
         file
     });
+    let pins = match lock::read(&root) {
+        Ok(pins) => pins,
+        Err(error) => {
+            let fault = Diagnostic::error("bad-lock", error.chain()).at(&Source::new(lock::FILE, ""), 0..0, "");
+            faults.push(fault.maybe_help(error.hints().first().map(|hint| (*hint).to_owned())));
+            BTreeMap::new()
+        }
+    };
+    lock::verify(&root, &pins, &mut faults);
     let mut hooks = BTreeMap::new();
     for (name, source) in &folder.hooks {
-        let (hook, found) = hook::read_hook(source);
+        let (mut hook, found) = hook::read_hook(source);
         faults.extend(found);
-        if let Some(connection) = &hook.connection {
+        hook.foreign = pins.contains_key(name);
+        // The connection of a hook of others is a proposal: a step that follows it is told where there is none.
+        if let Some(connection) = hook.file.connection.as_ref().filter(|_| !hook.foreign) {
             faults.extend(dangling(connection, source, options));
         }
         hooks.insert(name.clone(), hook);
@@ -119,6 +138,12 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         connections: options.known_connections,
         connection_set: options.known_connections.unwrap_or_default().iter().map(String::as_str).collect(),
     };
+    let mut manuals = Vec::with_capacity(hooks.len());
+    for (name, hook) in &hooks {
+        let (manual, found) = manual::manual(name, hook, pins.get(name), &around);
+        faults.extend(found);
+        manuals.push(manual);
+    }
     let mut drafts = Vec::with_capacity(folder.pipelines.len());
     for (name, source) in &folder.pipelines {
         let (draft, found) = read_pipeline(name, source, &around);
@@ -133,10 +158,29 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         vars: vars(project.vars.as_ref()),
         pipelines,
         sql: folder.sql,
+        hooks: manuals,
     };
     let diagnostics = in_order(faults);
     let sound = diagnostics.iter().all(|fault| fault.severity != Severity::Error);
     Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
+}
+
+/// Looks at the text of a hook alone, before it becomes a file of the project.
+///
+/// # Errors
+/// All its faults, drawn.
+pub fn check_hook(path: &Path, text: &str) -> Result<()> {
+    let source = std::sync::Arc::new(Source::new(path, text));
+    let (_, faults) = hook::read_hook(&source);
+    if faults.iter().all(|fault| fault.severity != Severity::Error) {
+        return Ok(());
+    }
+    let sources = Sources::from([(path.to_path_buf(), source)]);
+    Err(Error::config(format!("{} is no hook that this haul understands", path.display())).detail(render(
+        &in_order(faults),
+        &sources,
+        false,
+    )))
 }
 
 /// The fault of a name that is no connection.

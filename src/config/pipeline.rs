@@ -28,6 +28,7 @@ const MAX_ACTIVE: usize = 8;
 const WAREHOUSE: &str = "warehouse";
 
 /// What a pipeline may refer to, and what it is without words of its own.
+#[derive(Clone)]
 pub struct Surroundings<'a> {
     /// `haul.toml`.
     pub project: &'a ProjectFile,

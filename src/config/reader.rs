@@ -1,6 +1,7 @@
 //! The typed reader: from a TOML tree with places to the twins, collecting every fault instead of stopping at one.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Source, known_names};
 use crate::model::name::{Origin, Text};
+use crate::model::parameter::ParameterValues;
 
 /// A place in a file, in bytes.
 pub type Span = Range<usize>;
@@ -75,6 +77,10 @@ pub struct Reader {
     pub source: Arc<Source>,
     /// What was found so far.
     pub diagnostics: Vec<Diagnostic>,
+    /// The values of a hook's parameters, which may stand in the place of its numbers.
+    pub parameters: Option<ParameterValues>,
+    /// The parameters that were found in such places.
+    pub used: BTreeSet<String>,
     path: Vec<String>,
 }
 
@@ -121,7 +127,7 @@ impl<T: Read> Field for Required<T> {
 impl Reader {
     /// A reader of one file.
     pub fn new(source: Arc<Source>) -> Self {
-        Self { source, diagnostics: Vec::new(), path: Vec::new() }
+        Self { source, diagnostics: Vec::new(), parameters: None, used: BTreeSet::new(), path: Vec::new() }
     }
 
     /// Reads a whole file. Where its syntax is wrong, what could be understood is read all the same.

@@ -9,6 +9,7 @@ use toml::de::{DeInteger, DeValue};
 
 use super::diagnostic::{known_names, quoted};
 use super::reader::{At, Read, Reader};
+use crate::model::parameter::{ParameterType, ParameterValue};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
 use crate::model::source::ProbeRule;
@@ -44,6 +45,12 @@ impl Read for String {
 
 impl Read for bool {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        if let Some(parameter) = reader.parameter(value) {
+            let Ok(ParameterValue::Boolean(flag)) = parameter else {
+                return reader.wrong_parameter(value, "a boolean");
+            };
+            return Some(flag);
+        }
         let read = value.get_ref().as_bool();
         if read.is_none() {
             reader.wrong_type(value, "true or false").help = Some("without quotes".to_owned());
@@ -54,6 +61,13 @@ impl Read for bool {
 
 impl Read for u64 {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        if let Some(parameter) = reader.parameter(value) {
+            let number = parameter.ok().and_then(|parameter| match parameter {
+                ParameterValue::Integer(number) => Self::try_from(number).ok(),
+                _ => None,
+            });
+            return number.or_else(|| reader.wrong_parameter(value, "an integer from 0 on"));
+        }
         let Some(integer) = value.get_ref().as_integer() else {
             reader.wrong_type(value, "a whole number");
             return None;
@@ -77,6 +91,13 @@ pub struct Count(pub std::num::NonZeroU32);
 
 impl Read for Count {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        if let Some(parameter) = reader.parameter(value) {
+            let count = parameter.ok().and_then(|parameter| match parameter {
+                ParameterValue::Integer(number) => u32::try_from(number).ok().and_then(std::num::NonZeroU32::new),
+                _ => None,
+            });
+            return count.map(Self).or_else(|| reader.wrong_parameter(value, "an integer from 1 on"));
+        }
         let Some(integer) = value.get_ref().as_integer() else {
             reader.wrong_type(value, "a whole number");
             return None;
@@ -328,4 +349,4 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-words!(Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract, ProbeRule);
+words!(ParameterType, Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract, ProbeRule);

@@ -8,13 +8,15 @@ use serde_json::Value;
 
 use super::connection_file::ConnectionsFile;
 use super::file::{HookFile, PipelineFile, ProjectFile};
+use super::trial::TestFile;
 
 /// The schemas by the name of their file.
 pub fn schemas() -> BTreeMap<&'static str, Value> {
     BTreeMap::from([
         ("haul.schema.json", schema::<ProjectFile>("haul.toml")),
         ("pipeline.schema.json", schema::<PipelineFile>("pipelines/*.toml")),
-        ("hook.schema.json", schema::<HookFile>("hooks/*.toml")),
+        ("hook.schema.json", with_parameters(schema::<HookFile>("hooks/*.toml"))),
+        ("test.schema.json", schema::<TestFile>("tests/*.toml")),
         ("connections.schema.json", schema::<ConnectionsFile>("connections.toml")),
     ])
 }
@@ -26,6 +28,25 @@ fn schema<T: JsonSchema>(title: &str) -> Value {
     without_null(&mut value);
     value["title"] = Value::from(title);
     value
+}
+
+/// Lets a hook's parameter stand where pages and retries have numbers and flags.
+fn with_parameters(mut schema: Value) -> Value {
+    let parameter = || serde_json::json!({ "type": "string", "pattern": "^\\{\\{ *param\\.[A-Za-z0-9_]+ *\\}\\}$" });
+    for name in ["PaginateTable", "RetryTable"] {
+        let keys = schema["definitions"][name]["properties"].as_object_mut();
+        for key in keys.into_iter().flat_map(serde_json::Map::values_mut) {
+            let Some(members) = key.as_object_mut() else { continue };
+            if !matches!(members.get("type").and_then(Value::as_str), Some("integer" | "boolean")) {
+                continue;
+            }
+            let description = members.remove("description");
+            let plain = std::mem::take(members);
+            members.extend(description.map(|text| ("description".to_owned(), text)));
+            members.insert("anyOf".to_owned(), Value::Array(vec![Value::Object(plain), parameter()]));
+        }
+    }
+    schema
 }
 
 /// Takes `null` out of a schema: TOML has none, a key is there or it is not.

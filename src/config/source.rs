@@ -1,6 +1,7 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
 use super::file::ExtractTable;
+use super::files;
 use super::hook::ApiParts;
 use super::pipeline::Surroundings;
 use super::reader::{At, Reader};
@@ -18,11 +19,18 @@ pub fn source(
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) -> Source {
-    if table::is_table(step) {
-        if let Some(source) = table::table_source(step, name, around, reader) {
+    if files::is_files(step) {
+        table::refuse_orphans(step, reader);
+        if let Some(source) = files::files_source(step, parts.records.as_ref(), reader) {
+            return Source::Files(Box::new(source));
+        }
+    } else if table::is_table(step) {
+        files::refuse_orphans(step, reader);
+        if let Some(source) = table::table_source(step, parts, name, around, reader) {
             return Source::Table(Box::new(source));
         }
     } else {
+        files::refuse_orphans(step, reader);
         table::refuse_orphans(step, reader);
     }
     // What follows a fault that was reported is never run.

@@ -5,8 +5,10 @@ use super::clock_words::clock_words;
 use super::collection::{self, Asked};
 use super::diagnostic::{Diagnostic, known_names};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
+use super::files::{self, is_files};
 use super::hook::ApiParts;
 use super::load;
+use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
@@ -14,7 +16,9 @@ use super::source::source;
 use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::name::{TableName, Text};
+use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
+use crate::model::schema::LogicalType;
 use crate::model::source::Source;
 use crate::template::Inspection;
 use crate::time::Reach;
@@ -79,8 +83,9 @@ pub fn extract(
     };
     let checks = checks(table.checks.as_ref(), around, reader);
     let guard = step_guard(table.guard.as_ref(), pipeline);
-    let (parts, hook_known) = api(table, &name, around, reader);
+    let Api { parts, hook: hook_known, params } = api(table, &name, around, reader);
     let per = per(table.per.as_ref(), pipeline, reader);
+    let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
     let Asked { source, time, uses_window } = match &table.collection {
         Some(collection) => collection::asked(collection, table, &parts, (per, by_unit), around, reader),
@@ -92,7 +97,8 @@ pub fn extract(
             if let Source::Table(source) = &source {
                 check_window(table, source, &write, &name, pipeline, around, reader);
             }
-            let uses_window = is_table(table) || uses_window(&parts, around, reader);
+            let own = is_table(table) || is_files(table);
+            let uses_window = own || uses_window(&parts, &params, foreign, around, reader);
             Asked { source, time, uses_window }
         }
     };
@@ -101,14 +107,26 @@ pub fn extract(
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &name, reader);
     }
+    if let Source::Files(source) = &source {
+        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+    }
+    let download = files::download(table, reader);
+    let mut columns = parts.columns;
+    if let Some(download) = &download {
+        // Rows of which none points to a file have the column all the same.
+        columns.entry(download.column.clone()).or_insert(LogicalType::Text);
+    }
     let action = Extract {
         connection: parts.connection.unwrap_or_default(),
         hook: table.hook.as_ref().map(|hook| hook.value.clone()),
+        foreign,
+        params,
         source,
+        download,
         per,
         time,
         time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
-        columns: parts.columns,
+        columns,
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),
@@ -270,16 +288,29 @@ fn append_lint(given: &WriteKeys<'_>, name: &At<String>, span: Span, pipeline: &
     }
 }
 
-/// What step and hook say together, and whether the hook is known.
-fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> (ApiParts, bool) {
+/// What step and hook say together.
+struct Api {
+    parts: ApiParts,
+    /// Whether the hook, where one is named, is known.
+    hook: bool,
+    params: ParameterValues,
+}
+
+fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> Api {
     if let Some(connection) = &table.connection {
         around.check_connection(connection, reader);
     }
     let mut parts = ApiParts::of_step(table, reader);
     let mut hook_known = true;
+    let mut params = ParameterValues::new();
     if let Some(hook) = &table.hook {
-        if let Some(hook) = around.hooks.get(&hook.value) {
-            parts = parts.over(&hook.parts);
+        if let Some(known) = around.hooks.get(&hook.value) {
+            params = parameter::values(&known.parameters, table.with.as_ref(), hook, reader);
+            let said = known.with(&params, &mut reader.diagnostics);
+            match said.resource(table.resource.as_ref(), hook, reader) {
+                Some(resource) => parts = parts.over(resource),
+                None => hook_known = false,
+            }
         } else {
             hook_known = false;
             let help = known_names(&hook.value, around.hooks.keys().map(String::as_str))
@@ -287,15 +318,22 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
             let message = format!("there is no hook `{}`", hook.value);
             reader.error("unknown-hook", hook.span.clone(), message).help = Some(help);
         }
+    } else {
+        let orphan = table.with.as_ref().map(|at| ("with", at.span.clone()));
+        let orphan = orphan.or_else(|| table.resource.as_ref().map(|at| ("resource", at.span.clone())));
+        if let Some((key, span)) = orphan {
+            reader.error("missing-key", span, format!("`{key}` means nothing without a `hook`")).help =
+                Some("hook = \"…\", the name of a file in hooks/".to_owned());
+        }
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());
     }
-    (parts, hook_known)
+    Api { parts, hook: hook_known, params }
 }
 
 fn per(per: Option<&At<Per>>, pipeline: &Pipeline, reader: &mut Reader) -> Per {
@@ -353,10 +391,24 @@ fn time_column(
 }
 
 /// Whether a template of the request uses the window; one that cannot be read may.
-fn uses_window(parts: &ApiParts, around: &Surroundings<'_>, reader: &mut Reader) -> bool {
+fn uses_window(
+    parts: &ApiParts,
+    params: &ParameterValues,
+    foreign: bool,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) -> bool {
+    let names: Vec<&str> = params.keys().map(String::as_str).collect();
+    let names = Some(&*names).filter(|names| !names.is_empty());
     let mut used = false;
     for text in parts.request.texts().iter().filter(|text| text.is_template()) {
-        let inspection = around.inspector.inspect(text, &mut reader.diagnostics);
+        let inspection = around.inspector.inspect_with(text, names, &mut reader.diagnostics);
+        if foreign
+            && inspection.as_ref().is_some_and(|inspection| inspection.env)
+            && *text.origin.file != *reader.source.path
+        {
+            around.inspector.no_environment(text, &mut reader.diagnostics);
+        }
         used |= inspection.is_none_or(|inspection| inspection.uses_window());
     }
     used

@@ -1,11 +1,13 @@
 //! The keys of an extract that reads a database: a table, a table for each unit, or a SELECT.
 
 use super::file::ExtractTable;
+use super::hook::ApiParts;
 use super::pipeline::Surroundings;
 use super::reader::{At, Reader, Span};
 use crate::model::name::Text;
 use crate::model::pipeline::{Per, Pipeline, Write};
 use crate::model::source::{ProbeRule, TableRows, TableSource};
+use crate::time::Grain;
 
 /// Whether a step reads a database.
 pub fn is_table(step: &ExtractTable) -> bool {
@@ -18,6 +20,7 @@ pub fn refuse_orphans(step: &ExtractTable, reader: &mut Reader) {
         ("intraday", step.intraday.as_ref().map(|at| &at.span)),
         ("changed_column", step.changed_column.as_ref().map(|at| &at.span)),
         ("probe", step.probe.as_ref().map(|at| &at.span)),
+        ("max_bytes", step.max_bytes.as_ref().map(|at| &at.span)),
     ];
     for (key, span) in orphans {
         let Some(span) = span else { continue };
@@ -29,6 +32,7 @@ pub fn refuse_orphans(step: &ExtractTable, reader: &mut Reader) {
 /// What the step asks its database for; none when that cannot be told.
 pub fn table_source(
     step: &ExtractTable,
+    parts: &ApiParts,
     name: &At<String>,
     around: &Surroundings<'_>,
     reader: &mut Reader,
@@ -61,7 +65,14 @@ pub fn table_source(
         let message = "`changed_column` makes the probe; with this `probe` it would not be looked at";
         reader.error("two-probes", at.span.clone(), message).help = Some("leave one of the two out".to_owned());
     }
-    Some(TableSource { rows, changed_column: step.changed_column.as_ref().map(|at| at.value.clone()), probe })
+    let max_bytes = step.max_bytes.as_ref().map(|at| at.value.0);
+    Some(TableSource {
+        rows,
+        changed_column: step.changed_column.as_ref().map(|at| at.value.clone()),
+        probe,
+        retry: parts.retry.unwrap_or_default(),
+        max_bytes,
+    })
 }
 
 const INTRADAY: &str =
@@ -70,13 +81,12 @@ const INTRADAY: &str =
 /// Reports the keys by which an API is asked.
 fn refuse_requests(step: &ExtractTable, reader: &mut Reader) {
     let key = if step.table.is_some() { "table" } else { "sql" };
-    let foreign: [(&str, Option<&Span>); 6] = [
+    let foreign: [(&str, Option<&Span>); 5] = [
         ("hook", step.hook.as_ref().map(|at| &at.span)),
         ("request", step.request.as_ref().map(|at| &at.span)),
         ("paginate", step.paginate.as_ref().map(|at| &at.span)),
         ("records", step.records.as_ref().map(|at| &at.span)),
         ("auth", step.auth.as_ref().map(|at| &at.span)),
-        ("retry", step.retry.as_ref().map(|at| &at.span)),
     ];
     for (other, span) in foreign {
         let Some(span) = span else { continue };
@@ -99,6 +109,12 @@ fn table_rows(
     if table.value.contains(char::is_whitespace) && !table.value.contains("{{") {
         let message = "`table` is the name of a table; this looks like a statement";
         reader.error("bad-table-name", table.span.clone(), message).help = Some("sql = \"SELECT …\"".to_owned());
+        return None;
+    }
+    if let Some(prefix) = table.value.strip_suffix('*') {
+        let message = "`*` stands for many tables, and every unit has one of its own";
+        reader.error("bad-table-name", table.span.clone(), message).help =
+            Some(format!("table = \"{prefix}{{{{ ds_nodash }}}}\""));
         return None;
     }
     let name = reader.text(table);
@@ -146,6 +162,7 @@ pub fn check_window(
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) {
+    check_shards(step, source, pipeline, around, reader);
     let by_unit = pipeline.window.is_some() && *write != Write::Full;
     let dated =
         step.time_column.is_some() || source.rows.texts().into_iter().any(|text| uses_window(text, around, reader));
@@ -158,4 +175,24 @@ pub fn check_window(
         "time_column = \"created_at\", the column that has a row's own time; or write = \"full\" for a table without units"
             .to_owned(),
     );
+}
+
+/// Reports tables of days under units of another length: but for its first day, a week would be left out in silence.
+fn check_shards(
+    step: &ExtractTable,
+    source: &TableSource,
+    pipeline: &Pipeline,
+    around: &Surroundings<'_>,
+    reader: &mut Reader,
+) {
+    let (TableRows::Table { name, sharded: true, .. }, Some(window)) = (&source.rows, &pipeline.window) else { return };
+    let inspection = around.inspector.inspect(name, &mut reader.diagnostics);
+    let by_day =
+        inspection.is_some_and(|found| found.names.iter().any(|name| matches!(name.as_str(), "ds" | "ds_nodash")));
+    if let (true, Some(table)) = (by_day && window.grain != Grain::Day, &step.table) {
+        let message = format!("the name has a day in it, and the pipeline's units are {}", window.grain.plural());
+        reader.error("shards-of-days", table.span.clone(), message).help = Some(
+            "grain = \"day\"; or write the unit into the name: {{ unit.start | strftime('%Y%m%d%H') }}".to_owned(),
+        );
+    }
 }

@@ -11,8 +11,9 @@ use toml::de::DeValue;
 use super::diagnostic::{known_names, nearest};
 use super::reader::{At, Read, Reader, Required, twin};
 use super::scalar::{Count, Entries};
+use crate::model::parameter::ParameterValue;
 use crate::model::schema::LogicalType;
-use crate::time::{Tz, parse_duration};
+use crate::time::{Instant, Tz, parse_duration};
 
 macro_rules! schema {
     ($type:ident, $schema:tt) => {
@@ -39,6 +40,13 @@ pub struct TypedDuration(pub Duration);
 
 impl Read for TypedDuration {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        if let Some(parameter) = reader.parameter(value) {
+            let duration = parameter.ok().and_then(|parameter| match parameter {
+                ParameterValue::Duration(text) => parse_duration(&text).ok(),
+                _ => None,
+            });
+            return duration.map(Self).or_else(|| reader.wrong_parameter(value, "a duration"));
+        }
         let path = reader.path();
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
@@ -64,6 +72,60 @@ impl Read for TypedDuration {
 }
 
 schema!(TypedDuration, { "type": "string", "examples": ["500ms", "90s", "15m", "1h 30m", "7d"] });
+
+/// An instant: a date and a time with its offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(pub Instant);
+
+impl Read for Moment {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let text = match value.get_ref() {
+            DeValue::Datetime(written) => written.to_string(),
+            DeValue::String(text) => text.to_string(),
+            _ => String::new(),
+        };
+        let read = chrono::DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1));
+        if read.is_err() {
+            reader.wrong_type(value, "an instant").help =
+                Some("a date and a time with its offset, without quotes: 2019-01-04T06:00:00Z".to_owned());
+        }
+        read.ok().map(|instant| Self(instant.to_utc()))
+    }
+}
+
+schema!(Moment, { "type": "string", "format": "date-time", "examples": ["2019-01-04T06:00:00Z"] });
+
+/// A number of bytes with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl Read for ByteSize {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        const UNITS: [(&str, u64); 9] = [
+            ("KIB", 1 << 10),
+            ("MIB", 1 << 20),
+            ("GIB", 1 << 30),
+            ("TIB", 1 << 40),
+            ("KB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("TB", 1_000_000_000_000),
+            ("B", 1),
+        ];
+        let text = reader.source.text[value.span()].trim_matches(['"', '\'']).trim().to_uppercase();
+        let unit = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim(), *bytes)));
+        let read = unit.and_then(|(number, bytes)| number.parse::<u64>().ok()?.checked_mul(bytes));
+        if let Some(bytes) = read.filter(|bytes| *bytes > 0 && value.get_ref().is_str()) {
+            return Some(Self(bytes));
+        }
+        let path = reader.path();
+        reader.error("bad-size", value.span(), format!("`{path}` is no number of bytes")).help =
+            Some("sizes look like \"500 MB\", \"10 GB\", \"1 TiB\"".to_owned());
+        None
+    }
+}
+
+schema!(ByteSize, { "type": "string", "examples": ["500 MB", "10 GB", "1 TiB"] });
 
 /// An IANA time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +281,7 @@ pub struct JsonPathText(pub String);
 impl Read for JsonPathText {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
         let text = String::read(value, reader)?;
+        let text = reader.filled(&text, value.span())?;
         match serde_json_path::JsonPath::parse(&text) {
             Ok(_) => Some(Self(text)),
             Err(error) => {

@@ -125,6 +125,7 @@ impl Airflow {
             System::Postgres | System::MySql => self.server(&mut taken),
             System::MongoDb => self.mongodb(&mut taken),
             System::BigQuery => self.bigquery(&mut taken),
+            System::Files => {}
             System::DuckDb => self.duckdb(&mut taken),
         }
         let faults = taken.definition.faults();

@@ -18,6 +18,7 @@ pub(super) enum System {
     MySql,
     MongoDb,
     BigQuery,
+    Files,
 }
 
 /// What the text of a field has to look like.
@@ -31,6 +32,8 @@ pub(super) enum Form {
     Rate,
     /// Names with values.
     Map,
+    /// Where files lie.
+    Place,
 }
 
 /// One field of a system.
@@ -42,16 +45,16 @@ pub(super) struct Field {
     pub required: bool,
 }
 
-const fn field(key: &'static str, form: Form) -> Field {
+pub(super) const fn field(key: &'static str, form: Form) -> Field {
     Field { key, form, secret: false, required: false }
 }
 
 impl Field {
-    const fn secret(self) -> Self {
+    pub const fn secret(self) -> Self {
         Self { secret: true, ..self }
     }
 
-    const fn required(self) -> Self {
+    pub const fn required(self) -> Self {
         Self { required: true, ..self }
     }
 }
@@ -105,7 +108,8 @@ const BIGQUERY: &[Field] = &[
 ];
 
 impl System {
-    pub const ALL: [Self; 6] = [Self::Http, Self::DuckDb, Self::Postgres, Self::MySql, Self::MongoDb, Self::BigQuery];
+    pub const ALL: [Self; 7] =
+        [Self::Http, Self::DuckDb, Self::Postgres, Self::MySql, Self::MongoDb, Self::BigQuery, Self::Files];
 
     /// The word that stands behind `type =`.
     pub fn name(self) -> &'static str {
@@ -116,6 +120,7 @@ impl System {
             Self::MySql => "mysql",
             Self::MongoDb => "mongodb",
             Self::BigQuery => "bigquery",
+            Self::Files => "files",
         }
     }
 
@@ -134,6 +139,7 @@ impl System {
             Self::Postgres | Self::MySql => SERVER,
             Self::MongoDb => MONGODB,
             Self::BigQuery => BIGQUERY,
+            Self::Files => super::files::FIELDS,
         }
     }
 
@@ -261,7 +267,7 @@ impl Definition {
                 continue;
             };
             match (value, field.form) {
-                (Value::Map(_), Form::Map) | (Value::From(_), Form::Text) => {}
+                (Value::Map(_), Form::Map) | (Value::From(_), Form::Text | Form::Place) => {}
                 (Value::Plain(text), form) if form != Form::Map => {
                     faults.extend(check_form(key, field, text.expose_secret()).err());
                 }
@@ -280,6 +286,9 @@ impl Definition {
         }
         if self.system == System::Http && faults.is_empty() {
             faults.extend(super::style::of(&self.fields).err());
+        }
+        if self.system == System::Files && faults.is_empty() {
+            faults.extend(super::files::disagreement(&self.fields).err());
         }
         faults
     }
@@ -306,6 +315,7 @@ pub(super) fn names_a_place(key: &str) -> bool {
         "memory_limit",
         "project",
         "location",
+        "region",
     ];
     PLACES.contains(&key)
 }
@@ -361,6 +371,7 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
         Form::Rate => {
             read_rate(text)?;
         }
+        Form::Place => super::files::check_place(text)?,
     }
     Ok(())
 }

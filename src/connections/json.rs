@@ -19,7 +19,7 @@ pub(super) fn definition(members: &Map<String, Json>) -> Result<Definition, Vec<
     let Some(kind) = members.get("type").and_then(Json::as_str) else {
         return Err(vec![
             Fault::of("type", "`type` is missing")
-                .help("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`"),
+                .help("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`"),
         ]);
     };
     let system = System::from_name(kind).map_err(|fault| vec![fault])?;

@@ -11,6 +11,8 @@
 
 mod airflow;
 mod fields;
+mod files;
+mod google;
 mod import;
 mod json;
 mod key;
@@ -43,6 +45,8 @@ pub use import::Imported;
 #[derive(Clone)]
 pub struct Connections {
     inner: Arc<Inner>,
+    /// Connections that stand before those of the project: a throwaway warehouse, an API that is replayed.
+    instead: Arc<BTreeMap<String, Connection>>,
 }
 
 struct Inner {
@@ -110,7 +114,24 @@ impl Connections {
         let resolver = Resolver::new(root, environment.clone(), redactor.clone());
         let inner = Inner { root: root.to_path_buf(), environment, file, store, resolver, redactor };
         inner.learn_what_is_written();
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), instead: Arc::default() })
+    }
+
+    /// No connections but those that are put in their place, and no environment but this: for what is replayed offline.
+    pub fn offline(root: &Path, environment: BTreeMap<String, String>, redactor: Redactor) -> Self {
+        let environment = Arc::new(environment);
+        let folder = root.join(".haul");
+        let store = Store::new(&folder, Keys::new(&folder, &environment, redactor.clone()));
+        let resolver = Resolver::new(root, environment.clone(), redactor.clone());
+        let inner = Inner { root: root.to_path_buf(), environment, file: Map::new(), store, resolver, redactor };
+        Self { inner: Arc::new(inner), instead: Arc::default() }
+    }
+
+    /// The same connections, but for these.
+    #[must_use]
+    pub fn with(&self, instead: impl IntoIterator<Item = Connection>) -> Self {
+        let instead = instead.into_iter().map(|connection| (connection.name.clone(), connection)).collect();
+        Self { inner: Arc::clone(&self.inner), instead: Arc::new(instead) }
     }
 
     /// The names of all connections.
@@ -138,6 +159,9 @@ impl Connections {
     /// # Errors
     /// The name is unknown, a field is wrong, or a secret cannot be resolved.
     pub fn get(&self, name: &str) -> Result<Connection> {
+        if let Some(connection) = self.instead.get(name) {
+            return Ok(connection.clone());
+        }
         let (_, definition) = self.definition(name)?;
         let inner = &self.inner;
         let rotated = inner.store.rotated(name)?;
@@ -324,8 +348,18 @@ fn is_address(key: &str) -> bool {
 
 /// The texts of a table that may be secrets, by their keys alone: the table may be wrong in every other respect.
 fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
-    const SECRETS: [&str; 8] =
-        ["password", "token", "key", "client_secret", "refresh_token", "uri", "service_account", "private_key"];
+    const SECRETS: [&str; 10] = [
+        "password",
+        "token",
+        "key",
+        "client_secret",
+        "refresh_token",
+        "uri",
+        "service_account",
+        "private_key",
+        "secret_key",
+        "session_token",
+    ];
     for (key, json) in members {
         // `url` is only a letter away from `uri`, but it is no secret: errors name it.
         let near = !is_address(key) && SECRETS.iter().any(|secret| strsim::damerau_levenshtein(secret, key) <= 1);

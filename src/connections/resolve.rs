@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fields::{Definition, Fault, System, Value, is_harmless_entry, names_a_place, read_rate};
+use super::google;
 use super::reference::Resolver;
 use super::store::Rotated;
 use super::style::{self, Style};
@@ -39,14 +40,25 @@ pub(super) fn resolve(
         System::Postgres => ConnectionKind::Postgres(server(&fields, 5432, "postgres")?),
         System::MySql => ConnectionKind::MySql(server(&fields, 3306, "mysql")?),
         System::MongoDb => ConnectionKind::MongoDb(mongodb(&fields)?),
-        System::BigQuery => ConnectionKind::BigQuery(BigQueryConnection {
-            project: fields.need("project")?,
-            location: fields.text("location")?,
-            service_account: fields.secret("service_account")?,
-            endpoint: fields.text("endpoint")?,
-        }),
+        System::Files => ConnectionKind::Files(super::files::resolve(&fields, root)?),
+        System::BigQuery => ConnectionKind::BigQuery(bigquery(&fields)?),
     };
     Ok(Connection { name: name.to_owned(), kind })
+}
+
+fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
+    let mut connection = BigQueryConnection {
+        project: fields.need("project")?,
+        location: fields.text("location")?,
+        service_account: fields.secret("service_account")?,
+        default_credentials: None,
+        endpoint: fields.text("endpoint")?,
+    };
+    // Credentials of the environment are never sent to an address of somebody else's.
+    if connection.service_account.is_none() && connection.is_google() {
+        connection.default_credentials = google::default_credentials(fields.resolver)?;
+    }
+    Ok(connection)
 }
 
 /// The text of one value.
@@ -96,13 +108,13 @@ pub(super) fn learn_login(redactor: &Redactor, address: &str) {
 }
 
 /// The fields of a definition as texts.
-struct Resolved<'a> {
-    definition: &'a Definition,
-    resolver: &'a Resolver,
+pub(super) struct Resolved<'a> {
+    pub definition: &'a Definition,
+    pub resolver: &'a Resolver,
 }
 
 impl Resolved<'_> {
-    fn text(&self, key: &str) -> Result<Option<String>> {
+    pub fn text(&self, key: &str) -> Result<Option<String>> {
         let Some(value) = self.definition.fields.get(key) else { return Ok(None) };
         let text = text(value, self.resolver).map_err(|error| error.while_doing(format!("resolving `{key}`")))?;
         if self.definition.is_secret(key) || matches!(value, Value::From(_)) && !names_a_place(key) {
@@ -112,11 +124,11 @@ impl Resolved<'_> {
     }
 
     /// A field that the definition is known to have.
-    fn need(&self, key: &str) -> Result<String> {
+    pub fn need(&self, key: &str) -> Result<String> {
         Ok(self.text(key)?.unwrap_or_default())
     }
 
-    fn secret(&self, key: &str) -> Result<Option<SecretString>> {
+    pub fn secret(&self, key: &str) -> Result<Option<SecretString>> {
         Ok(self.text(key)?.map(SecretString::from))
     }
 
@@ -124,7 +136,7 @@ impl Resolved<'_> {
         Ok(SecretString::from(self.need(key)?))
     }
 
-    fn map(&self, key: &str) -> Result<BTreeMap<String, String>> {
+    pub fn map(&self, key: &str) -> Result<BTreeMap<String, String>> {
         let Some(Value::Map(entries)) = self.definition.fields.get(key) else { return Ok(BTreeMap::new()) };
         let read = |(entry, value): (&String, &Value)| {
             let text =

@@ -109,9 +109,22 @@ fn own(text: &str) -> Result<Option<Definition>, Fault> {
         "mysql" | "mariadb" => server(System::MySql, parts),
         "mongodb" | "mongodb+srv" => mongodb(text, &parts),
         "bigquery" => bigquery(parts),
+        "file" | "s3" | "gs" => files(parts),
         scheme if super::airflow::knows(scheme) => return Ok(None),
         scheme => {
-            let known = ["https", "http", "duckdb", "postgres", "mysql", "mongodb", "mongodb+srv", "bigquery"];
+            let known = [
+                "https",
+                "http",
+                "duckdb",
+                "postgres",
+                "mysql",
+                "mongodb",
+                "mongodb+srv",
+                "bigquery",
+                "file",
+                "s3",
+                "gs",
+            ];
             let message = format!("`{scheme}://` is no scheme of a connection");
             return Err(Fault::of("", message).help(nearest_or_all(scheme, &known)));
         }
@@ -187,6 +200,22 @@ fn bigquery(parts: Parts) -> Definition {
         }
     }
     Definition { system: System::BigQuery, fields }
+}
+
+/// `s3://key:secret@bucket/prefix?region=eu-central-1`, `gs://bucket/prefix?key_path=key.json`, `file:///data/landing`.
+fn files(parts: Parts) -> Definition {
+    let url = format!("{}://{}/{}", parts.scheme, parts.host, parts.path);
+    let mut fields = BTreeMap::from([("url".to_owned(), Value::plain(url))]);
+    insert(&mut fields, "access_key", parts.user);
+    insert(&mut fields, "secret_key", parts.password);
+    for (key, text) in parts.query {
+        if key == "key_path" {
+            fields.insert("service_account".to_owned(), Value::From(Reference::File(text)));
+        } else {
+            fields.insert(key, Value::plain(text));
+        }
+    }
+    Definition { system: System::Files, fields }
 }
 
 pub(super) fn insert(fields: &mut BTreeMap<String, Value>, key: &str, text: Option<String>) {

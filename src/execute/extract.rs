@@ -306,6 +306,11 @@ impl Sink for StageSink {
         self.monitor.event(&Event::Retry { task: &self.task, reason, pause });
     }
 
+    fn warn(&self, sentence: &str) {
+        let message = self.redactor.redact(sentence);
+        self.monitor.event(&Event::Warning { task: Some(&self.task), message });
+    }
+
     fn paced(&self, sentence: &str) {
         self.monitor.event(&Event::Pace { sentence: self.redactor.redact(sentence) });
     }

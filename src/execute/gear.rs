@@ -1,14 +1,17 @@
 //! The gear of a process: everything that a run needs, opened once and shared by all its tasks.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
-use crate::extract::{HttpClient, TokenKeeper};
-use crate::model::connection::ConnectionKind;
+use crate::extract::cassette::Tape;
+use crate::extract::{FileStore, HttpClient, Library, TokenKeeper};
+use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
 use crate::model::pipeline::Project;
 use crate::mongo::Mongo;
 use crate::secret::{Redactor, SecretString};
@@ -34,9 +37,13 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
-    warehouses: Mutex<HashMap<String, Warehouse>>,
+    tape: Option<Tape>,
+    warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
     mongos: Mutex<HashMap<String, Mongo>>,
+    files: Mutex<HashMap<String, FileStore>>,
+    bigqueries: Mutex<HashMap<String, BigQuery>>,
+    libraries: Mutex<HashMap<String, Library>>,
 }
 
 impl Gear {
@@ -56,21 +63,54 @@ impl Gear {
             state,
             clock,
             redactor,
+            tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
             mongos: Mutex::default(),
+            files: Mutex::default(),
+            bigqueries: Mutex::default(),
+            libraries: Mutex::default(),
         })
+    }
+
+    /// The same gear, of which every request to an API is recorded, or answered by what was.
+    #[must_use]
+    pub fn with_tape(self, tape: Tape) -> Self {
+        Self { tape: Some(tape), ..self }
     }
 
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
         let mut warehouses = self.warehouses.lock().await;
-        if let Some(warehouse) = warehouses.get(connection) {
+        if let Some(warehouse) = warehouses.named.get(connection) {
             return Ok(warehouse.clone());
         }
-        let warehouse = Warehouse::open(&self.connections.get(connection)?).await?;
-        warehouses.insert(connection.to_owned(), warehouse.clone());
+        let resolved = self.connections.get(connection)?;
+        let warehouse = match warehouses.placed.get(&place(&resolved)) {
+            Some(warehouse) => warehouse.clone(),
+            None => Warehouse::open(&resolved).await?,
+        };
+        warehouses.placed.insert(place(&resolved), warehouse.clone());
+        warehouses.named.insert(connection.to_owned(), warehouse.clone());
         Ok(warehouse)
+    }
+
+    /// A DuckDB file as a source: the warehouse itself, where it is the warehouse's file, else opened to be read.
+    pub(super) async fn duckdb(&self, connection: &Connection, settings: &DuckDbConnection) -> Result<Warehouse> {
+        let wanted = place(connection);
+        for pipeline in &self.project.pipelines {
+            // A warehouse that cannot be resolved is told where it is used.
+            if self.connections.get(&pipeline.warehouse).is_ok_and(|warehouse| place(&warehouse) == wanted) {
+                return self.warehouse(&pipeline.warehouse).await;
+            }
+        }
+        let mut warehouses = self.warehouses.lock().await;
+        if let Some(source) = warehouses.placed.get(&wanted) {
+            return Ok(source.clone());
+        }
+        let source = Warehouse::open_to_read(settings).await?;
+        warehouses.placed.insert(wanted, source.clone());
+        Ok(source)
     }
 
     /// The HTTP client of a connection, with its limits and its token.
@@ -88,6 +128,9 @@ impl Gear {
         };
         let tokens = Arc::new(Keeper::new(self.connections.clone()));
         let client = HttpClient::open(connection, http, tokens, self.redactor.clone(), self.clock)?;
+        if let Some(tape) = &self.tape {
+            client.tape(tape.clone());
+        }
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
     }
@@ -110,13 +153,91 @@ impl Gear {
         Ok(mongo)
     }
 
+    /// The place with files behind a connection; the project's own folder without one.
+    pub(super) async fn files(&self, connection: &str) -> Result<FileStore> {
+        let mut files = self.files.lock().await;
+        if let Some(store) = files.get(connection) {
+            return Ok(store.clone());
+        }
+        let store = if connection.is_empty() {
+            FileStore::folder(self.project.root.clone(), self.redactor.clone())
+        } else {
+            let resolved = self.connections.get(connection)?;
+            let ConnectionKind::Files(place) = &resolved.kind else {
+                return Err(Error::config(format!(
+                    "the connection `{connection}` has type {}, files need one of type files",
+                    resolved.kind
+                )));
+            };
+            FileStore::open(connection, place, self.redactor.clone())?
+        };
+        files.insert(connection.to_owned(), store.clone());
+        Ok(store)
+    }
+
+    /// The BigQuery client of a connection, with its token.
+    pub(super) async fn bigquery(&self, connection: &str, settings: &BigQueryConnection) -> Result<BigQuery> {
+        let mut clients = self.bigqueries.lock().await;
+        if let Some(client) = clients.get(connection) {
+            return Ok(client.clone());
+        }
+        let client = BigQuery::open(connection, settings, self.redactor.clone()).await?;
+        clients.insert(connection.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// The place of downloaded files: a connection of type `files`, else a folder below the project.
+    pub(super) async fn library(&self, to: &str) -> Result<Library> {
+        let mut libraries = self.libraries.lock().await;
+        if let Some(library) = libraries.get(to) {
+            return Ok(library.clone());
+        }
+        let store = if self.connections.names()?.iter().any(|name| name == to) {
+            self.files(to).await?
+        } else {
+            FileStore::folder(self.project.root.join(to), self.redactor.clone())
+        };
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let name: String = to.chars().map(plain).collect();
+        // The same place under another name, or another place under the same, has an index of its own.
+        let place = xxhash_rust::xxh3::xxh3_64(store.address("").as_bytes());
+        let index = self.project.state_dir.join("downloads").join(format!("{name}-{place:016x}.jsonl"));
+        let library = Library::open(store, &index)?;
+        libraries.insert(to.to_owned(), library.clone());
+        Ok(library)
+    }
+
     /// Closes the warehouses, so that another process may open them.
     pub async fn close(self) -> Result<()> {
-        for (_, warehouse) in self.warehouses.into_inner() {
+        for warehouse in self.warehouses.into_inner().placed.into_values() {
             warehouse.close().await?;
         }
         Ok(())
     }
+}
+
+/// Open warehouses, and DuckDB files that are only read.
+#[derive(Default)]
+struct Warehouses {
+    /// By the names of their connections.
+    named: HashMap<String, Warehouse>,
+    /// By what is really opened, each once.
+    placed: HashMap<PathBuf, Warehouse>,
+}
+
+/// What tells whether two connections lead to the same warehouse: the file that is really there, or the name.
+fn place(connection: &Connection) -> PathBuf {
+    let ConnectionKind::DuckDb(settings) = &connection.kind else { return PathBuf::from(&connection.name) };
+    let path = &settings.path;
+    if path.as_os_str() == ":memory:" {
+        return PathBuf::from(&connection.name);
+    }
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    // A file that is not there yet lies in a folder that may be.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.zip(path.file_name()).map_or_else(|| path.clone(), |(folder, name)| folder.join(name))
 }
 
 /// Puts rotated refresh tokens back into the connection store.

@@ -12,7 +12,7 @@ use super::gear::Gear;
 use super::scope::{self, Occasion};
 use super::{load, source, transform};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{Page, Pull, Sink};
+use crate::extract::{Page, Pull, Pulled, Sink};
 use crate::model::page::Progress;
 use crate::model::pipeline::{Action, Per, Pipeline, Step};
 use crate::time::{Unit, UnitKey, Window};
@@ -46,7 +46,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
             }
             Action::Extract(extract) => {
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-                source::pull_of(gear, extract, &scope).await?.lines().join("\n")
+                source::lines_of(gear, extract, &scope).await?.join("\n")
             }
             Action::Load(load) => {
                 let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
@@ -84,6 +84,25 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
             first_page(&load::landed(gear, &load.rows, &key).await?.0, rows).await
         }
     }
+}
+
+/// All pages that an extract brings for the last unit before a logical date; nothing is staged or written.
+pub async fn bring(
+    gear: &Gear,
+    pipeline: &Arc<Pipeline>,
+    step: &str,
+    date: NaiveDate,
+    sink: Arc<dyn Sink>,
+) -> Result<Pulled> {
+    let (step, occasion) = occasion(gear, pipeline, step, date).await?;
+    let Action::Extract(extract) = &step.action else {
+        return Err(Error::usage(format!("the step `{}` asks no source", step.name)));
+    };
+    let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
+    let unit = occasion.window.as_ref().map(|window| *window.last()).filter(|_| extract.per == Per::Unit);
+    let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
+    let pull = source::pull_of(gear, extract, &scope).await?;
+    pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 
 async fn first_page(pull: &dyn Pull, rows: usize) -> Result<Rows> {

@@ -11,9 +11,11 @@
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
 mod change;
+mod collection;
 mod decide;
 mod dispatcher;
 mod extract;
+mod files;
 mod gear;
 mod landing;
 mod load;
@@ -33,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
-pub use look::{Rendered, preview, render};
+pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
 
 use crate::error::{Kind, Result};

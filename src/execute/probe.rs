@@ -1,35 +1,30 @@
 //! Trying a connection alone: really connects, and says what was tried.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use gcp_bigquery_client::auth::Authenticator;
-use gcp_bigquery_client::client_builder::ClientBuilder;
-use gcp_bigquery_client::dataset::ListOptions;
-use gcp_bigquery_client::error::BQError;
 use serde::Serialize;
 use sqlx::Connection as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use tokio_util::sync::CancellationToken;
 
 use super::gear::Keeper;
+use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::HttpClient;
+use crate::extract::table::{connect_mysql, connect_postgres, refused};
+use crate::extract::{FileStore, HttpClient};
 use crate::model::connection::{
-    Auth, BigQueryConnection, Connection, ConnectionKind, Grant, HttpConnection, MongoDbConnection, ServerConnection,
-    Tls,
+    Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
+    MongoDbConnection, ServerConnection,
 };
-use crate::secret::{ExposeSecret, Redactor, SecretString};
+use crate::model::hook::RetryPolicy;
+use crate::secret::{ExposeSecret, Redactor};
 use crate::time::Clock;
 use crate::warehouse::Warehouse;
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// What a service account's key has to be.
-const KEY_HINT: &str = "it is the JSON that Google's console downloads: service_account = { file = \"key.json\" }";
 
 /// What trying a connection showed.
 #[derive(Debug, Clone, Serialize)]
@@ -65,7 +60,8 @@ pub async fn probe(connections: &Connections, name: &str, redactor: &Redactor, c
         ConnectionKind::Postgres(server) => within(postgres(server, &mut probed)).await,
         ConnectionKind::MySql(server) => within(mysql(server, &mut probed)).await,
         ConnectionKind::MongoDb(settings) => within(mongodb(settings, &mut probed)).await,
-        ConnectionKind::BigQuery(settings) => within(bigquery(settings, &mut probed)).await,
+        ConnectionKind::BigQuery(settings) => within(bigquery(name, settings, redactor, &mut probed)).await,
+        ConnectionKind::Files(settings) => within(files(name, settings, redactor, &mut probed)).await,
     };
     probed.answer =
         redactor.redact(&answer.map_err(|error| error.while_doing(format!("testing the connection `{name}`")))?);
@@ -116,6 +112,22 @@ async fn http(
     })
 }
 
+async fn files(name: &str, settings: &FilesConnection, redactor: &Redactor, probed: &mut Probed) -> Result<String> {
+    let store = FileStore::open(name, settings, redactor.clone())?;
+    probed.tried.push(match &settings.place {
+        FilesPlace::Web(_) => format!("asked HEAD {}", settings.url),
+        FilesPlace::Folder(_) | FilesPlace::S3(_) | FilesPlace::Gcs(_) => format!("listed {}", settings.url),
+    });
+    if matches!(settings.place, FilesPlace::Web(_)) {
+        probed.note = Some("a web server lists nothing: only reading a file proves more".to_owned());
+    }
+    store.probe().await.map_err(|error| match error.kind() {
+        Kind::Auth => error.hint("the keys are refused: compare `haul connections show` with what the bucket expects"),
+        Kind::Unavailable => error.hint("are bucket, region and endpoint right?"),
+        _ => error,
+    })
+}
+
 async fn duckdb(connection: &Connection, probed: &mut Probed) -> Result<String> {
     if let ConnectionKind::DuckDb(settings) = &connection.kind {
         // A test leaves nothing behind, least of all an empty database at a mistyped path.
@@ -133,23 +145,8 @@ async fn duckdb(connection: &Connection, probed: &mut Probed) -> Result<String> 
 }
 
 async fn postgres(server: &ServerConnection, probed: &mut Probed) -> Result<String> {
-    let tls = match server.tls {
-        Tls::Disable => PgSslMode::Disable,
-        Tls::Prefer => PgSslMode::Prefer,
-        Tls::Require => PgSslMode::Require,
-        Tls::VerifyFull => PgSslMode::VerifyFull,
-    };
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
     probed.tried.push(login("PostgreSQL", server));
-    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| refused(&error, server))?;
+    let mut connection = connect_postgres(server).await?;
     probed.tried.push("asked for its version".to_owned());
     let version: String = sqlx::query_scalar("SELECT version()")
         .fetch_one(&mut connection)
@@ -160,23 +157,8 @@ async fn postgres(server: &ServerConnection, probed: &mut Probed) -> Result<Stri
 }
 
 async fn mysql(server: &ServerConnection, probed: &mut Probed) -> Result<String> {
-    let tls = match server.tls {
-        Tls::Disable => MySqlSslMode::Disabled,
-        Tls::Prefer => MySqlSslMode::Preferred,
-        Tls::Require => MySqlSslMode::Required,
-        Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
-    };
-    let mut options = MySqlConnectOptions::new()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
     probed.tried.push(login("MySQL", server));
-    let mut connection = MySqlConnection::connect_with(&options).await.map_err(|error| refused(&error, server))?;
+    let mut connection = connect_mysql(server).await?;
     probed.tried.push("asked for its version".to_owned());
     let version: String = sqlx::query_scalar("SELECT version()")
         .fetch_one(&mut connection)
@@ -191,28 +173,6 @@ fn login(system: &str, server: &ServerConnection) -> String {
         "logged in to {system} at {}:{} as {} in the database {}",
         server.host, server.port, server.user, server.database
     )
-}
-
-/// What a database server's refusal means, by its class and not by its words.
-fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {
-    let place = format!("connecting to {}:{} as {}", server.host, server.port, server.user);
-    let (kind, hint) = match error {
-        sqlx::Error::Io(_) => (Kind::Unavailable, format!("is a server listening on {}:{}?", server.host, server.port)),
-        sqlx::Error::Tls(_) => (
-            Kind::Unavailable,
-            "the server and `tls` do not agree; it is one of disable, prefer, require, verify-full".to_owned(),
-        ),
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            Some("28P01" | "28000") => (Kind::Auth, format!("is the password of {} right?", server.user)),
-            Some("3D000") => (Kind::Connection, format!("there is no database `{}` on that server", server.database)),
-            _ if error.message().contains("Access denied") => {
-                (Kind::Auth, format!("is the password of {} right?", server.user))
-            }
-            _ => (Kind::Connection, "the server tells the reason above".to_owned()),
-        },
-        _ => (Kind::Connection, "does the server at that port speak this protocol?".to_owned()),
-    };
-    Error::new(kind, place).because(error.to_string()).hint(hint)
 }
 
 async fn mongodb(settings: &MongoDbConnection, probed: &mut Probed) -> Result<String> {
@@ -240,63 +200,21 @@ async fn mongodb(settings: &MongoDbConnection, probed: &mut Probed) -> Result<St
     Ok("MongoDB answered the ping".to_owned())
 }
 
-async fn bigquery(settings: &BigQueryConnection, probed: &mut Probed) -> Result<String> {
-    let doing = || format!("connecting to BigQuery, project {}", settings.project);
-    let mut builder = ClientBuilder::new();
-    if let Some(endpoint) = &settings.endpoint {
-        builder.with_v2_base_url(format!("{}/bigquery/v2", endpoint.trim_end_matches('/')));
-    }
-    let client = match (&settings.service_account, &settings.endpoint) {
-        (Some(key), _) => {
-            let key = service_account(key).map_err(|error| error.while_doing(doing()))?;
-            probed.tried.push(format!("asked Google for a token as {}", key.client_email));
-            builder.build_from_service_account_key(key, true).await
-        }
-        (None, Some(endpoint)) => {
-            probed.tried.push(format!("called the emulator at {endpoint}"));
-            builder.build_from_authenticator(Arc::new(Anyone)).await
-        }
-        (None, None) => {
-            probed.tried.push("asked Google for a token by application default credentials".to_owned());
-            builder.build_from_application_default_credentials().await
-        }
-    };
-    let refused = |error: BQError| {
-        let unreachable = matches!(&error, BQError::RequestError(_));
-        let (kind, hint) = if unreachable {
-            (Kind::Unavailable, "is googleapis.com reachable from here?")
-        } else {
-            (Kind::Auth, "does the account have the roles BigQuery Job User and BigQuery Data Editor in this project?")
-        };
-        Error::new(kind, doing()).because(error.to_string()).hint(hint)
-    };
-    let client = client.map_err(|error| match (&error, &settings.service_account) {
-        (BQError::InvalidServiceAccountAuthenticator(_), Some(_)) => Error::new(Kind::Connection, doing())
-            .because("the private key of `service_account` cannot be read")
-            .hint(KEY_HINT),
-        _ => refused(error),
-    })?;
-    probed.tried.push("listed the project's datasets".to_owned());
-    let datasets = client.dataset().list(&settings.project, ListOptions::default()).await.map_err(refused)?;
-    Ok(format!("BigQuery has {} datasets in {}", datasets.datasets.len(), settings.project))
-}
-
-fn service_account(key: &SecretString) -> Result<gcp_bigquery_client::yup_oauth2::ServiceAccountKey> {
-    // The parser's message could quote the key.
-    serde_json::from_str(key.expose_secret()).map_err(|error| {
-        Error::new(Kind::Connection, "reading `service_account`")
-            .because(format!("it is no service account's key, see line {} column {}", error.line(), error.column()))
-            .hint(KEY_HINT)
+async fn bigquery(
+    name: &str,
+    settings: &BigQueryConnection,
+    redactor: &Redactor,
+    probed: &mut Probed,
+) -> Result<String> {
+    let client = BigQuery::open(name, settings, redactor.clone()).await?;
+    let place = settings.endpoint.as_deref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+    probed.tried.push(format!("listed the datasets of the project {}{place}, {}", settings.project, client.identity()));
+    let (cancel, sent) = (CancellationToken::new(), AtomicU64::new(0));
+    let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+    let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+    let datasets = client.datasets(&caller).await.map_err(|refused| refused.error)?;
+    Ok(match datasets.len() {
+        1 => format!("BigQuery has 1 dataset in {}", settings.project),
+        some => format!("BigQuery has {some} datasets in {}", settings.project),
     })
-}
-
-/// An emulator takes any token.
-#[derive(Clone)]
-struct Anyone;
-
-#[async_trait]
-impl Authenticator for Anyone {
-    async fn access_token(&self) -> Result<String, BQError> {
-        Ok("emulator".to_owned())
-    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::gear::Gear;
 use crate::model::ledger::Snapshot;
 use crate::model::name::TableName;
+use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Pipeline, Step, Write};
 use crate::template::{Quoting, Scope};
 use crate::time::{Unit, Window};
@@ -50,10 +51,15 @@ pub(super) fn scope(
     let mut vars = gear.project.vars.clone();
     vars.extend(pipeline.vars.clone());
     let mut relations = BTreeMap::new();
-    if let Action::Transform(transform) = &step.action {
-        for read in &transform.reads {
-            relations.insert(read.name.clone(), dialect.relation(&read.table));
+    let mut params = ParameterValues::new();
+    match &step.action {
+        Action::Transform(transform) => {
+            for read in &transform.reads {
+                relations.insert(read.name.clone(), dialect.relation(&read.table));
+            }
         }
+        Action::Extract(extract) => params.clone_from(&extract.params),
+        Action::Load(_) => {}
     }
     let now = gear.clock.now();
     let connections = gear.connections.clone();
@@ -66,6 +72,7 @@ pub(super) fn scope(
         run_date: now.with_timezone(&pipeline.timezone).date_naive(),
         now,
         vars,
+        params,
         relations,
         this: Some(dialect.relation(&step.into)),
         is_incremental: step.write != Write::Full && occasion.filled.contains(&step.into),

@@ -6,21 +6,30 @@ use serde_json::Value;
 
 use super::gear::Gear;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{HttpPull, MongoPull, MongoQuery, MongoRange, Pull};
+use crate::extract::{HttpPull, Pull};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::name::Text;
-use crate::model::pipeline::{Extract, Per};
-use crate::model::source::{CollectionQuery, CollectionSource, Source};
-use crate::mongo::extended_document;
+use crate::model::pipeline::Extract;
+use crate::model::source::Source;
 use crate::template::Scope;
 
-/// What a step asks its source for; nothing is sent yet.
+/// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
+    let rows = rows_of(gear, step, scope).await?;
+    match &step.download {
+        Some(download) => super::files::with_download(gear, step, download, rows).await,
+        None => Ok(rows),
+    }
+}
+
+async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
+            let request = request(gear, &http.request, client.url(), scope)?;
+            stay_at_home(step, &request.url, client.url())?;
             Ok(Arc::new(HttpPull {
-                request: request(gear, &http.request, client.url(), scope)?,
+                request,
                 client,
                 auth: http.auth.clone(),
                 paginate: http.paginate.clone(),
@@ -32,58 +41,18 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resul
             "the rows in `{}` are read by their load step, unit by unit",
             landing.collection
         ))),
-        Source::Collection(source) => Ok(Arc::new(collection(gear, step, source, scope).await?)),
+        Source::Collection(source) => Ok(Arc::new(super::collection::pull_of(gear, step, source, scope).await?)),
+        Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
         Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
     }
 }
 
-async fn collection(gear: &Gear, step: &Extract, source: &CollectionSource, scope: &Scope) -> Result<MongoPull> {
-    let query = match &source.query {
-        CollectionQuery::Find { filter, projection } => {
-            let read = |text: &Option<Text>| text.as_ref().map(|text| documents(gear, text, scope)).transpose();
-            let first = |documents: Option<Vec<_>>| documents.and_then(|documents| documents.into_iter().next());
-            MongoQuery::Find { filter: first(read(filter)?).unwrap_or_default(), projection: first(read(projection)?) }
-        }
-        CollectionQuery::Pipeline(stages) => MongoQuery::Pipeline(documents(gear, stages, scope)?),
-    };
-    let covered = match step.per {
-        Per::Unit => scope.unit.map(|unit| (unit.start, unit.end)),
-        Per::Window => scope.window.as_ref().map(|window| (window.start(), window.end())),
-    };
-    let range = source.time.as_ref().zip(covered).map(|(time, (start, end))| MongoRange {
-        path: time.path.clone(),
-        stored: time.stored,
-        start,
-        end,
-    });
-    Ok(MongoPull {
-        mongo: gear.mongo(&step.connection).await?,
-        collection: gear.templates.render(&source.collection, scope)?,
-        query,
-        range,
-        batch_size: source.batch_size,
-        probe: source.probe.clone(),
-        retry: source.retry,
-    })
-}
-
-/// Renders a text of JSON string by string, and reads the document or the documents that it is.
-fn documents(gear: &Gear, text: &Text, scope: &Scope) -> Result<Vec<mongodb::bson::Document>> {
-    let doing = || format!("reading the query at {}", text.origin);
-    let mut value: Value = serde_json::from_str(&text.text).context(Kind::Config, doing)?;
-    fill(&mut value, &|string| gear.templates.render_json(&Text::new(string, text.origin.clone()), scope))?;
-    let values = match value {
-        Value::Array(values) => values,
-        value => vec![value],
-    };
-    let read = |value| {
-        extended_document(value).map_err(|fault| {
-            Error::new(Kind::Config, doing())
-                .because(fault)
-                .hint("types are told as MongoDB's extended JSON does: { \"$oid\" = \"…\" }, { \"$date\" = \"{{ unit.start }}\" }")
-        })
-    };
-    values.into_iter().map(read).collect()
+/// What a step sends, for people; a source that is a file is not opened for that.
+pub(super) async fn lines_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Vec<String>> {
+    match &step.source {
+        Source::Table(table) => super::table::lines_of(gear, step, table, scope).await,
+        _ => Ok(pull_of(gear, step, scope).await?.lines()),
+    }
 }
 
 fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
@@ -108,6 +77,20 @@ fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -
     })
 }
 
+/// Refuses a hook of others that would carry the connection's credentials to another host.
+fn stay_at_home(step: &Extract, url: &str, base: &str) -> Result<()> {
+    let origin = |text: &str| url::Url::parse(text).map(|url| url.origin());
+    if !step.foreign || matches!((origin(url), origin(base)), (Ok(one), Ok(other)) if one == other) {
+        return Ok(());
+    }
+    let hook = step.hook.as_deref().unwrap_or_default();
+    Err(Error::config(format!(
+        "the hook `{hook}` asks {url}, which is not the host of the connection `{}`",
+        step.connection
+    ))
+    .hint("a hook of others talks to its connection's own host only; let the step name a connection to the other one"))
+}
+
 /// Renders a body string by string, so that it is JSON whatever the values are.
 fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
     let doing = || format!("reading the request's body at {}", body.origin);
@@ -117,7 +100,7 @@ fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
 }
 
 /// Replaces every string of a value.
-fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
+pub(super) fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
     match value {
         Value::String(text) => *value = render(text)?,
         Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, render))?,

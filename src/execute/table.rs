@@ -1,21 +1,70 @@
 //! From a step that reads a database to what is asked of it: names and SQL rendered, and the range of time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
-use crate::extract::table::{AskedRows, TableAsk, TimeRange};
-use crate::model::connection::Connection;
+use crate::extract::bigquery::{BigQueryPull, Jobs};
+use crate::extract::table::{AskedRows, DuckDbPull, MySqlPull, PostgresPull, TableAsk, TimeRange};
+use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
-use crate::template::Scope;
+use crate::template::{Quoting, Scope};
 
 /// What a step asks its database for; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
-    let _ask = ask(gear, step, source, scope)?;
-    Err(no_tables(&connection))
+    let scope = Scope { quoting: quoting(&connection.kind), ..scope.clone() };
+    let ask = ask(gear, step, source, &scope)?;
+    if let (Some(_), false) = (source.max_bytes, matches!(connection.kind, ConnectionKind::BigQuery(_))) {
+        return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
+            .hint("leave `max_bytes` out"));
+    }
+    Ok(match &connection.kind {
+        ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server: server.clone(), ask }),
+        ConnectionKind::MySql(server) => Arc::new(MySqlPull { server: server.clone(), ask }),
+        ConnectionKind::DuckDb(settings) => Arc::new(DuckDbPull {
+            file: gear.duckdb(&connection, settings).await?,
+            path: settings.path.display().to_string(),
+            ask,
+        }),
+        ConnectionKind::BigQuery(settings) => {
+            let client = gear.bigquery(&step.connection, settings).await?;
+            Arc::new(BigQueryPull::new(client, ask, jobs(source, &scope))?)
+        }
+        _ => return Err(no_tables(&connection)),
+    })
+}
+
+/// What is sent to the database, for people; a DuckDB file is not opened for that, since another process may hold it.
+pub(super) async fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Vec<String>> {
+    let kind = gear.connections.get(&step.connection)?.kind;
+    if !matches!(kind, ConnectionKind::DuckDb(_)) {
+        return Ok(pull_of(gear, step, source, scope).await?.lines());
+    }
+    let scope = Scope { quoting: quoting(&kind), ..scope.clone() };
+    Ok(ask(gear, step, source, &scope)?.lines(scope.quoting.ident))
+}
+
+/// How values are written in a source's own SQL.
+fn quoting(kind: &ConnectionKind) -> Quoting {
+    match kind {
+        ConnectionKind::BigQuery(_) => Quoting::BIGQUERY,
+        ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
+        _ => Quoting::default(),
+    }
+}
+
+/// How the query jobs of a step are called: by run and unit, so that what was sent twice is there once.
+fn jobs(source: &TableSource, scope: &Scope) -> Jobs {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let unit = scope.unit.map(|unit| unit.key().to_string());
+    let name = format!("haul_{}_{}", scope.run_id, unit.as_deref().unwrap_or("all")).chars().map(plain).collect();
+    let mut labels = BTreeMap::from([("haul_run".to_owned(), scope.run_id.clone())]);
+    labels.extend(unit.map(|unit| ("haul_unit".to_owned(), unit)));
+    Jobs { name, labels, max_bytes: source.max_bytes }
 }
 
 fn no_tables(connection: &Connection) -> Error {
@@ -45,5 +94,11 @@ fn ask(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Resu
     let range = step.time.as_ref().zip(units).map(|(time, (first, last))| {
         TimeRange::of(time.path.clone(), time.format, step.time_zone.unwrap_or(scope.timezone), &first, &last)
     });
-    Ok(TableAsk { rows, range, changed_column: source.changed_column.clone(), probe: source.probe })
+    Ok(TableAsk {
+        rows,
+        range,
+        changed_column: source.changed_column.clone(),
+        probe: source.probe,
+        retry: source.retry,
+    })
 }

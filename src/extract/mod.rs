@@ -3,8 +3,13 @@
 //! A [`Pull`] is what a step asks one source for, rendered and ready: it brings pages and hands each to a [`Sink`], with
 //! rows as byte ranges of the page. Every kind of source is a room of its own behind that trait.
 
+pub mod bigquery;
+pub mod cassette;
+mod download;
+mod files;
 mod http;
 mod mongodb;
+pub mod rows;
 pub mod table;
 
 use std::ops::Range;
@@ -16,6 +21,8 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub use self::mongodb::{LandedRows, MongoPull, Query as MongoQuery, Range as MongoRange};
+pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
+pub use files::{FileStore, FilesPull, Pattern};
 pub use http::{HttpClient, HttpPull, TokenKeeper};
 
 use crate::error::{Error, Result};
@@ -98,6 +105,9 @@ pub trait Sink: Send + Sync {
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);
+
+    /// Something that the user should know and that stops nothing.
+    fn warn(&self, _sentence: &str) {}
 
     /// The source is asked less, or more again, than before; the sentence says so.
     fn paced(&self, _sentence: &str) {}

@@ -31,6 +31,8 @@ pub enum ConnectionKind {
     MongoDb(MongoDbConnection),
     /// A BigQuery project.
     BigQuery(BigQueryConnection),
+    /// A folder, a bucket or a web server with files.
+    Files(FilesConnection),
 }
 
 impl ConnectionKind {
@@ -43,6 +45,7 @@ impl ConnectionKind {
             Self::MySql(_) => "mysql",
             Self::MongoDb(_) => "mongodb",
             Self::BigQuery(_) => "bigquery",
+            Self::Files(_) => "files",
         }
     }
 }
@@ -196,10 +199,90 @@ pub struct BigQueryConnection {
     pub project: String,
     /// Where datasets are created and jobs run, such as `EU`.
     pub location: Option<String>,
-    /// The service account's key as JSON; application default credentials when not given.
+    /// Credentials as JSON: a service account's key, or what gcloud writes.
     pub service_account: Option<SecretString>,
+    /// The application default credentials of the environment, as JSON, where the connection has none of its own.
+    pub default_credentials: Option<SecretString>,
     /// Another address of the REST service, for an emulator.
     pub endpoint: Option<String>,
+}
+
+/// A place with files.
+#[derive(Debug, Clone)]
+pub struct FilesConnection {
+    /// The place as it is written, for messages; never with a secret in it.
+    pub url: String,
+    /// Where that is, and who we are there.
+    pub place: FilesPlace,
+}
+
+/// Where files lie.
+#[derive(Debug, Clone)]
+pub enum FilesPlace {
+    /// In a folder, already resolved against the project's root.
+    Folder(PathBuf),
+    /// In a bucket of Amazon S3, or of a service that speaks like it.
+    S3(S3Bucket),
+    /// In a bucket of Google Cloud Storage.
+    Gcs(GcsBucket),
+    /// On a web server, which lists nothing.
+    Web(WebFolder),
+}
+
+/// A bucket of Amazon S3.
+#[derive(Debug, Clone)]
+pub struct S3Bucket {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What all names begin with, without slashes around it; may be empty.
+    pub prefix: String,
+    /// The region; `us-east-1` when not given.
+    pub region: Option<String>,
+    /// The access key and its secret; the machine's own role when not given.
+    pub keys: Option<(String, SecretString)>,
+    /// The token of a temporary key.
+    pub session_token: Option<SecretString>,
+    /// Another service's address.
+    pub endpoint: Option<String>,
+    /// Whether requests are not signed.
+    pub anonymous: bool,
+}
+
+/// A bucket of Google Cloud Storage.
+#[derive(Debug, Clone)]
+pub struct GcsBucket {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What all names begin with, without slashes around it; may be empty.
+    pub prefix: String,
+    /// The service account's key as JSON; application default credentials when not given.
+    pub service_account: Option<SecretString>,
+    /// Another address of the service, for an emulator.
+    pub endpoint: Option<String>,
+    /// Whether requests say nothing of who we are.
+    pub anonymous: bool,
+}
+
+/// A folder of a web server.
+#[derive(Debug, Clone)]
+pub struct WebFolder {
+    /// Its address, without a trailing slash.
+    pub url: String,
+    /// User and password (RFC 7617).
+    pub login: Option<(String, SecretString)>,
+    /// A token for the `Authorization` header (RFC 6750).
+    pub token: Option<SecretString>,
+    /// Headers sent with every request; values may be secrets.
+    pub headers: BTreeMap<String, SecretString>,
+}
+
+impl BigQueryConnection {
+    /// Whether the address is Google's own: an emulator's is not, and gets no credentials but those of the connection.
+    pub fn is_google(&self) -> bool {
+        let Some(endpoint) = &self.endpoint else { return true };
+        let host = endpoint.strip_prefix("https://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+        host.is_some_and(|host| host.ends_with(".googleapis.com"))
+    }
 }
 
 impl fmt::Display for ConnectionKind {

@@ -2,16 +2,21 @@
 
 pub mod connection;
 pub mod drift;
+pub mod exchange;
+pub mod files;
 pub mod fit;
 pub mod hook;
 pub mod infer;
 pub mod ledger;
 mod logical_type;
+pub mod manual;
 pub mod name;
 pub mod page;
+pub mod parameter;
 pub mod pipeline;
 pub mod plan;
 pub mod run;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod trial;

@@ -20,6 +20,17 @@ pub enum Position {
     Url(String),
     /// The page of rows after this key, as JSON.
     Key(String),
+    /// The rows behind a place in a file.
+    File {
+        /// A digest of all files that were there, with their versions.
+        listing: String,
+        /// The file's place among them, from 0.
+        file: u64,
+        /// The bytes before the rows, after decompression; in Parquet the rows before them.
+        offset: u64,
+        /// The lines before them.
+        line: u64,
+    },
 }
 
 /// What the journal knows of one durable page.

@@ -10,7 +10,10 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::Download;
+use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
+use super::parameter::ParameterValues;
 use super::schema::{Contract, LogicalType};
 use super::source::Source;
 use crate::time::{Calendar, Grain, Reach, Tz};
@@ -28,6 +31,8 @@ pub struct Project {
     pub pipelines: Vec<Arc<Pipeline>>,
     /// All of `sql/`, by path relative to the root, for `{% include %}`, `{% import %}` and steps.
     pub sql: BTreeMap<String, Arc<str>>,
+    /// What the files of `hooks/` tell of themselves, in the order of their names.
+    pub hooks: Vec<Manual>,
 }
 
 impl Project {
@@ -302,8 +307,14 @@ pub struct Extract {
     pub connection: String,
     /// The shared hook that it uses, by the name of its file.
     pub hook: Option<String>,
+    /// Whether that hook was taken from others: then its requests go to the connection's own host only.
+    pub foreign: bool,
+    /// The values of the hook's parameters, as its templates see them.
+    pub params: ParameterValues,
     /// What it asks the connection for.
     pub source: Source,
+    /// What it downloads for every row.
+    pub download: Option<Download>,
     /// Whether one request sequence covers one unit or the whole window.
     pub per: Per,
     /// The row's own time, to tell which unit it belongs to.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
 use super::pipeline::Landing;
@@ -12,6 +13,8 @@ use super::pipeline::Landing;
 pub enum Source {
     /// Requests to an API.
     Http(Box<HttpSource>),
+    /// Files of a folder, a bucket or a web server.
+    Files(Box<FilesSource>),
     /// Rows of a database.
     Table(Box<TableSource>),
     /// Documents of a collection.
@@ -24,7 +27,7 @@ impl Source {
     /// Whether more rows are asked for than the unit has, on purpose: their own times tell which belong to it.
     pub fn asks_widely(&self) -> bool {
         match self {
-            Self::Http(_) | Self::Table(_) | Self::Landed(_) => false,
+            Self::Http(_) | Self::Table(_) | Self::Files(_) | Self::Landed(_) => false,
             Self::Collection(source) => source.time.as_ref().is_some_and(|time| time.stored == StoredTime::Iso),
         }
     }
@@ -122,6 +125,10 @@ pub struct TableSource {
     pub changed_column: Option<String>,
     /// How a unit that is as it was is recognized without reading it.
     pub probe: ProbeRule,
+    /// How often a connection to the database is tried again.
+    pub retry: RetryPolicy,
+    /// A query fails without being run where it would read more bytes; BigQuery bills by them.
+    pub max_bytes: Option<u64>,
 }
 
 /// Which rows a table source has.

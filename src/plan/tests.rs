@@ -51,6 +51,8 @@ fn extract(name: &str, per: Per) -> Step {
         Action::Extract(Box::new(Extract {
             connection: "api".to_owned(),
             hook: None,
+            foreign: false,
+            params: BTreeMap::new(),
             source: Source::Http(Box::new(HttpSource {
                 auth: None,
                 request: RequestTemplate {
@@ -72,6 +74,7 @@ fn extract(name: &str, per: Per) -> Step {
                 records: "$[*]".to_owned(),
                 retry: RetryPolicy::default(),
             })),
+            download: None,
             per,
             time: None,
             time_zone: None,

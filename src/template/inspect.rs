@@ -8,7 +8,7 @@ use minijinja::machinery::{Span, parse};
 
 use super::fault::{self, JINJA_FILTERS, JINJA_FUNCTIONS, did_you_mean, located, near_file, undefined_hints};
 use super::filters::FILTERS;
-use super::scope::{FUNCTIONS, NAMES, WINDOW_NAMES};
+use super::scope::{FUNCTIONS, NAMES, PARAMETERS, WINDOW_NAMES};
 use super::{file_text, resolve};
 use crate::error::{Error, Result};
 use crate::model::name::{Origin, TableName, Text};
@@ -29,6 +29,10 @@ pub struct Inspection {
     pub names: BTreeSet<String>,
     /// The files that are included or imported, as paths in the project, with their places.
     pub includes: Vec<(String, Origin)>,
+    /// The names behind `param.`, with their places; whether there are such ones is for the asker to say.
+    pub params: Vec<(String, Origin)>,
+    /// Whether a variable of the environment is asked for.
+    pub env: bool,
 }
 
 impl Inspection {
@@ -81,6 +85,7 @@ struct Found {
 struct Used {
     name: String,
     function: bool,
+    at: Origin,
     error: Error,
 }
 
@@ -92,6 +97,12 @@ impl Found {
             if self.bound.contains(root) || JINJA_NAMES.contains(&root) {
                 continue;
             }
+            if root == PARAMETERS && !used.function {
+                let name = used.name.split_once('.').map_or("", |(_, name)| name).to_owned();
+                self.inspection.params.push((name, used.at));
+                continue;
+            }
+            self.inspection.env |= root == "env_var";
             let known = if used.function {
                 FUNCTIONS.contains(&root) || JINJA_FUNCTIONS.contains(&root)
             } else {
@@ -306,7 +317,7 @@ impl Walk<'_> {
     fn maybe(&mut self, expr: &Expr<'_>, lenient: bool) -> Result<()> {
         match dotted(expr).filter(|_| lenient) {
             Some(name) => {
-                if NAMES.contains(&name.as_str()) {
+                if NAMES.contains(&name.as_str()) || name.split('.').next() == Some(PARAMETERS) {
                     self.uses(name, expr.span(), false);
                 }
                 Ok(())
@@ -398,7 +409,8 @@ impl Walk<'_> {
             (format!("`{name}` is undefined"), undefined_hints(&name))
         };
         let error = self.error(span, &what, known);
-        self.found.used.push(Used { name, function, error });
+        let at = self.origin(span);
+        self.found.used.push(Used { name, function, at, error });
     }
 }
 

@@ -27,6 +27,10 @@ impl Default for Quoting {
 }
 
 impl Quoting {
+    /// GoogleSQL, as BigQuery reads it.
+    pub const BIGQUERY: Self =
+        Self { ident: '`', text: '\'', backslash: true, date: "DATE ", timestamp: "TIMESTAMP ", zone: "Z" };
+
     /// A quoted identifier.
     pub fn ident(&self, name: &str) -> String {
         self.quoted(name, self.ident)
@@ -51,12 +55,14 @@ impl Quoting {
         let mut text = String::with_capacity(inner.len() + 2);
         text.push(quote);
         for c in inner.chars() {
-            if c == quote {
-                text.push(if self.backslash { '\\' } else { quote });
-            } else if c == '\\' && self.backslash {
-                text.push('\\');
+            match c {
+                _ if c == quote => text.extend([if self.backslash { '\\' } else { quote }, c]),
+                '\\' if self.backslash => text.push_str("\\\\"),
+                // A text may not go over the end of a line where escapes can say the same.
+                '\n' if self.backslash => text.push_str("\\n"),
+                '\r' if self.backslash => text.push_str("\\r"),
+                _ => text.push(c),
             }
-            text.push(c);
         }
         text.push(quote);
         text
@@ -72,8 +78,8 @@ mod tests {
         let standard = Quoting::default();
         assert_eq!(standard.text("O'Reilly\\"), r"'O''Reilly\'");
         assert_eq!(standard.ident("a\"b"), "\"a\"\"b\"");
-        let escaping = Quoting { ident: '`', backslash: true, ..standard };
-        assert_eq!(escaping.text("O'Reilly\\"), r"'O\'Reilly\\'");
+        let escaping = Quoting::BIGQUERY;
+        assert_eq!(escaping.text("O'Reilly\\\n"), r"'O\'Reilly\\\n'");
         assert_eq!(escaping.ident("a`b"), "`a\\`b`");
     }
 }

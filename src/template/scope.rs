@@ -14,6 +14,7 @@ use super::moment::{Day, Moment, When, invalid};
 use super::{Quoting, nearest};
 use crate::error::Error as HaulError;
 use crate::model::name::TableName;
+use crate::model::parameter::{ParameterValue, ParameterValues};
 use crate::time::{Calendar, Grain, Instant, Tz, Unit, Window};
 
 /// Where the scope stands among the globals.
@@ -64,6 +65,9 @@ pub(super) const NAMES: &[&str] = &[
     "timezone",
 ];
 
+/// The parameters of a hook, in its own templates.
+pub(super) const PARAMETERS: &str = "param";
+
 /// The functions that templates have besides those of Jinja.
 pub(super) const FUNCTIONS: &[&str] = &["ref", "source", "var", "is_incremental", "env_var"];
 
@@ -92,6 +96,8 @@ pub struct Scope {
     pub now: Instant,
     /// The variables behind `var()`.
     pub vars: BTreeMap<String, Json>,
+    /// The parameters of the hook whose templates these are.
+    pub params: ParameterValues,
     /// The quoted relation behind each name that `ref()` knows.
     pub relations: BTreeMap<String, String>,
     /// The quoted relation of the step's own table.
@@ -212,7 +218,22 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
     if let Some(this) = &scope.this {
         env.add_global("this", this.clone());
     }
+    if !scope.params.is_empty() {
+        let values = scope.params.iter().map(|(name, value)| (name.as_str(), parameter(value, scope.timezone)));
+        env.add_global(PARAMETERS, Value::from_pairs(values));
+    }
     env.add_global(FRAME, Value::from_object(Frame { scope: scope.clone() }));
+}
+
+/// The value of a parameter; a duration is its text, as it was written.
+fn parameter(value: &ParameterValue, zone: Tz) -> Value {
+    match value {
+        ParameterValue::Integer(number) => Value::from(*number),
+        ParameterValue::Text(text) | ParameterValue::Duration(text) => Value::from(text.as_str()),
+        ParameterValue::Boolean(flag) => Value::from(*flag),
+        ParameterValue::Date(date) => day(*date, zone),
+        ParameterValue::List(items) => items.iter().map(|item| Value::from(Serde(item))).collect(),
+    }
 }
 
 /// The part of time that `ds` and its like speak of: the unit, else the window, else the logical date.

@@ -195,6 +195,24 @@ fn launches_follow_the_address_of_the_next_page_and_slip_without_being_doubled()
     let counted = "select provider, launches from mart.launches_by_provider where _haul_unit = date '2021-11-19'";
     assert_eq!(project.counts(counted), providers);
 
+    let images =
+        "select distinct image, coalesce(image_file, 'none') from raw.launches where image is not null order by 1";
+    let mut pictures = Vec::new();
+    for row in project.query(images) {
+        let (url, file) = (text(&row[0]), text(&row[1]));
+        let name = url.rsplit('/').next().expect("a name").to_owned();
+        match LaunchLibrary::picture(&name) {
+            Some(bytes) => {
+                assert_eq!(fs::read(project.folder.path().join("pictures").join(&file)).expect("a picture"), bytes);
+                assert!(Path::new(&file).extension().is_some_and(|ending| ending == "png"), "{file}");
+            }
+            None => assert_eq!(file, "none", "{url}"),
+        }
+        pictures.push(name);
+    }
+    assert!(pictures.len() >= 3, "{pictures:?}");
+    assert_eq!(api.pictures(), pictures, "each picture once, however many launches have it");
+
     api.slip(date("2021-11-10"), date("2021-11-12"));
     project.run("launches", "2021-11-20");
     assert_eq!(project.counts(by_day), expected(&api), "the day that they left is empty now");

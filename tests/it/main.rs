@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: each module proves one promise through the public surface.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod bigquery;
 mod cli;
 mod config;
 mod connections;
@@ -10,9 +11,12 @@ mod demo;
 mod examples;
 mod extract;
 mod faults;
+mod files;
+mod hooks;
 mod kill;
 mod mongodb;
 mod redaction;
+mod replay;
 mod sources;
 mod stage;
 mod state;

@@ -46,6 +46,7 @@ fn scope() -> Scope {
             ("ratio".to_owned(), json!(0.25)),
             ("big".to_owned(), json!(9_007_199_254_740_993_u64)),
         ]),
+        params: BTreeMap::new(),
         relations: BTreeMap::from([("ratings".to_owned(), "\"raw\".\"ratings\"".to_owned())]),
         this: Some("\"mart\".\"ranking\"".to_owned()),
         is_incremental: true,

@@ -1,14 +1,15 @@
 //! The client of one connection: its limits, its pauses, its token, and how it tries again.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::super::cassette::{Tape, Taped};
 use super::answer::{self, Answer, LONGEST_PAUSE, Refused};
 use super::auth::{self, Token};
 use super::limits::{Limits, Shift, Slot};
@@ -40,9 +41,11 @@ pub(super) struct Inner {
     pub clock: Clock,
     pub token: Mutex<Option<Token>>,
     pub refresh_token: Mutex<Option<SecretString>>,
-    limits: Limits,
+    pub limits: Limits,
     /// How many pulls have begun: who came first is served first.
     pulls: AtomicU64,
+    /// Records what goes over the wire, or stands in its place.
+    tape: OnceLock<Tape>,
 }
 
 /// What one pull wants of the client, whatever the page.
@@ -114,8 +117,15 @@ impl HttpClient {
             refresh_token: Mutex::default(),
             limits: Limits::new(connection.max_concurrent, interval),
             pulls: AtomicU64::new(0),
+            tape: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Lets everything that is asked from now on be recorded, or be answered by what was.
+    pub fn tape(&self, tape: Tape) {
+        // A second tape would be a defect of the caller; the first one stays.
+        let _ = self.inner.tape.set(tape);
     }
 
     /// The connection's name.
@@ -215,6 +225,10 @@ impl HttpClient {
                 None => jitter,
             };
             errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
+            if self.inner.tape.get().is_some_and(Tape::is_replay) {
+                attempt += 1;
+                continue;
+            }
             self.unless_cancelled(errand, tokio::time::sleep(pause)).await?;
             attempt += 1;
         }
@@ -273,14 +287,29 @@ impl HttpClient {
 
     async fn send(&self, request: &Request, errand: &Errand<'_>) -> Result<Answer, Refused> {
         let inner = &*self.inner;
-        let (builder, serial) = auth::authorize(&self.inner, errand.style, wire::build(inner, request)).await?;
+        let plain = wire::build(inner, request);
+        let Some(tape) = inner.tape.get() else {
+            let (builder, serial) = auth::authorize(&self.inner, errand.style, plain).await?;
+            errand.sent.fetch_add(1, Ordering::Relaxed);
+            return answer::judge(inner, wire::send(inner, builder).await?, serial);
+        };
+        if let Some(Taped { status, headers, body }) = tape.replayed(&inner.name, &plain)? {
+            errand.sent.fetch_add(1, Ordering::Relaxed);
+            return answer::judge(inner, Answer { status, headers, body }, None);
+        }
+        let asked = tape.asked(&plain)?;
+        let (builder, serial) = auth::authorize(&self.inner, errand.style, plain).await?;
         errand.sent.fetch_add(1, Ordering::Relaxed);
-        answer::judge(inner, wire::send(inner, builder).await?, serial)
+        let answer = wire::send(inner, builder).await?;
+        if let Some(asked) = asked {
+            tape.keep(&inner.name, asked, answer.status, &answer.headers, &answer.body)?;
+        }
+        answer::judge(inner, answer, serial)
     }
 }
 
 /// A redirect to another host, or to another port of it, would carry our credentials there.
-fn same_host() -> reqwest::redirect::Policy {
+pub(in crate::extract) fn same_host() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
         let origin = attempt.url().origin();
         if attempt.previous().first().is_none_or(|first| first.origin() != origin) {

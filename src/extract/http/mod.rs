@@ -9,20 +9,40 @@ mod limits;
 mod paginate;
 mod pull;
 mod records;
+mod visit;
 mod wire;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use client::HttpClient;
+pub(in crate::extract) use client::same_host;
 
 use super::{Failure, Pull, Pulled, Sink};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::hook::{AuthStyle, Paginate, Request, RetryPolicy};
 use crate::model::page::Progress;
 use crate::secret::SecretString;
+
+/// The rows that a JSONPath leads to in a document, as ranges of it.
+pub(in crate::extract) fn rows_at(path: &str, document: &[u8]) -> Result<Vec<Range<usize>>> {
+    // Of a file, what is no JSON is a fault of the rows, and not of the network.
+    let wrong = |error: Error| Error::new(Kind::Data, "its rows are not where `records` says").because(error);
+    let document = records::Document::read(document).map_err(wrong)?;
+    records::RecordPath::compile(path)?.rows(&document).map_err(wrong)
+}
+
+/// The text or number that a JSONPath leads to in a row; none where there is nothing, null, or something else.
+pub(in crate::extract) fn text_at(path: &str, row: &[u8]) -> Result<Option<String>> {
+    Ok(match records::Document::read(row)?.value(path)? {
+        records::Found::Text(text) => Some(text),
+        records::Found::Number(number) => Some(number.to_owned()),
+        records::Found::Nothing | records::Found::Bool(_) | records::Found::Nested(_) => None,
+    })
+}
 
 /// Keeps the refresh tokens that a token endpoint hands out in place of old ones.
 pub trait TokenKeeper: Send + Sync {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -128,6 +128,8 @@ pub struct LaunchLibrary {
 #[derive(Default)]
 struct Sky {
     requests: AtomicUsize,
+    /// The pictures that were asked for, one entry for each time.
+    pictures: Mutex<Vec<String>>,
     /// The days whose launches have slipped to another day.
     slips: Mutex<BTreeMap<NaiveDate, NaiveDate>>,
 }
@@ -163,13 +165,29 @@ impl LaunchLibrary {
     /// Starts it on a free port.
     pub fn start() -> Self {
         let sky = Arc::new(Sky::default());
-        let router = Router::new().route("/2.2.0/launch/", get(launches)).with_state(Arc::clone(&sky));
+        let router = Router::new()
+            .route("/2.2.0/launch/", get(launches))
+            .route("/images/{name}", get(picture))
+            .with_state(Arc::clone(&sky));
         Self { url: serve(router), sky }
     }
 
     /// How many requests were answered.
     pub fn requests(&self) -> usize {
         self.sky.requests.load(Ordering::Relaxed)
+    }
+
+    /// The pictures that were asked for so far, in order; they are forgotten then.
+    pub fn pictures(&self) -> Vec<String> {
+        let mut asked = std::mem::take(&mut *self.sky.pictures.lock().expect("no test panicked here"));
+        asked.sort();
+        asked
+    }
+
+    /// The picture of a rocket; one of them is gone.
+    pub fn picture(name: &str) -> Option<Vec<u8>> {
+        const PIXEL: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89";
+        (name != "147.png").then(|| [PIXEL, name.as_bytes()].concat())
     }
 
     /// All launches of a day slip to another day.
@@ -246,7 +264,7 @@ fn launch(dice: u64, day: NaiveDate) -> Value {
             "latitude": "28.56194122", "longitude": "-80.57735736",
             "location": { "id": 12, "name": place, "country_code": country, "total_launch_count": 862, "total_landing_count": 24 },
             "total_launch_count": 157, "orbital_launch_attempt_count": 156 },
-        "webcast_live": false, "image": null, "infographic": null,
+        "webcast_live": false, "image": (!dice.is_multiple_of(7)).then(|| format!("/images/{provider}.png")), "infographic": null,
         "program": program.into_iter().collect::<Vec<_>>(),
         "orbital_launch_attempt_count": 6_137, "agency_launch_attempt_count_year": 29,
     })
@@ -269,8 +287,13 @@ async fn launches(
     let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
     let limit = number("limit").unwrap_or(LaunchLibrary::PAGE).min(LaunchLibrary::PAGE);
     let offset = number("offset").unwrap_or(0);
-    let all = sky.between(from, to);
+    let mut all = sky.between(from, to);
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    for launch in &mut all {
+        if let Some(path) = launch["image"].as_str().map(|path| format!("http://{host}{path}")) {
+            launch["image"] = Value::from(path);
+        }
+    }
     let page_at = |offset: usize| {
         let mut parameters = query.clone();
         parameters.insert("limit".to_owned(), limit.to_string());
@@ -285,4 +308,12 @@ async fn launches(
         "results": all.iter().skip(offset).take(limit).collect::<Vec<_>>(),
     });
     ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+async fn picture(State(sky): State<Arc<Sky>>, Path(name): Path<String>) -> Response {
+    sky.pictures.lock().expect("no test panicked here").push(name.clone());
+    match LaunchLibrary::picture(&name) {
+        Some(bytes) => ([(header::CONTENT_TYPE, "image/png"), (header::ETAG, "\"1\"")], bytes).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }

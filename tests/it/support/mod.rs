@@ -1,12 +1,17 @@
 //! What the tests share: loopback servers, temporary projects, the binary.
 
 pub mod apis;
+pub mod bigquery;
+pub mod buckets;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
+pub mod files;
+pub mod ga4;
 pub mod mongodb;
 pub mod mornings;
 pub mod pages;
 pub mod postgres;
 pub mod project;
 pub mod scripted;
+pub mod shelf;

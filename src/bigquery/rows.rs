@@ -1,0 +1,156 @@
+//! Pages of rows: of a table as it lies there, which costs nothing, or of a query's result.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeSeed;
+use serde_json::value::RawValue;
+
+use super::table::{Schema, TableId, whole};
+use super::value::{Record, end_of_row};
+use super::{BigQuery, Caller, QueryJob, Refused};
+use crate::error::Result;
+
+/// Where rows are listed.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// In a table (tabledata.list).
+    Table(TableId),
+    /// In the result of a query (jobs.getQueryResults).
+    Job(QueryJob),
+}
+
+/// One page of rows.
+#[derive(Debug, Clone)]
+pub struct RowPage {
+    /// The rows as JSON, one on each line.
+    pub body: Bytes,
+    /// Where each begins and ends.
+    pub rows: Vec<Range<usize>>,
+    /// The token of the page after it, if there is one.
+    pub next: Option<String>,
+    /// The number of all rows.
+    pub total: Option<u64>,
+    /// The bytes of the answer.
+    pub wire_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    rows: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    page_token: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
+    total_rows: Option<u64>,
+}
+
+impl BigQuery {
+    /// Asks for one page; the first one has no token. `size` is the most rows that it may have.
+    ///
+    /// # Errors
+    /// See [`Refused`]; an answer that does not fit the schema is a fault of the source.
+    pub async fn page(
+        &self,
+        rows: &Rows,
+        schema: &Schema,
+        token: Option<&str>,
+        size: u64,
+        caller: &Caller<'_>,
+    ) -> Result<RowPage, Refused> {
+        let mut query = vec![("maxResults", size.to_string()), ("formatOptions.useInt64Timestamp", "true".to_owned())];
+        query.extend(token.map(|token| ("pageToken", token.to_owned())));
+        let body = match rows {
+            Rows::Table(table) => {
+                let path = [&table.project, "datasets", &table.dataset, "tables", &table.table, "data"];
+                self.get(caller, &path, &query).await?
+            }
+            Rows::Job(job) => {
+                query.extend(job.location.as_ref().map(|location| ("location", location.clone())));
+                self.get(caller, &[self.project(), "queries", &job.id], &query).await?
+            }
+        };
+        let schema = schema.clone();
+        // Tens of megabytes of JSON are too much for a thread that serves others.
+        tokio::task::spawn_blocking(move || read(&body, &schema))
+            .await
+            .map_err(|error| Refused::strange("reading a page", error))?
+            .map_err(|error| Refused::strange("a page of rows", error))
+    }
+}
+
+fn read(body: &[u8], schema: &Schema) -> Result<RowPage, serde_json::Error> {
+    let wire: Wire<'_> = serde_json::from_slice(body)?;
+    let listed = wire.rows.unwrap_or_default();
+    let mut out = Vec::with_capacity(body.len());
+    let mut rows = Vec::with_capacity(listed.len());
+    for row in listed {
+        let start = out.len();
+        let mut reader = serde_json::Deserializer::from_str(row.get());
+        Record { fields: &schema.fields, out: &mut out }.deserialize(&mut reader)?;
+        rows.push(start..out.len());
+        end_of_row(&mut out);
+    }
+    Ok(RowPage {
+        body: out.into(),
+        rows,
+        next: wire.page_token.filter(|token| !token.is_empty()),
+        total: wire.total_rows,
+        wire_bytes: body.len() as u64,
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_and_lists_arrive_as_they_are() {
+        let schema: Schema = serde_json::from_value(serde_json::json!({ "fields": [
+            { "name": "id", "type": "INTEGER", "mode": "REQUIRED" },
+            { "name": "say \"hi\"", "type": "STRING" },
+            { "name": "params", "type": "RECORD", "mode": "REPEATED", "fields": [
+                { "name": "key", "type": "STRING" },
+                { "name": "value", "type": "RECORD", "fields": [{ "name": "n", "type": "FLOAT" }] },
+            ] },
+            { "name": "tags", "type": "STRING", "mode": "REPEATED" },
+            { "name": "span", "type": "RANGE", "rangeElementType": { "type": "DATE" } },
+        ] }))
+        .expect("a schema");
+        let body = serde_json::json!({ "totalRows": "2", "pageToken": "next", "rows": [
+            { "f": [
+                { "v": "9007199254740993" },
+                { "v": "a\nb" },
+                { "v": [{ "v": { "f": [{ "v": "k" }, { "v": { "f": [{ "v": "0.5" }] } }] } }, { "v": { "f": [{ "v": null }, { "v": null }] } }] },
+                { "v": [{ "v": "x" }] },
+                { "v": "[2024-01-01, UNBOUNDED)" },
+            ] },
+            { "f": [{ "v": "1" }, { "v": null }, { "v": [] }, { "v": null }, { "v": null }] },
+        ] });
+        let page = read(body.to_string().as_bytes(), &schema).expect("a page");
+        let rows: Vec<&str> =
+            page.rows.iter().map(|row| std::str::from_utf8(&page.body[row.clone()]).expect("UTF-8")).collect();
+        assert_eq!(
+            rows,
+            [
+                r#"{"id":9007199254740993,"say \"hi\"":"a\nb","params":[{"key":"k","value":{"n":0.5}},{"key":null,"value":null}],"tags":["x"],"span":"[2024-01-01, UNBOUNDED)"}"#,
+                r#"{"id":1,"say \"hi\"":null,"params":[],"tags":[],"span":null}"#,
+            ]
+        );
+        assert_eq!((page.total, page.next.as_deref()), (Some(2), Some("next")));
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_the_schema_are_an_error() {
+        let schema: Schema =
+            serde_json::from_value(serde_json::json!({ "fields": [{ "name": "id", "type": "INTEGER" }] }))
+                .expect("a schema");
+        for cells in [serde_json::json!([]), serde_json::json!([{ "v": "1" }, { "v": "2" }])] {
+            let body = serde_json::json!({ "rows": [{ "f": cells }] }).to_string();
+            assert!(read(body.as_bytes(), &schema).is_err(), "{body}");
+        }
+    }
+}

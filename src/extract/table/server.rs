@@ -1,0 +1,92 @@
+//! What the faults of a database server mean: by their class and their code, not by their words.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::super::Sink;
+use crate::error::{Disposition, Error, Kind, Result};
+use crate::model::connection::ServerConnection;
+use crate::model::hook::RetryPolicy;
+
+/// How patiently a connection is tried again while its server cannot be reached.
+pub(super) struct Patience<'a> {
+    retry: &'a RetryPolicy,
+    attempt: u32,
+}
+
+impl<'a> Patience<'a> {
+    pub fn new(retry: &'a RetryPolicy) -> Self {
+        Self { retry, attempt: 1 }
+    }
+
+    /// Waits before another attempt; without a sink nobody is told of the pause.
+    ///
+    /// # Errors
+    /// The error itself, where another attempt would not help, or was the last.
+    pub async fn after(&mut self, error: Error, sink: Option<&dyn Sink>) -> Result<()> {
+        if error.kind().disposition() == Disposition::Stop || self.attempt >= self.retry.max_attempts {
+            return Err(error);
+        }
+        let doubled = self.retry.min_backoff.saturating_mul(1 << (self.attempt - 1).min(20));
+        let pause: Duration = doubled.min(self.retry.max_backoff).mul_f64(rand::rng().random::<f64>());
+        if let Some(sink) = sink {
+            sink.retrying(&error.chain(), pause);
+        }
+        tokio::time::sleep(pause).await;
+        self.attempt += 1;
+        Ok(())
+    }
+}
+
+/// What a server's refusal of a connection means.
+pub fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {
+    let place = format!("connecting to {}:{} as {}", server.host, server.port, server.user);
+    let (kind, hint) = match error {
+        sqlx::Error::Io(_) => (Kind::Unavailable, format!("is a server listening on {}:{}?", server.host, server.port)),
+        sqlx::Error::Tls(_) => (
+            Kind::Unavailable,
+            "the server and `tls` do not agree; it is one of disable, prefer, require, verify-full".to_owned(),
+        ),
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            Some("28P01" | "28000") => (Kind::Auth, format!("is the password of {} right?", server.user)),
+            Some("3D000") => (Kind::Connection, format!("there is no database `{}` on that server", server.database)),
+            // The server is starting, stopping, or has no connection left.
+            Some("57P01" | "57P02" | "57P03" | "53300") => {
+                (Kind::Unavailable, "the server takes no connections now; the next run tries again".to_owned())
+            }
+            _ if error.message().contains("Access denied") => {
+                (Kind::Auth, format!("is the password of {} right?", server.user))
+            }
+            _ => (Kind::Connection, "the server tells the reason above".to_owned()),
+        },
+        _ => (Kind::Connection, "does the server at that port speak this protocol?".to_owned()),
+    };
+    Error::new(kind, place).because(error.to_string()).hint(hint)
+}
+
+/// What the fault of a statement means.
+pub(super) fn failed(doing: &str, error: &sqlx::Error) -> Error {
+    let (kind, hint) = match error {
+        sqlx::Error::Database(fault) => match fault.code().as_deref().unwrap_or_default() {
+            // PostgreSQL ends the connection: an administrator, a crash, a shutdown.
+            "57P01" | "57P02" | "57P03" => (Kind::Unavailable, Some(GONE)),
+            "57014" => {
+                (Kind::Unavailable, Some("the server cancelled the statement; is `statement_timeout` too short?"))
+            }
+            // A standby had to remove rows that were still being read.
+            "40001" | "40P01" => (Kind::Unavailable, Some(GONE)),
+            "42501" | "42000" => (Kind::Auth, Some("may this user read that table?")),
+            _ => (Kind::Source, None),
+        },
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => (Kind::Unavailable, Some(GONE)),
+        _ => (Kind::Source, None),
+    };
+    let told = Error::new(kind, doing).because(error.to_string());
+    match hint {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
+}
+
+const GONE: &str = "the connection was lost; nothing was loaded, and the next run reads the unit from its beginning";
