@@ -118,6 +118,10 @@ pub enum Boundary {
     Sealed,
     /// What has changed is known; the commit comes next.
     Judged,
+    /// Rows that land elsewhere are written there; nobody reads them yet.
+    Written,
+    /// They are what is read; what was there before is still to be removed.
+    Flipped,
     /// The warehouse has committed; the state store does not know it yet.
     Committed,
     /// The state store knows it; the stage is still there.

@@ -206,6 +206,8 @@ impl Monitor for Progress {
                 Boundary::Leased => "leased",
                 Boundary::Sealed => "sealed",
                 Boundary::Judged => "judged",
+                Boundary::Written => "written",
+                Boundary::Flipped => "flipped",
                 Boundary::Committed => "committed",
                 Boundary::Recorded => "recorded",
             }),

@@ -57,6 +57,8 @@ twin! {
         pub extract: Option<At<Vec<At<ExtractTable>>>>,
         /// Steps that compute rows in the warehouse.
         pub transform: Option<At<Vec<At<TransformTable>>>>,
+        /// Steps that bring rows that landed elsewhere into the warehouse.
+        pub load: Option<At<Vec<At<LoadTable>>>>,
     }
 }
 
@@ -184,6 +186,16 @@ twin! {
         pub add: Option<At<Entries<String>>>,
         /// How many requests of a `for_each` may fail without the unit failing: a count, or a share such as `"1%"`. Default 0.
         pub max_failed: Option<At<MaxFailedValue>>,
+        /// The collection of a MongoDB connection whose documents are the rows. A template.
+        pub collection: Option<At<String>>,
+        /// Which documents of the collection: a table, or JSON in a text. Its strings are templates, extended JSON tells types.
+        pub filter: Option<At<serde_json::Value>>,
+        /// Which members of the documents: a table, or JSON in a text, as MongoDB has it.
+        pub projection: Option<At<serde_json::Value>>,
+        /// The stages of an aggregation over the collection, instead of `filter` and `projection`: a list, or JSON in a text.
+        pub pipeline: Option<At<serde_json::Value>>,
+        /// How many documents the server sends at once. Default 2000.
+        pub batch_size: Option<At<Count>>,
         /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
         /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
         pub files: Option<At<String>>,
@@ -200,11 +212,13 @@ twin! {
         pub intraday: Option<At<String>>,
         /// A SELECT that runs in the source database, or a file of `sql/` that has it. A template.
         pub sql: Option<At<String>>,
-        /// The column of a database's table that grows whenever a row changes: a unit whose number of rows and largest
-        /// value here are as they were is not read again.
+        /// The column of a database's table, or the member of a collection's documents, that grows whenever a row changes:
+        /// a unit whose number of rows and largest value here are as they were is not read again.
         pub changed_column: Option<At<String>>,
         /// How a unit that is as it was is recognized without reading it. Default `"auto"`.
         pub probe: Option<At<ProbeRule>>,
+        /// Where the rows land instead of a table; a `[[load]]` step brings them into one.
+        pub stage: Option<At<LandingTable>>,
         /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
         pub max_bytes: Option<At<ByteSize>>,
         /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
@@ -267,6 +281,48 @@ twin! {
         /// How the source's names become column names. Default `"source"`.
         pub naming: Option<At<Naming>>,
         /// What a re-pull of this table may take away, over the window's guard.
+        pub guard: Option<At<GuardTable>>,
+        /// What new rows must satisfy before they replace the old ones.
+        pub checks: Option<At<Vec<At<CheckTable>>>>,
+    }
+}
+
+twin! {
+    /// A collection of MongoDB that rows land in, unit by unit.
+    pub struct LandingTable {
+        /// The connection, of type mongodb.
+        pub connection: Required<String>,
+        /// The collection.
+        pub collection: Required<String>,
+    }
+}
+
+twin! {
+    /// A step that brings rows that landed elsewhere into the warehouse, unit by unit.
+    pub struct LoadTable {
+        /// The step's name, unique in the pipeline.
+        pub name: Required<String>,
+        /// The extract that lands the rows by its `stage`: its name, or `pipeline.step` for one of another pipeline.
+        pub from: Required<String>,
+        /// The table, as `schema.table`. Default `raw.<name>`.
+        pub into: Option<At<String>>,
+        /// How the rows get into the table.
+        pub write: Option<At<WriteWord>>,
+        /// The columns that identify a row: needed to merge; elsewhere they let drift tell a changed row from a new one.
+        pub keys: Option<At<Names>>,
+        /// Of several new rows of one key, the one with the largest value in this column stays.
+        pub newest_by: Option<At<String>>,
+        /// Appending with a lookback loads a unit's rows again whenever they changed; true says that this is meant.
+        pub append_repeats: Option<At<bool>>,
+        /// Declared types by the source's names; they win over what the rows look like.
+        pub columns: Option<At<Entries<ColumnType>>>,
+        /// What happens with columns and types that the table does not have. Default `"evolve"`.
+        pub contract: Option<At<Contract>>,
+        /// How nested values land. Default `"struct"`.
+        pub nested: Option<At<Nested>>,
+        /// How the source's names become column names. Default `"source"`.
+        pub naming: Option<At<Naming>>,
+        /// What new rows of this table may take away. Default: all, since what landed has passed the guard of its extract.
         pub guard: Option<At<GuardTable>>,
         /// What new rows must satisfy before they replace the old ones.
         pub checks: Option<At<Vec<At<CheckTable>>>>,

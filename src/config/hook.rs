@@ -230,7 +230,8 @@ pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     (Hook { source: source.clone(), file, parameters, said, foreign: false }, reader.diagnostics)
 }
 
-fn columns(entries: Option<&At<Entries<ColumnType>>>) -> BTreeMap<String, LogicalType> {
+/// The declared types of columns.
+pub fn columns(entries: Option<&At<Entries<ColumnType>>>) -> BTreeMap<String, LogicalType> {
     let entries = entries.map_or(&[][..], |entries| &entries.value.0);
     entries.iter().map(|(name, data_type)| (name.value.clone(), data_type.value.0.clone())).collect()
 }

@@ -12,6 +12,7 @@
 
 mod bookmark;
 mod change;
+mod collection;
 mod decide;
 mod dispatcher;
 mod extract;
@@ -19,6 +20,8 @@ mod fan;
 mod files;
 mod gear;
 mod items;
+mod landing;
+mod load;
 mod log;
 mod look;
 mod outcome;
@@ -57,10 +60,11 @@ use crate::time::UnitKey;
 ///
 /// Returns the plan with one sentence for everything that was mended.
 pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
-    let tables = tables_of(pipeline);
+    let of_warehouse = pipeline.steps.iter().filter(|step| step.landing().is_none());
+    let tables: Vec<TableName> = of_warehouse.clone().map(|step| step.into.clone()).collect();
     let warehouse = gear.warehouse(&pipeline.warehouse).await?;
     let mut loads = warehouse.loads(&tables).await?;
-    for step in &pipeline.steps {
+    for step in of_warehouse {
         // A merge may move all rows of a unit to later ones; elsewhere a unit with rows has them under its own name.
         if matches!(step.write, Write::Replace | Write::Append)
             && let Some(stocked) = warehouse.stocked(&step.into).await?
@@ -69,7 +73,11 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
             loads.retain(|(table, unit, loaded)| *table != step.into || there(unit, loaded));
         }
     }
-    let mended = gear.state.repair(&tables, &loads, gear.clock.now()).await?;
+    let landed = landing::landed(gear, pipeline).await?;
+    loads.extend(landed.loads);
+    let seen: Vec<TableName> = tables_of(pipeline).into_iter().filter(|table| !landed.unseen.contains(table)).collect();
+    let mut mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
+    mended.extend(landed.sentences);
     let snapshot = ledger_of(gear, pipeline).await?;
     Ok((build(gear, pipeline, &snapshot, ask)?, mended))
 }
@@ -122,9 +130,7 @@ fn tables_of(pipeline: &Pipeline) -> Vec<TableName> {
 async fn ledger_of(gear: &Gear, pipeline: &Pipeline) -> Result<Snapshot> {
     let mut tables = tables_of(pipeline);
     for step in &pipeline.steps {
-        if let Action::Transform(transform) = &step.action {
-            tables.extend(transform.reads.iter().map(|read| read.table.clone()));
-        }
+        tables.extend(step.action.reads().iter().map(|read| read.table.clone()));
     }
     tables.sort();
     tables.dedup();

@@ -54,6 +54,11 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
                 retry: http.retry,
             }))
         }
+        Source::Landed(landing) => Err(Error::internal(format!(
+            "the rows in `{}` are read by their load step, unit by unit",
+            landing.collection
+        ))),
+        Source::Collection(source) => Ok(Arc::new(super::collection::pull_of(gear, step, source, scope).await?)),
         Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
         Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
         Source::Process(_) => Err(Error::internal("a program is asked elsewhere")),

@@ -8,6 +8,7 @@ pub mod cassette;
 mod download;
 mod files;
 mod http;
+mod mongodb;
 mod process;
 pub mod rows;
 pub mod table;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+pub use self::mongodb::{LandedRows, MongoPull, Query as MongoQuery, Range as MongoRange};
 pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
 pub use files::{FileStore, FilesPull, Pattern};
 pub use http::{
@@ -33,6 +35,7 @@ use crate::model::fanout::{Added, FailedRequest, Tally};
 use crate::model::hook::Request;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
 use crate::secret::Redactor;
 
 /// What a step asks one source for, rendered for a unit or a window.
@@ -169,6 +172,11 @@ pub trait Sink: Send + Sync {
 
     /// The source said something that is no row: a line of its log.
     fn said(&self, _line: &str) {}
+
+    /// Tells the shape that the rows had when they were staged before, instead of what they still show.
+    fn shape(&self, _shape: Shape) -> Result<()> {
+        Ok(())
+    }
 
     /// A request is going to be sent again after a pause.
     fn retrying(&self, reason: &str, pause: Duration);

@@ -35,6 +35,8 @@ pub(super) struct Journal {
     pub keys: Vec<String>,
     /// Where the source wants to go on.
     pub bookmark: Option<String>,
+    /// The shape that the rows had when they were staged before; it knows more than they still show.
+    pub known: Option<Shape>,
 }
 
 struct OpenSegment {
@@ -110,6 +112,7 @@ impl Journal {
             columns: Vec::new(),
             keys: Vec::new(),
             bookmark: None,
+            known: None,
         })
     }
 
@@ -199,7 +202,7 @@ impl Journal {
         if spec.units.is_empty() {
             units.entry(UnitKey::whole()).or_default();
         }
-        let mut shape = self.totals.shape.clone();
+        let mut shape = self.known.clone().unwrap_or_else(|| self.totals.shape.clone());
         shape.settle();
         Manifest {
             segments: self.totals.lengths.keys().map(|number| relative(*number)).collect(),

@@ -16,6 +16,7 @@ mod files;
 mod hooks;
 mod http;
 mod kill;
+mod mongodb;
 mod process;
 mod redaction;
 mod replay;

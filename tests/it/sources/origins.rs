@@ -2,6 +2,7 @@
 
 mod files;
 mod http;
+mod mongodb;
 mod process;
 mod tables;
 mod with_bigquery;
