@@ -91,6 +91,14 @@ async fn http(
         Auth::Basic { .. } => "with user and password",
         Auth::Bearer { .. } => "with a bearer token",
         Auth::ApiKey { .. } => "with an API key",
+        Auth::SigV4(_) => "with a signature for AWS",
+        Auth::Hmac(_) => "with a signature",
+        Auth::Login(login) => {
+            let path = &login.path;
+            let at = if path.contains("://") { path.clone() } else { format!("{}{path}", client.url()) };
+            probed.tried.push(format!("logged in at {at}"));
+            "with the session's token"
+        }
         Auth::OAuth2(client) => {
             let grant = match client.grant {
                 Grant::ClientCredentials => "client credentials",

@@ -5,3 +5,4 @@ mod http;
 mod with_bigquery;
 mod with_gcs;
 mod with_s3;
+mod tables;
