@@ -15,3 +15,4 @@ pub mod postgres;
 pub mod project;
 pub mod scripted;
 pub mod shelf;
+pub mod youtube;
