@@ -1,11 +1,9 @@
 //! The keys of a fan-out: over what a step sends a request each, how hard it may press, and what may fail.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -276,7 +274,7 @@ pub fn inspect_request(looked: &Looked<'_>, step: &At<String>, around: &Surround
         }
         Some((inspection.uses_window(), !mine.is_empty()))
     };
-    for text in parts.request.texts().iter().filter(|text| text.is_template()) {
+    for text in parts.texts().iter().filter(|text| text.is_template()) {
         match look(text, reader) {
             Some((uses_window, uses_item)) => (window, item) = (window | uses_window, item | uses_item),
             None => (window, unread) = (true, true),

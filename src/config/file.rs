@@ -1,14 +1,13 @@
 //! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
 
+use super::answer::{CompressionWord, FormatWord, RecordsText, ReportTable, XmlTable};
 use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
+use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
-use super::value::{
-    ByteSize, ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
-};
-use crate::model::files::FileFormat;
+use super::value::{ByteSize, ColumnType, CronText, Date, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::parameter::ParameterType;
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
@@ -134,8 +133,25 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages. Default: there is one page.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page. Default `"$[*]"`: the answer is a list of rows.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`. Default `"$[*]"`: the answer is a list of rows.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer or of files are written. Default: of an answer as `records` and its type tell, else
+        /// `"json"`; of files as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// How CSV is written.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
@@ -151,10 +167,6 @@ twin! {
         /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
         /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
         pub files: Option<At<String>>,
-        /// How the files are written. Default: as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
-        pub format: Option<At<FileFormat>>,
-        /// How CSV is written.
-        pub csv: Option<At<CsvTable>>,
         /// The column that gets the name of a row's file.
         pub file_column: Option<At<String>>,
         /// Whether a unit without any file is an empty one. Default false: its files are late.
@@ -315,8 +327,24 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer are written. Default: seen from `records` and from the answer's type, else `"json"`.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// The form of CSV.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
@@ -351,8 +379,24 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer are written. Default: seen from `records` and from the answer's type, else `"json"`.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// The form of CSV.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.

@@ -99,7 +99,7 @@ fn unused_parameters(hook: &Hook, around: &Surroundings<'_>, reader: &mut Reader
     let names = Some(&*names).filter(|names| !names.is_empty());
     let mut quiet = Vec::new();
     for parts in hook.said.resources.values().chain([&hook.said.parts]) {
-        for text in parts.request.texts().iter().filter(|text| text.is_template()) {
+        for text in parts.texts().iter().filter(|text| text.is_template()) {
             let Some(inspection) = around.inspector.inspect_with(text, &["item", "parent"], names, &mut quiet) else {
                 return;
             };

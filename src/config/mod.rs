@@ -7,6 +7,8 @@
 //!
 //! Secrets are not resolved here, and connections only matter by their names.
 
+pub mod answer;
+pub mod body;
 mod check;
 mod clock_words;
 pub mod connection_file;
@@ -24,6 +26,7 @@ mod parameter;
 mod pipeline;
 pub mod reader;
 pub mod request;
+pub mod rule;
 pub mod scalar;
 mod schema;
 mod source;

@@ -1,6 +1,7 @@
 //! The gear of a process: everything that a run needs, opened once and shared by all its tasks.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
 use crate::extract::{FileStore, HttpClient, Library, Limits, TokenKeeper};
-use crate::model::connection::{BigQueryConnection, ConnectionKind};
+use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
 use crate::model::fanout::StepLimits;
 use crate::model::pipeline::{Extract, Project};
 use crate::model::source::Source;
@@ -38,8 +39,8 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
-    tape: Option<Tape>,
-    warehouses: Mutex<HashMap<String, Warehouse>>,
+    pub(super) tape: Option<Tape>,
+    warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
     /// The limits of steps, by the step's own place in memory: the project lives as long as this does.
     gates: std::sync::Mutex<HashMap<usize, Arc<Limits>>>,
@@ -81,15 +82,43 @@ impl Gear {
         Self { tape: Some(tape), ..self }
     }
 
+    /// Whether nothing may be asked over a network, since all answers are recorded ones.
+    pub(super) fn is_replay(&self) -> bool {
+        self.tape.as_ref().is_some_and(Tape::is_replay)
+    }
+
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
         let mut warehouses = self.warehouses.lock().await;
-        if let Some(warehouse) = warehouses.get(connection) {
+        if let Some(warehouse) = warehouses.named.get(connection) {
             return Ok(warehouse.clone());
         }
-        let warehouse = Warehouse::open(&self.connections.get(connection)?).await?;
-        warehouses.insert(connection.to_owned(), warehouse.clone());
+        let resolved = self.connections.get(connection)?;
+        let warehouse = match warehouses.placed.get(&place(&resolved)) {
+            Some(warehouse) => warehouse.clone(),
+            None => Warehouse::open(&resolved).await?,
+        };
+        warehouses.placed.insert(place(&resolved), warehouse.clone());
+        warehouses.named.insert(connection.to_owned(), warehouse.clone());
         Ok(warehouse)
+    }
+
+    /// A DuckDB file as a source: the warehouse itself, where it is the warehouse's file, else opened to be read.
+    pub(super) async fn duckdb(&self, connection: &Connection, settings: &DuckDbConnection) -> Result<Warehouse> {
+        let wanted = place(connection);
+        for pipeline in &self.project.pipelines {
+            // A warehouse that cannot be resolved is told where it is used.
+            if self.connections.get(&pipeline.warehouse).is_ok_and(|warehouse| place(&warehouse) == wanted) {
+                return self.warehouse(&pipeline.warehouse).await;
+            }
+        }
+        let mut warehouses = self.warehouses.lock().await;
+        if let Some(source) = warehouses.placed.get(&wanted) {
+            return Ok(source.clone());
+        }
+        let source = Warehouse::open_to_read(settings).await?;
+        warehouses.placed.insert(wanted, source.clone());
+        Ok(source)
     }
 
     /// The HTTP client of a connection, with its limits and its token.
@@ -169,7 +198,10 @@ impl Gear {
         if let Some(library) = libraries.get(to) {
             return Ok(library.clone());
         }
-        let store = if self.connections.names()?.iter().any(|name| name == to) {
+        let store = if self.tape.is_some() {
+            // What is recorded or replayed leaves the places of the project alone.
+            FileStore::folder(self.project.state_dir.join("library").join(to), self.redactor.clone())
+        } else if self.connections.names()?.iter().any(|name| name == to) {
             self.files(to).await?
         } else {
             FileStore::folder(self.project.root.join(to), self.redactor.clone())
@@ -186,11 +218,35 @@ impl Gear {
 
     /// Closes the warehouses, so that another process may open them.
     pub async fn close(self) -> Result<()> {
-        for (_, warehouse) in self.warehouses.into_inner() {
+        for warehouse in self.warehouses.into_inner().placed.into_values() {
             warehouse.close().await?;
         }
         Ok(())
     }
+}
+
+/// Open warehouses, and DuckDB files that are only read.
+#[derive(Default)]
+struct Warehouses {
+    /// By the names of their connections.
+    named: HashMap<String, Warehouse>,
+    /// By what is really opened, each once.
+    placed: HashMap<PathBuf, Warehouse>,
+}
+
+/// What tells whether two connections lead to the same warehouse: the file that is really there, or the name.
+fn place(connection: &Connection) -> PathBuf {
+    let ConnectionKind::DuckDb(settings) = &connection.kind else { return PathBuf::from(&connection.name) };
+    let path = &settings.path;
+    if path.as_os_str() == ":memory:" {
+        return PathBuf::from(&connection.name);
+    }
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    // A file that is not there yet lies in a folder that may be.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.zip(path.file_name()).map_or_else(|| path.clone(), |(folder, name)| folder.join(name))
 }
 
 /// Puts rotated refresh tokens back into the connection store.

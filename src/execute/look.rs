@@ -51,7 +51,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
                 match fan::fan_out(extract) {
                     Some((http, each)) => fan::rendered(gear, extract, http, each, &scope).await?,
-                    None => source::pull_of(gear, extract, &scope).await?.lines().join("\n"),
+                    None => source::lines_of(gear, extract, &scope).await?.join("\n"),
                 }
             }
         };

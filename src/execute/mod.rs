@@ -21,6 +21,7 @@ mod items;
 mod look;
 mod outcome;
 mod probe;
+mod request;
 mod retry;
 mod scope;
 mod source;

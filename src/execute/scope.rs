@@ -73,6 +73,7 @@ pub(super) fn scope(
         run_date: now.with_timezone(&pipeline.timezone).date_naive(),
         now,
         vars,
+        report: None,
         params,
         relations,
         this: Some(dialect.relation(&step.into)),

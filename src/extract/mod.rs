@@ -21,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
 pub use files::{FileStore, FilesPull, Pattern};
-pub use http::{Breaker, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, RenderItem, TokenKeeper};
+pub use http::{
+    Breaker, Cache, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, Manner, Render, RenderItem, Report,
+    TokenKeeper, Values,
+};
 
 use crate::error::{Error, Result};
 use crate::model::fanout::{Added, FailedRequest, Tally};

@@ -15,8 +15,33 @@ pub struct RequestTemplate {
     pub params: Vec<(String, Text)>,
     /// Headers in their order.
     pub headers: Vec<(String, Text)>,
-    /// A JSON body, whose strings are templates.
-    pub body: Option<Text>,
+    /// The body.
+    pub body: Option<BodyTemplate>,
+}
+
+/// A body as its author wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BodyTemplate {
+    /// JSON, whose strings are templates.
+    Json(Text),
+    /// A form, whose values are templates.
+    Form(Vec<(String, Text)>),
+    /// A query in GraphQL.
+    GraphQl {
+        /// The query, a template.
+        query: Text,
+        /// The variables: a JSON object whose strings are templates.
+        variables: Option<Text>,
+        /// Which of the query's operations is meant.
+        operation: Option<String>,
+    },
+    /// Any other text.
+    Text {
+        /// The text, a template.
+        text: Text,
+        /// Its type, where no header tells another.
+        content_type: &'static str,
+    },
 }
 
 /// The HTTP methods that read.
@@ -39,8 +64,40 @@ pub struct Request {
     pub params: Vec<(String, String)>,
     /// Headers in their order.
     pub headers: Vec<(String, String)>,
-    /// A JSON body.
-    pub body: Option<String>,
+    /// The body.
+    pub body: Option<Body>,
+}
+
+/// A body that is ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// JSON.
+    Json(String),
+    /// A form.
+    Form(Vec<(String, String)>),
+    /// JSON that carries a GraphQL query: an answer with `errors` in it is a failure.
+    GraphQl(String),
+    /// Any other text.
+    Text {
+        /// The text.
+        text: String,
+        /// Its type, where no header tells another.
+        content_type: &'static str,
+    },
+}
+
+impl std::fmt::Display for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Json(text) | Self::GraphQl(text) | Self::Text { text, .. } => f.write_str(text),
+            Self::Form(fields) => {
+                for (index, (name, value)) in fields.iter().enumerate() {
+                    write!(f, "{}{name}={value}", if index == 0 { "" } else { "&" })?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Request {
@@ -57,7 +114,7 @@ impl Request {
         }
         if let Some(body) = &self.body {
             line.push(' ');
-            line.push_str(body);
+            line.push_str(&body.to_string());
         }
         line
     }

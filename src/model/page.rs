@@ -22,6 +22,22 @@ pub enum Position {
     Url(String),
     /// The page of rows after this key, as JSON.
     Key(String),
+    /// A later part of an answer that is too large for one page.
+    Part {
+        /// Where the answer begins.
+        of: Box<Position>,
+        /// The number of the part, from 0.
+        part: u64,
+        /// A digest of the whole answer: the parts of another answer do not fit.
+        digest: u64,
+    },
+    /// A place in a report that the server has made for this pull.
+    Report {
+        /// What was kept of the answer that created it, as JSON.
+        values: String,
+        /// The place; none before anything was downloaded.
+        at: Option<Box<Position>>,
+    },
     /// The rows behind a place in a file.
     File {
         /// A digest of all files that were there, with their versions.

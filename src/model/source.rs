@@ -5,6 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::answer::{AnswerForm, ReportTemplate, Rule};
 use super::fanout::{ForEach, MaxFailed, StepLimits};
 use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
@@ -48,8 +49,17 @@ pub struct HttpSource {
     pub request: RequestTemplate,
     /// How the answer is divided into pages.
     pub paginate: Paginate,
-    /// JSONPath of the rows in a page; templates are not rendered in it.
-    pub records: String,
+    /// Where a page has its rows: a JSONPath, or the path of an XML element such as `/feed/entry`; templates are not
+    /// rendered in it. Without one it depends on how the answer is written.
+    pub records: Option<String>,
+    /// How an answer is written.
+    pub form: AnswerForm,
+    /// What is done with answers that are no rows.
+    pub rules: Vec<Rule>,
+    /// Whether answers are kept, and sent again only where they have changed.
+    pub conditional: bool,
+    /// The report that the request creates, where its answer has no rows.
+    pub report: Option<ReportTemplate>,
     /// How often a request is tried again.
     pub retry: RetryPolicy,
     /// How hard this step may press; one for all clones of the step.
@@ -71,6 +81,8 @@ pub struct TableSource {
     pub changed_column: Option<String>,
     /// How a unit that is as it was is recognized without reading it.
     pub probe: ProbeRule,
+    /// How often a connection to the database is tried again.
+    pub retry: RetryPolicy,
     /// A query fails without being run where it would read more bytes; BigQuery bills by them.
     pub max_bytes: Option<u64>,
 }

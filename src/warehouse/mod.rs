@@ -15,11 +15,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 pub use dialect::Dialect;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::connection::{Connection, ConnectionKind};
+use crate::model::connection::{Connection, ConnectionKind, DuckDbConnection};
 use crate::model::ledger::{Changes, Fingerprint, Loaded};
 use crate::model::name::TableName;
 use crate::model::pipeline::{CheckRule, Guard, Severity, Write};
@@ -43,6 +44,7 @@ trait Driver: Send + Sync {
     }
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>>;
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>>;
+    async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()>;
     async fn close(&self) -> Result<()>;
 }
 
@@ -68,6 +70,14 @@ impl Warehouse {
             | ConnectionKind::Files(_)) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
         Ok(Self { driver })
+    }
+
+    /// Opens a DuckDB file that is only read: a source, which another process may read too.
+    ///
+    /// # Errors
+    /// A file that is not there, that is no DuckDB file, or that another process writes to.
+    pub async fn open_to_read(settings: &DuckDbConnection) -> Result<Self> {
+        Ok(Self { driver: Arc::new(duckdb::DuckDb::open_to_read(settings.clone()).await?) })
     }
 
     /// How this warehouse writes names and values.
@@ -110,6 +120,13 @@ impl Warehouse {
     /// What somebody removes by hand stays in `_haul_loads`: the rows themselves tell that it is gone.
     pub async fn stocked(&self, table: &TableName) -> Result<Option<HashSet<UnitKey>>> {
         self.driver.stocked(table.clone()).await
+    }
+
+    /// Sends the texts of a statement's only column, in batches, beside whatever else the warehouse does.
+    ///
+    /// It ends early, and well, when nobody takes the batches any more. One statement sees one state of the tables.
+    pub async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()> {
+        self.driver.stream(sql, rows).await
     }
 
     /// Closes it, so that another process may open it.

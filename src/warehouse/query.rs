@@ -5,14 +5,16 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use duckdb::Connection;
+use duckdb::arrow::array::StringArray;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
 use super::dialect::DUCKDB;
 use super::{Rows, commit};
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::schema::LogicalType;
 
 /// The first words of statements that a query is not.
@@ -56,6 +58,22 @@ pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result
     // Names may repeat where the statement gives the same one twice; the cells are told by their place.
     let columns = described.into_iter().map(|(name, _)| name).collect();
     Ok(Rows { columns, rows, truncated })
+}
+
+/// Sends the texts of a statement's only column, in batches, until it ends or nobody takes them.
+pub(super) fn stream(connection: &Connection, sql: &str, rows: &mpsc::Sender<Vec<String>>) -> Result<()> {
+    let failed = |error| commit::failed_in("reading rows", sql, 0, &error);
+    let mut statement = connection.prepare(sql).map_err(failed)?;
+    for batch in statement.stream_arrow([]).map_err(failed)? {
+        let batch = batch.map_err(failed)?;
+        let texts = batch.columns().first().and_then(|column| column.as_any().downcast_ref::<StringArray>());
+        let texts = texts.ok_or_else(|| Error::internal("the rows of a stream are no texts"))?;
+        let texts: Vec<String> = texts.iter().flatten().map(str::to_owned).collect();
+        if rows.blocking_send(texts).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Writes rows as JSON, one object a line.

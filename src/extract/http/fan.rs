@@ -136,6 +136,7 @@ impl FanPull {
         }
         drop(flying);
         let requests = terms.sent.load(Ordering::Relaxed);
+        terms.tell_unchanged(&self.pull).await;
         drop(walk);
         let written = writer.await.context(Kind::Internal, || "writing the answers of a fan-out".to_owned())?;
         counts.flying.store(0, Ordering::Relaxed);
@@ -172,7 +173,7 @@ fn engine() -> Handle {
 /// What ended, on its way into the stage.
 enum Ended {
     /// A page of a request; the slot is free again once it is durable.
-    Page(BatchPage, Held),
+    Page(BatchPage, Option<Held>),
     /// A request that failed for good.
     Failed(FailedRequest),
 }
@@ -190,7 +191,7 @@ impl Walk<'_> {
     async fn one(&self, asked: Arc<Asked>) -> Result<(), Failure> {
         let resume = self.resume.open.get(&asked.number).map_or_else(Progress::default, behind);
         let pages = AtomicU64::new(resume.done);
-        let gather = |page: Page, held: Held| {
+        let gather = |page: Page, held: Option<Held>| {
             pages.fetch_add(1, Ordering::Relaxed);
             // The writer listens until all senders are gone, unless a write failed: then all is stopped.
             let _ = self.to.send(Ended::Page(BatchPage { page, asked: Arc::clone(&asked) }, held));
@@ -271,7 +272,7 @@ impl Writer {
         Ok((pages, bytes))
     }
 
-    async fn put(&self, batch: Batch, held: Vec<Held>, finished: u64) -> Result<()> {
+    async fn put(&self, batch: Batch, held: Vec<Option<Held>>, finished: u64) -> Result<()> {
         let sink = Arc::clone(&self.sink);
         let put = tokio::task::spawn_blocking(move || {
             let put = sink.put_batch(batch);

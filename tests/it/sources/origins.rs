@@ -2,5 +2,7 @@
 
 mod files;
 mod http;
+mod with_bigquery;
 mod with_gcs;
 mod with_s3;
+mod tables;
