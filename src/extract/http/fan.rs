@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -70,10 +71,9 @@ impl FanPull {
         sink: Arc<dyn Sink>,
         cancel: CancellationToken,
     ) -> Result<Pulled, Failure> {
-        // On a thread of the runtime: who waits for it may be many tasks that share one.
         let (fan, stop) = (self.clone(), cancel.child_token());
         let halt = stop.clone().drop_guard();
-        let ended = tokio::spawn(async move { fan.walk(items, total, resume, sink, stop).await }).await;
+        let ended = engine().spawn(async move { fan.walk(items, total, resume, sink, stop).await }).await;
         drop(halt);
         ended.context(Kind::Internal, || "walking a fan-out".to_owned())?
     }
@@ -154,6 +154,20 @@ impl FanPull {
         let ItemRequest { request, add } = (self.render)(&item)?;
         Ok(Asked { number, item, request, add })
     }
+}
+
+/// Where fan-outs run: one thread for all of them and for their connections, so that no small request is handed from one
+/// thread to another; that would cost a third more.
+fn engine() -> Handle {
+    static ENGINE: OnceLock<Option<Handle>> = OnceLock::new();
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let handle = runtime.handle().clone();
+        let run = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("fan-out".to_owned()).spawn(run).ok()?;
+        Some(handle)
+    };
+    ENGINE.get_or_init(start).clone().unwrap_or_else(Handle::current)
 }
 
 /// What ended, on its way into the stage.
