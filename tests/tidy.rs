@@ -14,7 +14,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("template", &["error", "secret", "time", "model"]),
     ("connections", &["error", "secret", "time", "model", "config"]),
     ("bigquery", &["error", "secret", "time", "model"]),
-    ("extract", &["error", "secret", "time", "model", "bigquery"]),
+    ("extract", &["error", "secret", "time", "model", "bigquery", "warehouse"]),
     ("stage", &["error", "secret", "time", "model"]),
     ("warehouse", &["error", "secret", "time", "model", "bigquery"]),
     ("state", &["error", "secret", "time", "model"]),

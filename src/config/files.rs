@@ -1,6 +1,7 @@
 //! The keys of an extract that reads files, and of one that downloads files for its rows.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -283,7 +284,7 @@ pub fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
         null: table.null.as_ref().map_or(usual.null, |at| at.value.0.clone()),
         infer: table.infer.as_ref().is_some_and(|at| at.value),
         skip: table.skip.as_ref().map_or(0, |at| u32::try_from(at.value).unwrap_or(u32::MAX)),
-        numbers: Vec::new(),
+        declared: BTreeMap::new(),
     };
     let at = table.quote.as_ref().or(table.escape.as_ref()).or(table.comment.as_ref()).or(table.delimiter.as_ref());
     let signs = [Some(format.delimiter.unwrap_or(b',')), format.quote, format.escape, format.comment];

@@ -7,6 +7,7 @@ use super::answer::{AnswerKeys, AnswerParts};
 use super::diagnostic::{Diagnostic, Source, known_names};
 use super::file::{ExtractTable, HookFile};
 use super::parameter;
+use super::process::{ProcessParts, process_parts};
 use super::reader::{At, Reader, Twin as _};
 use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
@@ -44,6 +45,8 @@ pub struct ApiParts {
     pub time_column: Option<String>,
     /// How that time is written.
     pub time_format: Option<TimeFormat>,
+    /// The program, where the rows are what one prints.
+    pub process: ProcessParts,
 }
 
 /// A hook, which says what it says for the values of its parameters.
@@ -103,6 +106,7 @@ macro_rules! api_parts {
             naming: table.naming.as_ref().map(|at| at.value),
             time_column: table.time_column.as_ref().and_then(|at| reader.filled(&at.value, at.span.clone())),
             time_format: table.time_format.as_ref().map(|at| at.value),
+            process: process_parts!(table, reader),
         }
     }};
 }
@@ -131,6 +135,7 @@ impl ApiParts {
             naming: self.naming.or(hook.naming),
             time_column: self.time_column.or_else(|| hook.time_column.clone()),
             time_format: self.time_format.or(hook.time_format),
+            process: self.process.over(&hook.process),
         }
     }
 }
@@ -156,13 +161,13 @@ impl Said {
 
     /// The parts of the API that a step means; none when that is unclear, which is reported.
     pub fn resource(&self, named: Option<&At<String>>, hook: &At<String>, reader: &mut Reader) -> Option<&ApiParts> {
-        let names = || self.resources.keys().map(String::as_str);
+        let known = || self.resources.keys().map(String::as_str);
         match named {
             Some(name) => {
                 let found = self.resources.get(&name.value);
                 if found.is_none() {
                     let message = format!("the hook `{}` has no resource `{}`", hook.value, name.value);
-                    let help = known_names(&name.value, names().collect::<Vec<_>>());
+                    let help = known_names(&name.value, known().collect::<Vec<_>>());
                     reader.error("unknown-resource", name.span.clone(), message).help =
                         help.or_else(|| Some("it has no resources at all".to_owned()));
                 }
@@ -171,8 +176,8 @@ impl Said {
             None if self.resources.is_empty() => Some(&self.parts),
             None => {
                 let message = format!("the hook `{}` has several resources", hook.value);
-                let first = names().next().unwrap_or_default();
-                let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let first = known().next().unwrap_or_default();
+                let all = known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 reader.error("missing-key", hook.span.clone(), message).help =
                     Some(format!("say which, as in resource = \"{first}\"; there are {all}"));
                 None
@@ -219,6 +224,9 @@ pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     let (file, _): (HookFile, bool) = reader.read_file();
     parameter::declared(file.parameters.as_ref(), &mut reader);
     let said = Said::of(&file, &mut reader);
+    for parts in [&said.parts].into_iter().chain(said.resources.values()) {
+        parts.process.check_alone(&mut reader);
+    }
     (Hook { source: source.clone(), file, parameters, said, foreign: false }, reader.diagnostics)
 }
 

@@ -1,6 +1,9 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use std::sync::Arc;
+
 use super::answer;
+use super::fanout::Fan;
 use super::file::ExtractTable;
 use super::files;
 use super::hook::ApiParts;
@@ -11,16 +14,30 @@ use super::table;
 use crate::model::answer::Format;
 use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::Text;
+use crate::model::pipeline::{Pipeline, Write};
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
 pub fn source(
     step: &ExtractTable,
     parts: &ApiParts,
+    fan: &Fan,
     name: &At<String>,
+    write: &Write,
+    pipeline: &Pipeline,
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) -> Source {
+    // What follows a fault that was reported is never run.
+    if let Some(process) = parts.process.source(name, write, pipeline, reader) {
+        files::refuse_orphans(step, reader);
+        table::refuse_orphans(step, reader);
+        if files::is_files(step) || table::is_table(step) {
+            let message = format!("`{}` runs a program, and reads files or a table as well", name.value);
+            reader.error("two-sources", name.span.clone(), message).help = Some("leave one of them out".to_owned());
+        }
+        return Source::Process(Box::new(process));
+    }
     if files::is_files(step) {
         table::refuse_orphans(step, reader);
         answer::refuse(step, false, "files are read", reader);
@@ -30,7 +47,7 @@ pub fn source(
     } else if table::is_table(step) {
         files::refuse_orphans(step, reader);
         answer::refuse(step, true, "a table is read", reader);
-        if let Some(source) = table::table_source(step, name, around, reader) {
+        if let Some(source) = table::table_source(step, parts, name, around, reader) {
             return Source::Table(Box::new(source));
         }
     } else {
@@ -43,11 +60,10 @@ pub fn source(
                 .help = Some("files = \"exports/{{ ds }}/*.parquet\"".to_owned());
         }
     }
-    // What follows a fault that was reported is never run.
-    Source::Http(Box::new(http(parts, name, reader)))
+    Source::Http(Box::new(http(parts, fan, name, reader)))
 }
 
-fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> HttpSource {
+fn http(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -> HttpSource {
     HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),
@@ -58,6 +74,9 @@ fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> HttpSource {
         conditional: parts.answers.conditional.unwrap_or_default(),
         report: parts.answers.report.clone(),
         retry: parts.retry.unwrap_or_default(),
+        limits: Arc::new(fan.limits),
+        for_each: fan.for_each.clone(),
+        max_failed: fan.max_failed,
     }
 }
 

@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::Connection as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use tokio_util::sync::CancellationToken;
 
 use super::gear::Keeper;
 use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::table::{connect_postgres, refused};
+use crate::extract::table::{connect_mysql, connect_postgres, refused};
 use crate::extract::{FileStore, HttpClient};
 use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
-    MongoDbConnection, ServerConnection, Tls,
+    MongoDbConnection, ServerConnection,
 };
 use crate::model::hook::RetryPolicy;
 use crate::secret::{ExposeSecret, Redactor};
@@ -61,12 +60,24 @@ pub async fn probe(connections: &Connections, name: &str, redactor: &Redactor, c
         ConnectionKind::Postgres(server) => within(postgres(server, &mut probed)).await,
         ConnectionKind::MySql(server) => within(mysql(server, &mut probed)).await,
         ConnectionKind::MongoDb(settings) => within(mongodb(settings, &mut probed)).await,
+        ConnectionKind::Process => program(connections, name, &mut probed),
         ConnectionKind::BigQuery(settings) => within(bigquery(name, settings, redactor, &mut probed)).await,
         ConnectionKind::Files(settings) => within(files(name, settings, redactor, &mut probed)).await,
     };
     probed.answer =
         redactor.redact(&answer.map_err(|error| error.while_doing(format!("testing the connection `{name}`")))?);
     Ok(probed)
+}
+
+/// A program is tried by what it brings: only its fields can be looked at here.
+fn program(connections: &Connections, name: &str, probed: &mut Probed) -> Result<String> {
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(connections.fields(name)?.expose_secret())
+            .map_err(|_| Error::internal("the fields of a connection are no JSON object"))?;
+    let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    probed.tried.push(format!("resolved its fields: {}", names.join(", ")));
+    probed.note = Some("what the program does with them is seen by `haul preview` of a step that runs it".to_owned());
+    Ok("all of its fields are there".to_owned())
 }
 
 async fn within(answer: impl Future<Output = Result<String>>) -> Result<String> {
@@ -166,23 +177,8 @@ async fn postgres(server: &ServerConnection, probed: &mut Probed) -> Result<Stri
 }
 
 async fn mysql(server: &ServerConnection, probed: &mut Probed) -> Result<String> {
-    let tls = match server.tls {
-        Tls::Disable => MySqlSslMode::Disabled,
-        Tls::Prefer => MySqlSslMode::Preferred,
-        Tls::Require => MySqlSslMode::Required,
-        Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
-    };
-    let mut options = MySqlConnectOptions::new()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
     probed.tried.push(login("MySQL", server));
-    let mut connection = MySqlConnection::connect_with(&options).await.map_err(|error| refused(&error, server))?;
+    let mut connection = connect_mysql(server).await?;
     probed.tried.push("asked for its version".to_owned());
     let version: String = sqlx::query_scalar("SELECT version()")
         .fetch_one(&mut connection)

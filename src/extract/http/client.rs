@@ -135,8 +135,13 @@ impl HttpClient {
         let _ = self.inner.tape.set(tape);
     }
 
+    /// The tape, with the name under which it knows this connection.
+    pub(in crate::extract) fn taped(&self) -> Option<(Tape, String)> {
+        self.inner.tape.get().map(|tape| (tape.clone(), self.inner.name.clone()))
+    }
+
     /// The connection's name.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::extract) fn name(&self) -> &str {
         &self.inner.name
     }
 
@@ -235,10 +240,10 @@ impl HttpClient {
                 continue;
             }
             let asked = refused.patience().filter(|asked| *asked <= patience);
-            if let Some(asked) = asked {
+            let replayed = self.inner.tape.get().is_some_and(Tape::is_replay);
+            if let Some(asked) = asked.filter(|_| !replayed) {
                 patience -= asked;
                 errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), asked);
-                self.inner.limits.quiet(asked);
                 self.unless_cancelled(errand, tokio::time::sleep(asked)).await?;
                 continue;
             }
@@ -293,7 +298,8 @@ impl HttpClient {
         let sent = inner.limits.turn().await;
         let answered = self.send(request, errand).await;
         let refusal = answered.as_ref().err().and_then(|refused| refused.refusal);
-        if let Err(Refused { after: Some(after), .. }) = &answered {
+        let replayed = inner.tape.get().is_some_and(Tape::is_replay);
+        if let (Err(Refused { after: Some(after), .. }), false) = (&answered, replayed) {
             inner.limits.quiet((*after).min(LONGEST_PAUSE));
         }
         if let Some(shift) = inner.limits.answered(sent, refusal) {
@@ -443,6 +449,5 @@ pub(in crate::extract) fn same_host() -> reqwest::redirect::Policy {
 
 /// Exponential backoff with full jitter: anything from nothing to the doubled pause.
 fn jitter(retry: &RetryPolicy, attempt: u32) -> Duration {
-    let ceiling = retry.min_backoff.saturating_mul(1 << (attempt - 1).min(20)).min(retry.max_backoff);
-    ceiling.mul_f64(rand::random::<f64>())
+    retry.ceiling(attempt).mul_f64(rand::random::<f64>())
 }

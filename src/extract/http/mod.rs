@@ -7,6 +7,7 @@ mod auth;
 mod cache;
 mod client;
 mod decode;
+mod fan;
 mod limits;
 mod login;
 mod paginate;
@@ -28,6 +29,8 @@ pub use answer::Manner;
 pub use cache::Cache;
 pub use client::HttpClient;
 pub(in crate::extract) use client::same_host;
+pub use fan::{Breaker, FanPull, ItemLines, ItemRequest, RenderItem};
+pub use limits::Limits;
 pub use report::{Render, Report, Values};
 
 use super::{Failure, Pull, Pulled, Sink};
@@ -77,6 +80,8 @@ pub struct HttpPull {
     pub report: Option<Report>,
     /// How often a request is tried.
     pub retry: RetryPolicy,
+    /// The limits of the step, under those of the connection.
+    pub gate: Option<Arc<Limits>>,
 }
 
 #[async_trait]

@@ -12,7 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::Page;
 use super::answer::Fate;
-use super::client::HttpClient;
+use super::client::{Held, HttpClient};
+use super::limits::Limits;
 use super::paginate::{self, Seen, Told};
 use super::read::Read;
 use super::records::RecordPath;
@@ -35,37 +36,22 @@ pub(super) async fn pull(
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
 ) -> Result<Pulled, Failure> {
-    let client = &pull.client;
-    let pages = Puller {
-        client,
-        pull,
-        path: match pull.manner.records.as_deref() {
-            Some(path) if path.starts_with('/') => None,
-            path => Some(RecordPath::compile(path.unwrap_or("$[*]"))?),
-        },
-        secret_param: auth::query_key(&client.inner.settings.auth, pull.auth.as_ref()),
-        sink,
-        cancel,
-        sent: AtomicU64::new(0),
-        status: AtomicU16::new(0),
-        brought: AtomicU64::new(0),
-        unchanged: AtomicU64::new(0),
-        rank: client.rank(),
-        puts: Arc::new(Semaphore::new(PUTS as usize)),
-    };
+    let terms = Terms::of(pull, sink, cancel)?;
+    let puts = Arc::new(Semaphore::new(PUTS as usize));
+    let pages = Puller { terms: &terms, pull, request: &pull.request, out: Out::Stage(&puts) };
     let pulled = match &pull.report {
         Some(report) => pages.report(report, resume).await,
         None => pages.run(resume).await,
     };
     // Whoever throws the stage away now must not be overtaken by a page that is still on its way there.
-    let _ = pages.puts.acquire_many(PUTS).await;
-    pages.tell_unchanged().await;
-    Ok(Pulled { requests: pages.sent.load(Ordering::Relaxed), ..pulled? })
+    let _ = puts.acquire_many(PUTS).await;
+    terms.tell_unchanged(pull).await;
+    Ok(Pulled { requests: terms.sent.load(Ordering::Relaxed), ..pulled? })
 }
 
-pub(super) struct Puller<'a> {
-    pub client: &'a HttpClient,
-    pub pull: &'a HttpPull,
+/// What all requests of one task have in common.
+pub(super) struct Terms {
+    pub client: HttpClient,
     /// Where JSON has its rows; none where they are elements of XML.
     pub path: Option<RecordPath>,
     secret_param: Option<String>,
@@ -78,8 +64,70 @@ pub(super) struct Puller<'a> {
     pub brought: AtomicU64,
     /// How many answers were the same as before.
     pub unchanged: AtomicU64,
+    pub gate: Option<Arc<Limits>>,
     pub rank: u64,
-    puts: Arc<Semaphore>,
+}
+
+impl Terms {
+    /// How many requests the connection lets be under way at once.
+    pub fn width(&self) -> usize {
+        self.client.width()
+    }
+
+    /// How many the step lets.
+    pub fn gate_width(&self) -> usize {
+        self.gate.as_ref().map_or(usize::MAX, |gate| gate.width())
+    }
+
+    /// What the requests of a pull have in common.
+    pub fn of(pull: &HttpPull, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Self> {
+        let client = pull.client.clone();
+        Ok(Self {
+            path: match pull.manner.records.as_deref() {
+                Some(path) if path.starts_with('/') => None,
+                path => Some(RecordPath::compile(path.unwrap_or("$[*]"))?),
+            },
+            secret_param: auth::query_key(&client.inner.settings.auth, pull.auth.as_ref()),
+            sink,
+            cancel,
+            sent: AtomicU64::new(0),
+            status: AtomicU16::new(0),
+            brought: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
+            gate: pull.gate.clone(),
+            rank: client.rank(),
+            client,
+        })
+    }
+
+    /// Tells how many answers were the same as before, and tidies up where they are kept.
+    pub async fn tell_unchanged(&self, pull: &HttpPull) {
+        let Some(cache) = pull.manner.cache.clone() else { return };
+        let unchanged = self.unchanged.load(Ordering::Relaxed);
+        if unchanged > 0 {
+            let of = self.brought.load(Ordering::Relaxed).max(unchanged);
+            self.sink.paced(&format!("{unchanged} of {of} answers are the same as before: 304 Not Modified"));
+        }
+        // A cache that is too large is no reason to fail.
+        let _ = tokio::task::spawn_blocking(move || cache.evict()).await;
+    }
+}
+
+/// One sequence of requests.
+pub(super) struct Puller<'a> {
+    pub terms: &'a Terms,
+    pub pull: &'a HttpPull,
+    pub request: &'a Request,
+    pub out: Out<'a>,
+}
+
+/// Where the pages of a sequence go.
+#[derive(Clone, Copy)]
+pub(super) enum Out<'a> {
+    /// Into the stage, one by one; so many may be on their way there.
+    Stage(&'a Arc<Semaphore>),
+    /// To whoever gathers the pages of many sequences.
+    Gather(&'a (dyn Fn(Page, Option<Held>) + Send + Sync)),
 }
 
 /// Where a sequence of pages begins: the position, the page's number, and rows and digest of those before.
@@ -106,11 +154,13 @@ impl Before {
 }
 
 impl Puller<'_> {
-    async fn run(&self, resume: Progress) -> Result<Pulled, Failure> {
+    pub(super) async fn run(&self, resume: Progress) -> Result<Pulled, Failure> {
         let style = &self.pull.paginate.by;
         let pulled = Pulled::default();
         let before = Before { total: resume.total, ..Before::default() };
-        if let (1.., Some(total), Some(_)) = (resume.done, resume.total, paginate::numbered(style, 0)) {
+        if let (1.., Some(total), Some(_), Out::Stage(_)) =
+            (resume.done, resume.total, paginate::numbered(style, 0), self.out)
+        {
             return self.side_by_side(total, &resume, pulled).await;
         }
         let mut start = (None, 0, 0, None);
@@ -119,8 +169,7 @@ impl Puller<'_> {
             let Some(next) = last.next else { return complete(resume.rows, resume.total, pulled) };
             start = (Some(next), resume.done, resume.rows, Some(last.digest));
         }
-        let base = self.pull.request.clone();
-        self.sequence_with(start, base, None, pulled, before).await
+        self.sequence_with(start, self.request.clone(), None, pulled, before).await
     }
 
     /// Page after page of a report.
@@ -160,7 +209,10 @@ impl Puller<'_> {
             None => at,
         };
         let mut answers = if durable.is_some() || report.is_some() { 0 } else { number };
-        let mut visited: HashSet<u64> = HashSet::from([fold(&at)]);
+        let mut visited: HashSet<u64> = HashSet::new();
+        if *style != PageStyle::Single {
+            visited.insert(fold(&at));
+        }
         let mut skipped = false;
         loop {
             self.guard_endless(answers)?;
@@ -189,7 +241,7 @@ impl Puller<'_> {
                 }
                 if read.fate == Fate::Skip {
                     skipped = true;
-                    self.sink.paced(&format!("page {} was left out, as `on` says", number + 1));
+                    self.terms.sink.paced(&format!("page {} was left out, as `on` says", number + 1));
                 }
                 let next = if read.last {
                     self.after(&base, &at, answers, &read, own_rows, rows, &mut visited)?
@@ -205,9 +257,9 @@ impl Puller<'_> {
                     pulled.bytes += read.page.wire_bytes;
                     let entry = read.page.entry.clone();
                     let side_by_side = self.beside(report, number, &entry, last);
-                    self.put(read.page).await?;
+                    self.put(read.page, read.held).await?;
                     number += 1;
-                    if self.cancel.is_cancelled() && next.is_some() {
+                    if self.terms.cancel.is_cancelled() && next.is_some() {
                         return Err(Error::new(Kind::Cancelled, "stopped between two pages").into());
                     }
                     if let (Some((total, size)), true) = (side_by_side, next.is_some()) {
@@ -234,7 +286,8 @@ impl Puller<'_> {
     /// Total and size of pages that may be asked for side by side, once the first of them is there.
     fn beside(&self, report: Option<&str>, number: u64, entry: &PageEntry, last: bool) -> Option<(u64, u64)> {
         let style = &self.pull.paginate.by;
-        paginate::numbered(style, 0).filter(|_| number == 0 && last && report.is_none())?;
+        let staged = matches!(self.out, Out::Stage(_));
+        paginate::numbered(style, 0).filter(|_| number == 0 && last && staged && report.is_none())?;
         entry.total.zip(paginate::page_size(style))
     }
 
@@ -262,7 +315,7 @@ impl Puller<'_> {
                     rows: own_rows,
                     rows_so_far: rows,
                     told: &read.told,
-                    secret_param: self.secret_param.as_deref(),
+                    secret_param: self.terms.secret_param.as_deref(),
                 };
                 paginate::next(&self.pull.paginate, &seen).map_err(in_doubt)?
             }
@@ -270,7 +323,7 @@ impl Puller<'_> {
         if let Some(next) = next.as_ref().filter(|next| !visited.insert(fold(next))) {
             return Err(in_doubt(
                 Error::new(Kind::Source, format!("page {} leads back to a page that was read", answers + 1))
-                    .because(self.client.inner.redactor.redact(&format!("{next:?}")))
+                    .because(self.terms.client.inner.redactor.redact(&format!("{next:?}")))
                     .hint("the API's next page runs in a circle"),
             ));
         }
@@ -291,21 +344,21 @@ impl Puller<'_> {
         let mut reading = stream::iter(missing)
             .map(|number| async move {
                 let at = paginate::numbered(style, number).unwrap_or(Position::Start);
-                let mut answered = self.read(number, &self.pull.request, at).await?;
+                let mut answered = self.read(number, self.request, at).await?;
                 let read = answered.next().await.ok_or_else(|| Error::internal("an answer has no first part"))?;
-                let mut read = read.map_err(|error| self.reading(error, number, &self.pull.request.url))?;
+                let mut read = read.map_err(|error| self.reading(error, number, &self.request.url))?;
                 read.page.entry.next = paginate::numbered(style, number + 1).filter(|_| number + 1 < pages);
                 let entry = read.page.entry.clone();
                 let bytes = read.page.wire_bytes;
                 if read.fate == Fate::Skip {
-                    self.sink.paced(&format!("page {} was left out, as `on` says", number + 1));
+                    self.terms.sink.paced(&format!("page {} was left out, as `on` says", number + 1));
                     return Ok((entry, None));
                 }
-                self.put(read.page).await?;
+                self.put(read.page, read.held).await?;
                 Ok::<_, Error>((entry, Some(bytes)))
             })
             // Two more than may be asked for at once: some are on their way into the stage.
-            .buffer_unordered(self.client.width() + 2);
+            .buffer_unordered(self.terms.client.width() + 2);
         let mut rows = progress.rows;
         let mut digests: HashSet<u64> = progress.last.iter().map(|last| last.digest).collect();
         let mut skipped = false;
@@ -375,28 +428,25 @@ impl Puller<'_> {
         ))
     }
 
-    /// Tells how many answers were the same as before, and tidies up where they are kept.
-    async fn tell_unchanged(&self) {
-        let Some(cache) = self.pull.manner.cache.clone() else { return };
-        let unchanged = self.unchanged.load(Ordering::Relaxed);
-        if unchanged > 0 {
-            let of = self.brought.load(Ordering::Relaxed).max(unchanged);
-            self.sink.paced(&format!("{unchanged} of {of} answers are the same as before: 304 Not Modified"));
-        }
-        // A cache that is too large is no reason to fail.
-        let _ = tokio::task::spawn_blocking(move || cache.evict()).await;
-    }
-
-    pub(super) async fn put(&self, page: Page) -> Result<()> {
-        let sink = Arc::clone(&self.sink);
-        let turn = Arc::clone(&self.puts).acquire_owned().await;
+    /// Hands a page on; `held` is its request's place among those under way.
+    pub(super) async fn put(&self, page: Page, held: Option<Held>) -> Result<()> {
+        let puts = match self.out {
+            Out::Stage(puts) => puts,
+            Out::Gather(gather) => {
+                gather(page, held);
+                return Ok(());
+            }
+        };
+        drop(held);
+        let sink = Arc::clone(&self.terms.sink);
+        let turn = Arc::clone(puts).acquire_owned().await;
         let put = tokio::task::spawn_blocking(move || {
             let put = sink.put(page);
             drop(turn);
             put
         });
         put.await.context(Kind::Internal, || "putting a page into the stage".to_owned())??;
-        self.brought.fetch_add(1, Ordering::Relaxed);
+        self.terms.brought.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

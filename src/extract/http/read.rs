@@ -1,5 +1,6 @@
 //! One answer of a pull: asked for, and read at once or part by part.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,13 +10,13 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::Page;
 use super::answer::{Answer, Fate, Refused};
-use super::client::Errand;
+use super::client::{Errand, Held};
 use super::decode::{Plan, Source};
 use super::paginate::{self, Told};
 use super::pull::Puller;
 use super::records::Document;
 use crate::error::{Error, Kind, Result};
-use crate::model::hook::{Body, Request};
+use crate::model::hook::{Body, PageStyle, Request};
 use crate::model::page::{PageEntry, Position};
 
 /// A page with what it tells about the others.
@@ -25,6 +26,8 @@ pub(super) struct Read {
     pub fate: Fate,
     /// Whether it is the last part of its answer.
     pub last: bool,
+    /// The request's place among those under way, until the page is durable; none where it is given up sooner.
+    pub held: Option<Held>,
 }
 
 impl Read {
@@ -61,29 +64,32 @@ impl Puller<'_> {
         Errand {
             style: self.pull.auth.as_ref(),
             retry: &self.pull.retry,
-            sink: &*self.sink,
-            cancel: &self.cancel,
-            sent: &self.sent,
-            gate: None,
-            rank: self.rank,
+            sink: &*self.terms.sink,
+            cancel: &self.terms.cancel,
+            sent: &self.terms.sent,
+            gate: self.terms.gate.as_deref(),
+            rank: self.terms.rank,
             manner: &self.pull.manner,
             abroad: self.pull.report.is_some(),
-            status: &self.status,
+            status: &self.terms.status,
         }
     }
 
     pub(super) fn reading(&self, error: Error, number: u64, url: &str) -> Error {
-        let url = self.client.inner.redactor.redact(url);
+        let url = self.terms.client.inner.redactor.redact(url);
         error.while_doing(format!("reading page {} of {url}", number + 1))
     }
 
     /// Asks for the answer at a position.
     pub(super) async fn read(&self, number: u64, base: &Request, at: Position) -> Result<Answered> {
-        let request = paginate::request_at(base, &self.pull.paginate.by, &at)?;
+        let request = match &self.pull.paginate.by {
+            PageStyle::Single => Cow::Borrowed(base),
+            style => Cow::Owned(paginate::request_at(base, style, &at)?),
+        };
         let graphql = matches!(request.body, Some(Body::GraphQl(_)));
         let manner = &self.pull.manner;
         let errand = self.errand();
-        let fetched = self.client.fetch(&request, &errand, |answer| {
+        let fetched = self.terms.client.fetch(&request, &errand, |answer| {
             if answer.fate != Fate::Rows {
                 return Ok((answer, None));
             }
@@ -96,16 +102,15 @@ impl Puller<'_> {
             if graphql {
                 document.refuse_errors()?;
             }
-            let path = self.path.as_ref().ok_or_else(|| Error::internal("JSON is read without a path"))?;
+            let path = self.terms.path.as_ref().ok_or_else(|| Error::internal("JSON is read without a path"))?;
             let rows = path.rows(&document)?;
             let last_row = rows.last().map(|row| &answer.body[row.clone()]);
             let told = paginate::told(&self.pull.paginate, &document, &answer.headers, last_row)?;
             Ok((answer, Some(Ok((rows, told)))))
         });
         let ((answer, found), held) = fetched.await.map_err(|error| self.reading(error, number, &request.url))?;
-        drop(held);
-        self.unchanged.fetch_add(u64::from(answer.unchanged), Ordering::Relaxed);
-        self.client.keep(&request, manner, &answer).await?;
+        self.terms.unchanged.fetch_add(u64::from(answer.unchanged), Ordering::Relaxed);
+        self.terms.client.keep(&request, manner, &answer).await?;
         let wire_bytes = answer.length();
         let fate = answer.fate;
         let (rows, told) = match found {
@@ -114,7 +119,7 @@ impl Puller<'_> {
             None => (Vec::new(), Told::default()),
         };
         let page = page_of(number, at, rows, told.total, answer.body, wire_bytes);
-        Ok(Answered::Whole(Box::new(Read { page, told, fate, last: true })))
+        Ok(Answered::Whole(Box::new(Read { page, told, fate, last: true, held: Some(held) })))
     }
 
     /// Reads an answer part by part, away from the async threads.
@@ -141,7 +146,7 @@ impl Puller<'_> {
                 };
                 let bytes = if std::mem::take(&mut first) { wire_bytes } else { 0 };
                 let page = page_of(number, at.clone(), part.rows, None, part.body, bytes);
-                let read = Read { page, told, fate: Fate::Rows, last: part.last.is_some() };
+                let read = Read { page, told, fate: Fate::Rows, last: part.last.is_some(), held: None };
                 send.blocking_send(Ok(read)).map_err(|_| Error::new(Kind::Cancelled, "nobody reads on"))
             });
             if let Err(error) = read {

@@ -83,15 +83,17 @@ impl Puller<'_> {
                 }
                 base => base?,
             };
-            let before = self.brought.load(Ordering::Relaxed);
+            let before = self.terms.brought.load(Ordering::Relaxed);
             let place = (at.clone(), number, rows, digest);
             let brought = self.sequence(place, base, Some(&values), pulled).await;
             match brought {
                 // An address that has expired is told anew by the next poll.
                 Err(failure)
-                    if address < ADDRESSES && self.is_gone() && self.brought.load(Ordering::Relaxed) == before =>
+                    if address < ADDRESSES
+                        && self.is_gone()
+                        && self.terms.brought.load(Ordering::Relaxed) == before =>
                 {
-                    self.sink.paced(&format!(
+                    self.terms.sink.paced(&format!(
                         "the address of the report has expired, and is asked for again: {}",
                         failure.error.chain()
                     ));
@@ -104,7 +106,7 @@ impl Puller<'_> {
 
     /// Whether the last answer said that there is nothing, or nothing any more.
     fn is_gone(&self) -> bool {
-        matches!(self.status.load(Ordering::Relaxed), 403 | 404 | 410)
+        matches!(self.terms.status.load(Ordering::Relaxed), 403 | 404 | 410)
     }
 
     /// Creates the report, and makes durable what identifies it.
@@ -123,7 +125,7 @@ impl Puller<'_> {
             rows: 0,
             digest: 0,
         };
-        self.put(Page { entry, body: Bytes::new(), rows: Vec::new(), wire_bytes: 0 }).await?;
+        self.put(Page { entry, body: Bytes::new(), rows: Vec::new(), wire_bytes: 0 }, None).await?;
         Ok(values)
     }
 
@@ -137,7 +139,7 @@ impl Puller<'_> {
             let asked = self.small(&request, |answer| {
                 let state = state(&report.rule, answer)?;
                 let after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let after = after.and_then(|text| answer::after(&self.client.inner, text));
+                let after = after.and_then(|text| answer::after(&self.terms.client.inner, text));
                 let found =
                     if matches!(state, State::Done) { self.values(&report.found, answer)? } else { Values::new() };
                 Ok((state, after, found))
@@ -155,7 +157,7 @@ impl Puller<'_> {
                 }
                 State::Pending(status) => {
                     let pause = after.unwrap_or(report.rule.every).min(answer::LONGEST_PAUSE);
-                    if self.client.is_replay() {
+                    if self.terms.client.is_replay() {
                         continue;
                     }
                     if Instant::now() + pause > end {
@@ -166,11 +168,11 @@ impl Puller<'_> {
                             .into());
                     }
                     if status != last {
-                        self.sink.retrying(&self.told(&format!("the report is {status}")), pause);
+                        self.terms.sink.retrying(&self.told(&format!("the report is {status}")), pause);
                         last = status;
                     }
                     tokio::select! {
-                        () = self.cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "stopped").into()),
+                        () = self.terms.cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "stopped").into()),
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
@@ -181,7 +183,7 @@ impl Puller<'_> {
     /// Asks for a small answer, and reads something off it.
     async fn small<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T, Refused>) -> Result<T> {
         let errand = self.errand();
-        let asked = self.client.fetch(request, &errand, |answer| match answer.fate {
+        let asked = self.terms.client.fetch(request, &errand, |answer| match answer.fate {
             Fate::Rows => read(&answer),
             _ => Err(Error::new(Kind::Source, format!("{} is no answer about a report", answer.status)).into()),
         });
@@ -207,7 +209,7 @@ impl Puller<'_> {
                     CursorPlace::Body(path) => format!("at `{path}`"),
                 };
                 Error::new(Kind::Source, format!("the answer has no `{name}` {place}"))
-                    .because(answer::excerpt(&answer.body, &self.client.inner.redactor))
+                    .because(answer::excerpt(&answer.body, &self.terms.client.inner.redactor))
             })?;
             values.insert(name.clone(), value);
         }
@@ -215,7 +217,7 @@ impl Puller<'_> {
     }
 
     fn told(&self, text: &str) -> String {
-        self.client.inner.redactor.redact(text)
+        self.terms.client.inner.redactor.redact(text)
     }
 }
 
