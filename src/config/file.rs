@@ -1,13 +1,13 @@
 //! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
 
+use super::answer::{CompressionWord, FormatWord, RecordsText, ReportTable, XmlTable};
+use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
+use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
-use super::value::{
-    ByteSize, ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
-};
-use crate::model::files::FileFormat;
+use super::value::{ByteSize, ColumnType, CronText, Date, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::parameter::ParameterType;
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
@@ -57,6 +57,8 @@ twin! {
         pub extract: Option<At<Vec<At<ExtractTable>>>>,
         /// Steps that compute rows in the warehouse.
         pub transform: Option<At<Vec<At<TransformTable>>>>,
+        /// Steps that bring rows that landed elsewhere into the warehouse.
+        pub load: Option<At<Vec<At<LoadTable>>>>,
     }
 }
 
@@ -153,19 +155,50 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages. Default: there is one page.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page. Default `"$[*]"`: the answer is a list of rows.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`. Default `"$[*]"`: the answer is a list of rows.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer or of files are written. Default: of an answer as `records` and its type tell, else
+        /// `"json"`; of files as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// How CSV is written.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// How hard this step may press, under the limits of its connection.
+        pub limits: Option<At<LimitsTable>>,
+        /// A request for each row of a step, of a SELECT, of a list or of a file, in each unit.
+        pub for_each: Option<At<ForEachTable>>,
+        /// Members that every row of a `for_each` gets besides its own. Each is a template.
+        pub add: Option<At<Entries<String>>>,
+        /// How many requests of a `for_each` may fail without the unit failing: a count, or a share such as `"1%"`. Default 0.
+        pub max_failed: Option<At<MaxFailedValue>>,
+        /// The collection of a MongoDB connection whose documents are the rows. A template.
+        pub collection: Option<At<String>>,
+        /// Which documents of the collection: a table, or JSON in a text. Its strings are templates, extended JSON tells types.
+        pub filter: Option<At<serde_json::Value>>,
+        /// Which members of the documents: a table, or JSON in a text, as MongoDB has it.
+        pub projection: Option<At<serde_json::Value>>,
+        /// The stages of an aggregation over the collection, instead of `filter` and `projection`: a list, or JSON in a text.
+        pub pipeline: Option<At<serde_json::Value>>,
+        /// How many documents the server sends at once. Default 2000.
+        pub batch_size: Option<At<Count>>,
         /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
         /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
         pub files: Option<At<String>>,
-        /// How the files are written. Default: as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
-        pub format: Option<At<FileFormat>>,
-        /// How CSV is written.
-        pub csv: Option<At<CsvTable>>,
         /// The column that gets the name of a row's file.
         pub file_column: Option<At<String>>,
         /// Whether a unit without any file is an empty one. Default false: its files are late.
@@ -179,11 +212,13 @@ twin! {
         pub intraday: Option<At<String>>,
         /// A SELECT that runs in the source database, or a file of `sql/` that has it. A template.
         pub sql: Option<At<String>>,
-        /// The column of a database's table that grows whenever a row changes: a unit whose number of rows and largest
-        /// value here are as they were is not read again.
+        /// The column of a database's table, or the member of a collection's documents, that grows whenever a row changes:
+        /// a unit whose number of rows and largest value here are as they were is not read again.
         pub changed_column: Option<At<String>>,
         /// How a unit that is as it was is recognized without reading it. Default `"auto"`.
         pub probe: Option<At<ProbeRule>>,
+        /// Where the rows land instead of a table; a `[[load]]` step brings them into one.
+        pub stage: Option<At<LandingTable>>,
         /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
         pub max_bytes: Option<At<ByteSize>>,
         /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
@@ -246,6 +281,48 @@ twin! {
         /// How the source's names become column names. Default `"source"`.
         pub naming: Option<At<Naming>>,
         /// What a re-pull of this table may take away, over the window's guard.
+        pub guard: Option<At<GuardTable>>,
+        /// What new rows must satisfy before they replace the old ones.
+        pub checks: Option<At<Vec<At<CheckTable>>>>,
+    }
+}
+
+twin! {
+    /// A collection of MongoDB that rows land in, unit by unit.
+    pub struct LandingTable {
+        /// The connection, of type mongodb.
+        pub connection: Required<String>,
+        /// The collection.
+        pub collection: Required<String>,
+    }
+}
+
+twin! {
+    /// A step that brings rows that landed elsewhere into the warehouse, unit by unit.
+    pub struct LoadTable {
+        /// The step's name, unique in the pipeline.
+        pub name: Required<String>,
+        /// The extract that lands the rows by its `stage`: its name, or `pipeline.step` for one of another pipeline.
+        pub from: Required<String>,
+        /// The table, as `schema.table`. Default `raw.<name>`.
+        pub into: Option<At<String>>,
+        /// How the rows get into the table.
+        pub write: Option<At<WriteWord>>,
+        /// The columns that identify a row: needed to merge; elsewhere they let drift tell a changed row from a new one.
+        pub keys: Option<At<Names>>,
+        /// Of several new rows of one key, the one with the largest value in this column stays.
+        pub newest_by: Option<At<String>>,
+        /// Appending with a lookback loads a unit's rows again whenever they changed; true says that this is meant.
+        pub append_repeats: Option<At<bool>>,
+        /// Declared types by the source's names; they win over what the rows look like.
+        pub columns: Option<At<Entries<ColumnType>>>,
+        /// What happens with columns and types that the table does not have. Default `"evolve"`.
+        pub contract: Option<At<Contract>>,
+        /// How nested values land. Default `"struct"`.
+        pub nested: Option<At<Nested>>,
+        /// How the source's names become column names. Default `"source"`.
+        pub naming: Option<At<Naming>>,
+        /// What new rows of this table may take away. Default: all, since what landed has passed the guard of its extract.
         pub guard: Option<At<GuardTable>>,
         /// What new rows must satisfy before they replace the old ones.
         pub checks: Option<At<Vec<At<CheckTable>>>>,
@@ -357,8 +434,24 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer are written. Default: seen from `records` and from the answer's type, else `"json"`.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// The form of CSV.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
@@ -424,8 +517,24 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer are written. Default: seen from `records` and from the answer's type, else `"json"`.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// The form of CSV.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::answer::{AnswerKeys, AnswerParts};
 use super::diagnostic::{Diagnostic, Source, known_names};
 use super::file::{ExtractTable, HookFile};
 use super::parameter;
@@ -12,6 +13,7 @@ use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
 use super::value::ColumnType;
 use crate::model::hook::{AuthStyle, Paginate, RetryPolicy};
+use crate::model::name::Text;
 use crate::model::parameter::{Parameter, ParameterValues};
 use crate::model::pipeline::{Naming, Nested, TimeFormat};
 use crate::model::schema::LogicalType;
@@ -25,8 +27,10 @@ pub struct ApiParts {
     pub request: RequestParts,
     /// The pages.
     pub paginate: Option<Paginate>,
-    /// JSONPath of the rows.
+    /// Where the rows are.
     pub records: Option<String>,
+    /// How answers are written, and what is done with odd ones.
+    pub answers: AnswerParts,
     /// How we say who we are.
     pub auth: Option<AuthStyle>,
     /// How often a request is tried again.
@@ -82,6 +86,19 @@ macro_rules! api_parts {
                 .map_or_else(RequestParts::default, |at| RequestParts::new(&at.value, reader)),
             paginate: table.paginate.as_ref().and_then(|at| paginate(at, reader)),
             records: table.records.as_ref().map(|at| at.value.0.clone()),
+            answers: AnswerParts::new(
+                &AnswerKeys {
+                    format: table.format.as_ref(),
+                    compression: table.compression.as_ref(),
+                    members: table.members.as_ref(),
+                    csv: table.csv.as_ref(),
+                    xml: table.xml.as_ref(),
+                    on: table.on.as_ref(),
+                    conditional: table.conditional.as_ref(),
+                    report: table.report.as_ref(),
+                },
+                reader,
+            ),
             auth: table.auth.as_ref().map(|at| at.value.0.clone()),
             retry: table.retry.as_ref().map(|at| retry(at, reader)),
             columns: columns(table.columns.as_ref()),
@@ -110,6 +127,7 @@ impl ApiParts {
             request: self.request.over(&hook.request),
             paginate: self.paginate.or_else(|| hook.paginate.clone()),
             records: self.records.or_else(|| hook.records.clone()),
+            answers: self.answers.over(&hook.answers),
             auth: self.auth.or_else(|| hook.auth.clone()),
             retry: self.retry.or(hook.retry),
             columns,
@@ -119,6 +137,13 @@ impl ApiParts {
             time_format: self.time_format.or(hook.time_format),
             process: self.process.over(&hook.process),
         }
+    }
+}
+
+impl ApiParts {
+    /// All templates.
+    pub fn texts(&self) -> Vec<Text> {
+        self.request.texts().into_iter().chain(self.answers.texts()).collect()
     }
 }
 
@@ -136,13 +161,13 @@ impl Said {
 
     /// The parts of the API that a step means; none when that is unclear, which is reported.
     pub fn resource(&self, named: Option<&At<String>>, hook: &At<String>, reader: &mut Reader) -> Option<&ApiParts> {
-        let names = || self.resources.keys().map(String::as_str);
+        let known = || self.resources.keys().map(String::as_str);
         match named {
             Some(name) => {
                 let found = self.resources.get(&name.value);
                 if found.is_none() {
                     let message = format!("the hook `{}` has no resource `{}`", hook.value, name.value);
-                    let help = known_names(&name.value, names().collect::<Vec<_>>());
+                    let help = known_names(&name.value, known().collect::<Vec<_>>());
                     reader.error("unknown-resource", name.span.clone(), message).help =
                         help.or_else(|| Some("it has no resources at all".to_owned()));
                 }
@@ -151,8 +176,8 @@ impl Said {
             None if self.resources.is_empty() => Some(&self.parts),
             None => {
                 let message = format!("the hook `{}` has several resources", hook.value);
-                let first = names().next().unwrap_or_default();
-                let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let first = known().next().unwrap_or_default();
+                let all = known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 reader.error("missing-key", hook.span.clone(), message).help =
                     Some(format!("say which, as in resource = \"{first}\"; there are {all}"));
                 None
@@ -205,7 +230,8 @@ pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     (Hook { source: source.clone(), file, parameters, said, foreign: false }, reader.diagnostics)
 }
 
-fn columns(entries: Option<&At<Entries<ColumnType>>>) -> BTreeMap<String, LogicalType> {
+/// The declared types of columns.
+pub fn columns(entries: Option<&At<Entries<ColumnType>>>) -> BTreeMap<String, LogicalType> {
     let entries = entries.map_or(&[][..], |entries| &entries.value.0);
     entries.iter().map(|(name, data_type)| (name.value.clone(), data_type.value.0.clone())).collect()
 }

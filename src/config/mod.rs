@@ -7,16 +7,21 @@
 //!
 //! Secrets are not resolved here, and connections only matter by their names.
 
+pub mod answer;
+pub mod body;
 mod check;
 mod clock_words;
+mod collection;
 pub mod connection_file;
 mod diagnostic;
+pub mod fanout;
 pub mod file;
 mod files;
 mod folder;
 mod hook;
 mod inspect;
 mod link;
+mod load;
 pub mod lock;
 mod manual;
 mod parameter;
@@ -24,6 +29,7 @@ mod pipeline;
 mod process;
 pub mod reader;
 pub mod request;
+pub mod rule;
 pub mod scalar;
 mod schema;
 mod source;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::body::strings_of;
 use super::diagnostic::quoted;
 use super::file::{ProtocolWord, SourceWord};
 use super::reader::{At, Reader, Span};
-use super::request::strings_of;
 use crate::model::name::Text;
 use crate::model::pipeline::{Pipeline, Write};
 use crate::model::source::{ProcessSource, ReplicationMethod, Speaks, TapSource};

@@ -2,10 +2,13 @@
 
 use super::check::{checks, table_name};
 use super::clock_words::clock_words;
+use super::collection::{self, Asked};
 use super::diagnostic::{Diagnostic, known_names};
+use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
 use super::hook::ApiParts;
+use super::load;
 use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
@@ -35,6 +38,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
+    /// The step whose landed rows it loads.
+    pub from: Option<At<String>>,
 }
 
 /// Which upstream units a step reads.
@@ -47,15 +52,15 @@ pub struct Reaches {
 }
 
 /// The keys by which extracts and transforms say how rows get into their table.
-struct WriteKeys<'a> {
-    write: Option<&'a At<WriteWord>>,
-    keys: Option<&'a At<Names>>,
-    newest_by: Option<&'a At<String>>,
-    append_repeats: Option<&'a At<bool>>,
+pub(super) struct WriteKeys<'a> {
+    pub write: Option<&'a At<WriteWord>>,
+    pub keys: Option<&'a At<Names>>,
+    pub newest_by: Option<&'a At<String>>,
+    pub append_repeats: Option<&'a At<bool>>,
     /// Whether a step that does not say how it writes merges.
-    merges: bool,
+    pub merges: bool,
     /// Whether the source tells the columns that identify a row.
-    tells_keys: bool,
+    pub tells_keys: bool,
 }
 
 /// Stands in faults for the name of a step that has none.
@@ -80,7 +85,10 @@ pub fn extract(
         tells_keys: parts.process.tells_keys(),
     };
     let write = write_mode(&write, &name, pipeline, reader);
-    let into = into_table(table.into.as_ref(), "raw", &name, reader);
+    let (landing, into) = match &table.stage {
+        Some(stage) => load::landing(stage, table, &write, around, reader).unzip(),
+        None => (None, into_table(table.into.as_ref(), "raw", &name, reader)),
+    };
     let checks = checks(table.checks.as_ref(), around, reader);
     let keeps_state = parts.process.keeps_state(&write, pipeline);
     let guard = match &table.guard {
@@ -89,23 +97,31 @@ pub fn extract(
         guard => step_guard(guard.as_ref(), pipeline),
     };
     let per = per(table.per.as_ref(), pipeline, reader);
-    // What an unknown hook says of rows and their times is unknown too.
-    let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(table, &parts, &name, &write, pipeline, around, reader);
-    if let Source::Table(source) = &source {
-        check_window(table, source, &write, &name, pipeline, around, reader);
-    }
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
-    // A program gets its unit by variables, whatever its templates say.
-    let by_itself = match &source {
-        Source::Process(process) => matches!(process.speaks, Speaks::JsonLines),
-        Source::Table(_) | Source::Files(_) => true,
-        Source::Http(_) => is_table(table) || is_files(table),
+    let by_unit = pipeline.window.is_some() && write != Write::Full;
+    let fan = fan(table, around, reader);
+    let Asked { source, time, uses_window } = match &table.collection {
+        Some(collection) => collection::asked(collection, table, &parts, (per, by_unit), around, reader),
+        None => {
+            collection::without_collection(table, reader);
+            // What an unknown hook says of rows and their times is unknown too.
+            let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
+            let source = source(table, &parts, &fan, &name, &write, pipeline, around, reader);
+            if let Source::Table(source) = &source {
+                check_window(table, source, &write, &name, pipeline, around, reader);
+            }
+            // A program gets its unit by variables, whatever its templates say.
+            let by_itself = match &source {
+                Source::Process(process) => matches!(process.speaks, Speaks::JsonLines),
+                _ => is_table(table) || is_files(table),
+            };
+            let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
+            let uses_window = inspect_request(&looked, &name, around, reader) || by_itself;
+            Asked { source, time, uses_window }
+        }
     };
-    let uses_window = uses_window(&parts, &params, foreign, around, reader) || by_itself;
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
-    let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
         unused_window(table, &source, &name, reader);
     }
@@ -132,9 +148,11 @@ pub fn extract(
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),
+        landing,
     };
     let origin = reader.origin(&at.span);
-    let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
+    let into_span = table.into.as_ref().map(|into| into.span.clone());
+    let into_span = into_span.or_else(|| table.stage.as_ref().map(|at| at.span.clone())).unwrap_or(name.span.clone());
     let step = into.map(|into| Step {
         keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
@@ -146,8 +164,9 @@ pub fn extract(
         action: Action::Extract(Box::new(action)),
     });
     let named = table.name.0.is_some();
-    let sql = name.span.clone();
-    named.then_some(StepDraft { name, into: into_span, step, inspection: None, sql, reach: Reaches::default() })
+    let sql = fan.at.unwrap_or_else(|| name.span.clone());
+    let inspection = fan.inspection;
+    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach: Reaches::default(), from: None })
 }
 
 /// Reads a transform step; `None` when not even its name is known.
@@ -197,11 +216,11 @@ pub fn transform(
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
-    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach })
+    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach, from: None })
 }
 
 /// A step's name; without one, the rest of the step is checked all the same.
-fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<String> {
+pub(super) fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<String> {
     let Some(name) = name else { return At { value: UNNAMED.to_owned(), span: step.clone() } };
     if !is_plain_name(&name.value) {
         let message = format!("`{}` cannot be the name of a step", name.value);
@@ -211,7 +230,12 @@ fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<
     name.clone()
 }
 
-fn into_table(into: Option<&At<String>>, schema: &str, name: &At<String>, reader: &mut Reader) -> Option<TableName> {
+pub(super) fn into_table(
+    into: Option<&At<String>>,
+    schema: &str,
+    name: &At<String>,
+    reader: &mut Reader,
+) -> Option<TableName> {
     match into {
         Some(into) => table_name(into, reader),
         None => TableName::parse(&format!("{schema}.{}", name.value)).ok(),
@@ -222,11 +246,11 @@ fn step_guard(table: Option<&At<GuardTable>>, pipeline: &Pipeline) -> Guard {
     guard(table, pipeline.window.as_ref().map(|window| window.guard).unwrap_or_default())
 }
 
-fn names_of(names: Option<&At<Names>>) -> Vec<String> {
+pub(super) fn names_of(names: Option<&At<Names>>) -> Vec<String> {
     names.map(|names| names.value.0.clone()).unwrap_or_default()
 }
 
-fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
+pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
     let windowed = pipeline.window.is_some();
     let default = match (windowed, given.merges) {
         (true, _) => WriteWord::Replace,
@@ -389,30 +413,6 @@ fn time_column(
     })
 }
 
-/// Whether a template of the request uses the window; one that cannot be read may.
-fn uses_window(
-    parts: &ApiParts,
-    params: &ParameterValues,
-    foreign: bool,
-    around: &Surroundings<'_>,
-    reader: &mut Reader,
-) -> bool {
-    let names: Vec<&str> = params.keys().map(String::as_str).collect();
-    let names = Some(&*names).filter(|names| !names.is_empty());
-    let mut used = false;
-    for text in parts.request.texts().iter().chain(&parts.process.texts()).filter(|text| text.is_template()) {
-        let inspection = around.inspector.inspect_with(text, names, &mut reader.diagnostics);
-        if foreign
-            && inspection.as_ref().is_some_and(|inspection| inspection.env)
-            && *text.origin.file != *reader.source.path
-        {
-            around.inspector.no_environment(text, &mut reader.diagnostics);
-        }
-        used |= inspection.is_none_or(|inspection| inspection.uses_window());
-    }
-    used
-}
-
 fn unused_window(table: &ExtractTable, source: &Source, name: &At<String>, reader: &mut Reader) {
     if matches!(source, Source::Process(_)) {
         let span = table.config.as_ref().map_or(name.span.clone(), |config| config.span.clone());
@@ -425,12 +425,15 @@ fn unused_window(table: &ExtractTable, source: &Source, name: &At<String>, reade
         );
         return;
     }
-    let span = table.request.as_ref().map_or(name.span.clone(), |request| request.span.clone());
-    let message = format!("the request of `{}` never uses the window: every unit would get the same rows", name.value);
-    reader.error("unused-window", span, message).help = Some(
-        "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }; or write = \"full\" for a table without units"
-            .to_owned(),
-    );
+    let (what, example) = match &table.collection {
+        Some(_) => ("query", "time_column = \"updated_at\""),
+        None => ("request", "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }"),
+    };
+    let span = table.request.as_ref().map(|request| request.span.clone());
+    let span = span.or_else(|| table.collection.as_ref().map(|at| at.span.clone())).unwrap_or(name.span.clone());
+    let message = format!("the {what} of `{}` never uses the window: every unit would get the same rows", name.value);
+    reader.error("unused-window", span, message).help =
+        Some(format!("{example}; or write = \"full\" for a table without units"));
 }
 
 fn window_lints(

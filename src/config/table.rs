@@ -1,6 +1,7 @@
 //! The keys of an extract that reads a database: a table, a table for each unit, or a SELECT.
 
 use super::file::ExtractTable;
+use super::hook::ApiParts;
 use super::pipeline::Surroundings;
 use super::reader::{At, Reader, Span};
 use crate::model::name::Text;
@@ -31,6 +32,7 @@ pub fn refuse_orphans(step: &ExtractTable, reader: &mut Reader) {
 /// What the step asks its database for; none when that cannot be told.
 pub fn table_source(
     step: &ExtractTable,
+    parts: &ApiParts,
     name: &At<String>,
     around: &Surroundings<'_>,
     reader: &mut Reader,
@@ -68,6 +70,7 @@ pub fn table_source(
         rows,
         changed_column: step.changed_column.as_ref().map(|at| at.value.clone()),
         probe,
+        retry: parts.retry.unwrap_or_default(),
         max_bytes,
     })
 }
@@ -78,13 +81,12 @@ const INTRADAY: &str =
 /// Reports the keys by which an API is asked.
 fn refuse_requests(step: &ExtractTable, reader: &mut Reader) {
     let key = if step.table.is_some() { "table" } else { "sql" };
-    let foreign: [(&str, Option<&Span>); 6] = [
+    let foreign: [(&str, Option<&Span>); 5] = [
         ("hook", step.hook.as_ref().map(|at| &at.span)),
         ("request", step.request.as_ref().map(|at| &at.span)),
         ("paginate", step.paginate.as_ref().map(|at| &at.span)),
         ("records", step.records.as_ref().map(|at| &at.span)),
         ("auth", step.auth.as_ref().map(|at| &at.span)),
-        ("retry", step.retry.as_ref().map(|at| &at.span)),
     ];
     for (other, span) in foreign {
         let Some(span) = span else { continue };
@@ -99,11 +101,6 @@ fn table_rows(
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) -> Option<TableRows> {
-    if table.value.trim().is_empty() {
-        reader.error("empty", table.span.clone(), "`table` has no name").help =
-            Some("table = \"public.events\"".to_owned());
-        return None;
-    }
     if table.value.contains(char::is_whitespace) && !table.value.contains("{{") {
         let message = "`table` is the name of a table; this looks like a statement";
         reader.error("bad-table-name", table.span.clone(), message).help = Some("sql = \"SELECT …\"".to_owned());

@@ -60,7 +60,10 @@ impl Field {
     }
 }
 
-const AUTH: &[&str] = &["none", "basic", "bearer", "api_key", "oauth2"];
+const AUTH: &[&str] = &["none", "basic", "bearer", "api_key", "oauth2", "sigv4", "hmac", "login"];
+const ALGORITHM: &[&str] = &["sha256", "sha512"];
+const ENCODING: &[&str] = &["hex", "base64"];
+const SECRET_ENCODING: &[&str] = &["text", "base64", "hex"];
 const GRANT: &[&str] = &["client_credentials", "refresh_token"];
 const TLS: &[&str] = &["disable", "prefer", "require", "verify-full"];
 
@@ -80,6 +83,28 @@ const HTTP: &[Field] = &[
     field("refresh_token", Form::Text).secret(),
     field("scope", Form::Text),
     field("extra", Form::Map),
+    field("service", Form::Text),
+    field("region", Form::Text),
+    field("access_key", Form::Text),
+    field("secret_key", Form::Text).secret(),
+    field("session_token", Form::Text).secret(),
+    field("key_id", Form::Text),
+    field("secret", Form::Text).secret(),
+    field("secret_encoding", Form::Word(SECRET_ENCODING)),
+    field("algorithm", Form::Word(ALGORITHM)),
+    field("encoding", Form::Word(ENCODING)),
+    field("sign", Form::Text),
+    field("send", Form::Map),
+    field("send_query", Form::Map),
+    field("path", Form::Text),
+    field("body", Form::Map),
+    field("form", Form::Map),
+    field("token_at", Form::Text),
+    field("cookie", Form::Text),
+    field("ttl", Form::Duration),
+    field("client_cert", Form::Text),
+    field("client_key", Form::Text).secret(),
+    field("ca", Form::Text),
     field("headers", Form::Map),
     field("rate", Form::Rate),
     field("max_concurrent", Form::Count),
@@ -312,6 +337,11 @@ impl Definition {
         {
             faults.push(Fault::of("", format!("`{}` is missing", field.key)));
         }
+        if self.system == System::Http
+            && self.fields.contains_key("client_cert") != self.fields.contains_key("client_key")
+        {
+            faults.push(Fault::of("client_cert", "`client_cert` and `client_key` belong together"));
+        }
         if self.system == System::Http && faults.is_empty() {
             faults.extend(super::style::of(&self.fields).err());
         }
@@ -345,16 +375,30 @@ pub(super) fn names_a_place(key: &str) -> bool {
         "project",
         "location",
         "region",
+        "service",
+        "access_key",
+        "key_id",
+        "sign",
+        "token_at",
+        "cookie",
+        "client_cert",
+        "ca",
     ];
     PLACES.contains(&key)
 }
 
-/// Whether an entry of `headers` or `extra` may be shown: everything else there is taken for a secret.
+/// Whether an entry of `headers`, `extra`, `body` or `form` may be shown: everything else there is taken for a secret.
 pub(super) fn is_harmless_entry(map: &str, entry: &str) -> bool {
     let entry = entry.to_ascii_lowercase();
     if map == "headers" {
         let known = ["accept", "content-type", "user-agent", "cache-control", "prefer", "from", "origin", "referer"];
         return known.contains(&entry.as_str()) || entry.starts_with("accept-") || entry.ends_with("-version");
+    }
+    if map == "send" || map == "send_query" {
+        return true;
+    }
+    if map == "body" || map == "form" {
+        return ["user", "username", "user_name", "email", "login", "account", "tenant"].contains(&entry.as_str());
     }
     !["secret", "token", "password", "passwd", "key", "assertion", "credential"].iter().any(|word| entry.contains(word))
 }

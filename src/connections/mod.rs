@@ -393,7 +393,7 @@ fn is_address(key: &str) -> bool {
 
 /// The texts of a table that may be secrets, by their keys alone: the table may be wrong in every other respect.
 fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
-    const SECRETS: [&str; 10] = [
+    const SECRETS: [&str; 12] = [
         "password",
         "token",
         "key",
@@ -404,6 +404,8 @@ fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
         "private_key",
         "secret_key",
         "session_token",
+        "secret",
+        "client_key",
     ];
     for (key, json) in members {
         // `url` is only a letter away from `uri`, but it is no secret: errors name it.
@@ -412,12 +414,8 @@ fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
             Json::String(text) if near || all => resolve::learn(redactor, key, text),
             Json::Number(number) if near => redactor.learn(&number.to_string()),
             Json::String(text) if is_address(key) => resolve::learn_login(redactor, text),
-            Json::Object(members) if key == "headers" => {
-                let members = members.iter().filter(|(entry, _)| !is_harmless_entry("headers", entry));
-                learn_texts(redactor, &members.map(|(entry, json)| (entry.clone(), json.clone())).collect(), true);
-            }
-            Json::Object(members) if key == "extra" => {
-                let members = members.iter().filter(|(entry, _)| !is_harmless_entry("extra", entry));
+            Json::Object(members) if ["headers", "extra", "body", "form"].contains(&key.as_str()) => {
+                let members = members.iter().filter(|(entry, _)| !is_harmless_entry(key, entry));
                 learn_texts(redactor, &members.map(|(entry, json)| (entry.clone(), json.clone())).collect(), true);
             }
             Json::Object(members) if key == "auth" => learn_texts(redactor, members, false),

@@ -12,8 +12,9 @@ use super::style::{self, Style};
 use super::uri;
 use crate::error::{Context, Kind, Result};
 use crate::model::connection::{
-    Auth, BigQueryConnection, Connection, ConnectionKind, DuckDbConnection, Grant, HttpConnection, KeyPlace,
-    MongoDbConnection, OAuth2, ServerConnection, Tls,
+    Auth, BigQueryConnection, ClientCertificate, Connection, ConnectionKind, DuckDbConnection, Grant, Hmac,
+    HttpConnection, KeyPlace, Login, MongoDbConnection, OAuth2, SecretEncoding, ServerConnection, SigV4, Tls, TokenAt,
+    TokenPlace,
 };
 use crate::secret::{ExposeSecret, Redactor, SecretString};
 use crate::time::parse_duration;
@@ -242,6 +243,19 @@ fn http(fields: &Resolved<'_>, rotated: Option<Rotated>) -> Result<HttpConnectio
             };
             Auth::OAuth2(oauth2(fields, Grant::RefreshToken(SecretString::from(token)))?)
         }
+        Style::SigV4 => Auth::SigV4(SigV4 {
+            service: fields.need("service")?,
+            region: fields.need("region")?,
+            access_key: fields.need("access_key")?,
+            secret_key: fields.need_secret("secret_key")?,
+            session_token: fields.secret("session_token")?,
+        }),
+        Style::Hmac => Auth::Hmac(hmac(fields)?),
+        Style::Login => Auth::Login(login(fields)?),
+    };
+    let certificate = match (fields.text("client_cert")?, fields.secret("client_key")?) {
+        (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+        _ => None,
     };
     let headers = fields.map("headers")?;
     Ok(HttpConnection {
@@ -252,6 +266,55 @@ fn http(fields: &Resolved<'_>, rotated: Option<Rotated>) -> Result<HttpConnectio
         max_concurrent: count(fields, "max_concurrent")?.unwrap_or(MAX_CONCURRENT),
         timeout: fields.text("timeout")?.map_or(Ok(TIMEOUT), |text| parse_duration(&text))?,
         test_path: fields.text("test_path")?,
+        certificate,
+        authorities: fields.text("ca")?,
+    })
+}
+
+fn hmac(fields: &Resolved<'_>) -> Result<Hmac> {
+    Ok(Hmac {
+        key_id: fields.text("key_id")?,
+        secret: fields.need_secret("secret")?,
+        secret_encoding: match fields.text("secret_encoding")?.as_deref() {
+            Some("base64") => SecretEncoding::Base64,
+            Some("hex") => SecretEncoding::Hex,
+            _ => SecretEncoding::Text,
+        },
+        sha512: fields.text("algorithm")?.as_deref() == Some("sha512"),
+        base64: fields.text("encoding")?.as_deref() == Some("base64"),
+        sign: fields.need("sign")?,
+        send: fields.map("send")?,
+        send_query: fields.map("send_query")?,
+    })
+}
+
+fn login(fields: &Resolved<'_>) -> Result<Login> {
+    let secrets = |key: &str| -> Result<BTreeMap<String, SecretString>> {
+        Ok(fields.map(key)?.into_iter().map(|(name, text)| (name, SecretString::from(text))).collect())
+    };
+    let token_at = fields.need("token_at")?;
+    let token_at = match token_at.split_once(' ') {
+        Some(("header", name)) => TokenAt::Header(name.trim().to_owned()),
+        Some(("cookie", name)) => TokenAt::Cookie(name.trim().to_owned()),
+        _ => TokenAt::Body(token_at),
+    };
+    let place = match (fields.text("header")?, fields.text("query")?, fields.text("cookie")?) {
+        (Some(name), _, _) => Some(TokenPlace::Header(name)),
+        (_, Some(name), _) => Some(TokenPlace::Query(name)),
+        (_, _, Some(name)) => Some(TokenPlace::Cookie(name)),
+        // What came as a cookie goes back as one.
+        _ => match &token_at {
+            TokenAt::Cookie(name) => Some(TokenPlace::Cookie(name.clone())),
+            _ => None,
+        },
+    };
+    Ok(Login {
+        path: fields.need("path")?,
+        body: secrets("body")?,
+        form: secrets("form")?,
+        token_at,
+        place,
+        ttl: fields.text("ttl")?.map(|text| parse_duration(&text)).transpose()?,
     })
 }
 

@@ -16,7 +16,7 @@ fn stream(step: &Extract) -> Option<&str> {
             Speaks::Singer(tap) if tap.keeps_state => Some(&tap.stream),
             Speaks::Singer(_) | Speaks::JsonLines => None,
         },
-        Source::Http(_) | Source::Files(_) | Source::Table(_) => None,
+        Source::Http(_) | Source::Files(_) | Source::Table(_) | Source::Collection(_) | Source::Landed(_) => None,
     }
 }
 

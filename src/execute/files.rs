@@ -14,8 +14,7 @@ use crate::template::Scope;
 /// The files of a step; nothing is looked for yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, files: &FilesSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let mut source = files.clone();
-    let declared = step.columns.iter().filter(|(_, data_type)| is_number(data_type));
-    source.csv.numbers = declared.map(|(name, _)| name.clone()).collect();
+    source.csv.declared = step.columns.iter().map(|(name, data_type)| (name.clone(), is_number(data_type))).collect();
     Ok(Arc::new(FilesPull {
         store: gear.files(&step.connection).await?,
         pattern: Pattern::parse(&gear.templates.render(&files.files, scope)?)?,
@@ -33,9 +32,9 @@ pub(super) async fn with_download(
     // Only the API that the rows are from is told who we are.
     let api = match &step.source {
         Source::Http(http) => Some((gear.client(&step.connection).await?, http.auth.clone())),
-        Source::Files(_) | Source::Table(_) | Source::Process(_) => None,
+        Source::Files(_) | Source::Table(_) | Source::Process(_) | Source::Collection(_) | Source::Landed(_) => None,
     };
-    let fetcher = Fetcher::open(gear.library(&download.to).await?, api, gear.redactor.clone())?;
+    let fetcher = Fetcher::open(gear.library(&download.to).await?, api, gear.redactor.clone(), gear.tape.clone())?;
     let Address::Path(path) = &download.url;
     Ok(Arc::new(DownloadPull { rows, download: download.clone(), locate: at_path(path), fetcher }))
 }

@@ -1,7 +1,9 @@
 //! The gear of a process: everything that a run needs, opened once and shared by all its tasks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -9,9 +11,12 @@ use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
-use crate::extract::{Catalogs, FileStore, HttpClient, Library, TokenKeeper, sweep_private_files};
-use crate::model::connection::{BigQueryConnection, ConnectionKind};
-use crate::model::pipeline::Project;
+use crate::extract::{Catalogs, FileStore, HttpClient, Library, Limits, TokenKeeper, sweep_private_files};
+use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
+use crate::model::fanout::StepLimits;
+use crate::model::pipeline::{Extract, Project};
+use crate::model::source::Source;
+use crate::mongo::Mongo;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
 use crate::template::Templates;
@@ -37,9 +42,12 @@ pub struct Gear {
     pub redactor: Redactor,
     /// The catalogs of Singer taps that were discovered.
     pub(super) catalogs: Catalogs,
-    tape: Option<Tape>,
-    warehouses: Mutex<HashMap<String, Warehouse>>,
+    pub(super) tape: Option<Tape>,
+    warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    /// The limits of steps, by the step's own place in memory: the project lives as long as this does.
+    gates: std::sync::Mutex<HashMap<usize, Arc<Limits>>>,
+    mongos: Mutex<HashMap<String, Mongo>>,
     files: Mutex<HashMap<String, FileStore>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
     libraries: Mutex<HashMap<String, Library>>,
@@ -67,6 +75,8 @@ impl Gear {
             tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            gates: std::sync::Mutex::default(),
+            mongos: Mutex::default(),
             files: Mutex::default(),
             bigqueries: Mutex::default(),
             libraries: Mutex::default(),
@@ -82,12 +92,35 @@ impl Gear {
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
         let mut warehouses = self.warehouses.lock().await;
-        if let Some(warehouse) = warehouses.get(connection) {
+        if let Some(warehouse) = warehouses.named.get(connection) {
             return Ok(warehouse.clone());
         }
-        let warehouse = Warehouse::open(&self.connections.get(connection)?).await?;
-        warehouses.insert(connection.to_owned(), warehouse.clone());
+        let resolved = self.connections.get(connection)?;
+        let warehouse = match warehouses.placed.get(&place(&resolved)) {
+            Some(warehouse) => warehouse.clone(),
+            None => Warehouse::open(&resolved).await?,
+        };
+        warehouses.placed.insert(place(&resolved), warehouse.clone());
+        warehouses.named.insert(connection.to_owned(), warehouse.clone());
         Ok(warehouse)
+    }
+
+    /// A DuckDB file as a source: the warehouse itself, where it is the warehouse's file, else opened to be read.
+    pub(super) async fn duckdb(&self, connection: &Connection, settings: &DuckDbConnection) -> Result<Warehouse> {
+        let wanted = place(connection);
+        for pipeline in &self.project.pipelines {
+            // A warehouse that cannot be resolved is told where it is used.
+            if self.connections.get(&pipeline.warehouse).is_ok_and(|warehouse| place(&warehouse) == wanted) {
+                return self.warehouse(&pipeline.warehouse).await;
+            }
+        }
+        let mut warehouses = self.warehouses.lock().await;
+        if let Some(source) = warehouses.placed.get(&wanted) {
+            return Ok(source.clone());
+        }
+        let source = Warehouse::open_to_read(settings).await?;
+        warehouses.placed.insert(wanted, source.clone());
+        Ok(source)
     }
 
     /// The HTTP client of a connection, with its limits and its token.
@@ -110,6 +143,40 @@ impl Gear {
         }
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The limits of a step, which all its tasks share.
+    pub(super) fn gate(&self, step: &Extract) -> Option<Arc<Limits>> {
+        let Source::Http(http) = &step.source else { return None };
+        let limits = *http.limits;
+        if limits == StepLimits::default() {
+            return None;
+        }
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(Arc::as_ptr(&http.limits) as usize).or_insert_with(|| {
+            let interval = limits.max_dispatches_per_second.map(|rate| Duration::from_secs_f64(1.0 / rate));
+            // Without a limit of its own the step has that of its connection.
+            Arc::new(Limits::new(limits.max_concurrent_dispatches.unwrap_or(usize::MAX), interval))
+        });
+        Some(Arc::clone(gate))
+    }
+
+    /// The MongoDB database of a connection.
+    pub(super) async fn mongo(&self, connection: &str) -> Result<Mongo> {
+        let mut mongos = self.mongos.lock().await;
+        if let Some(mongo) = mongos.get(connection) {
+            return Ok(mongo.clone());
+        }
+        let resolved = self.connections.get(connection)?;
+        let ConnectionKind::MongoDb(settings) = &resolved.kind else {
+            return Err(Error::config(format!(
+                "the connection `{connection}` has type {}, a collection needs one of type mongodb",
+                resolved.kind
+            )));
+        };
+        let mongo = Mongo::open(connection, settings, self.redactor.clone()).await?;
+        mongos.insert(connection.to_owned(), mongo.clone());
+        Ok(mongo)
     }
 
     /// The place with files behind a connection; the project's own folder without one.
@@ -151,7 +218,10 @@ impl Gear {
         if let Some(library) = libraries.get(to) {
             return Ok(library.clone());
         }
-        let store = if self.connections.names()?.iter().any(|name| name == to) {
+        let store = if self.tape.is_some() {
+            // What is recorded or replayed leaves the places of the project alone.
+            FileStore::folder(self.project.state_dir.join("library").join(to), self.redactor.clone())
+        } else if self.connections.names()?.iter().any(|name| name == to) {
             self.files(to).await?
         } else {
             FileStore::folder(self.project.root.join(to), self.redactor.clone())
@@ -168,11 +238,35 @@ impl Gear {
 
     /// Closes the warehouses, so that another process may open them.
     pub async fn close(self) -> Result<()> {
-        for (_, warehouse) in self.warehouses.into_inner() {
+        for warehouse in self.warehouses.into_inner().placed.into_values() {
             warehouse.close().await?;
         }
         Ok(())
     }
+}
+
+/// Open warehouses, and DuckDB files that are only read.
+#[derive(Default)]
+struct Warehouses {
+    /// By the names of their connections.
+    named: HashMap<String, Warehouse>,
+    /// By what is really opened, each once.
+    placed: HashMap<PathBuf, Warehouse>,
+}
+
+/// What tells whether two connections lead to the same warehouse: the file that is really there, or the name.
+fn place(connection: &Connection) -> PathBuf {
+    let ConnectionKind::DuckDb(settings) = &connection.kind else { return PathBuf::from(&connection.name) };
+    let path = &settings.path;
+    if path.as_os_str() == ":memory:" {
+        return PathBuf::from(&connection.name);
+    }
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    // A file that is not there yet lies in a folder that may be.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.zip(path.file_name()).map_or_else(|| path.clone(), |(folder, name)| folder.join(name))
 }
 
 /// Puts rotated refresh tokens back into the connection store.

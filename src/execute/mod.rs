@@ -12,16 +12,23 @@
 
 mod bookmark;
 mod change;
+mod collection;
 mod decide;
 mod dispatcher;
 mod extract;
+mod fan;
 mod files;
 mod gear;
+mod items;
+mod landing;
+mod load;
 mod log;
 mod look;
 mod outcome;
 mod probe;
 mod process;
+mod request;
+mod retry;
 mod scope;
 mod source;
 mod stages;
@@ -37,6 +44,7 @@ pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
 pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
+pub use retry::{Unfinished, plan_retry, run_retry, unfinished};
 
 use crate::error::{Kind, Result};
 use crate::model::ledger::{Loaded, Snapshot};
@@ -52,10 +60,11 @@ use crate::time::UnitKey;
 ///
 /// Returns the plan with one sentence for everything that was mended.
 pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
-    let tables = tables_of(pipeline);
+    let of_warehouse = pipeline.steps.iter().filter(|step| step.landing().is_none());
+    let tables: Vec<TableName> = of_warehouse.clone().map(|step| step.into.clone()).collect();
     let warehouse = gear.warehouse(&pipeline.warehouse).await?;
     let mut loads = warehouse.loads(&tables).await?;
-    for step in &pipeline.steps {
+    for step in of_warehouse {
         // A merge may move all rows of a unit to later ones; elsewhere a unit with rows has them under its own name.
         if matches!(step.write, Write::Replace | Write::Append)
             && let Some(stocked) = warehouse.stocked(&step.into).await?
@@ -64,9 +73,13 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
             loads.retain(|(table, unit, loaded)| *table != step.into || there(unit, loaded));
         }
     }
-    let mended = gear.state.repair(&tables, &loads, gear.clock.now()).await?;
+    let landed = landing::landed(gear, pipeline).await?;
+    loads.extend(landed.loads);
+    let seen: Vec<TableName> = tables_of(pipeline).into_iter().filter(|table| !landed.unseen.contains(table)).collect();
+    let mut mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
+    mended.extend(landed.sentences);
     let snapshot = ledger_of(gear, pipeline).await?;
-    Ok((crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?, mended))
+    Ok((build(gear, pipeline, &snapshot, ask)?, mended))
 }
 
 /// Plans without the right to wait: where another process has the warehouse, from what the state store knows.
@@ -78,11 +91,25 @@ pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result
             return Err(error);
         }
         let snapshot = ledger_of(gear, pipeline).await?;
-        let plan = crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?;
+        let plan = build(gear, pipeline, &snapshot, ask)?;
         let sentence = "the warehouse cannot be opened now: this plan is made from what the last run left behind";
         return Ok((plan, vec![sentence.to_owned()]));
     }
     plan(gear, pipeline, ask).await
+}
+
+/// Makes the plan, and counts the items that are written down somewhere.
+fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) -> Result<Plan> {
+    let mut plan = crate::plan::build(pipeline, snapshot, ask, gear.clock.now())?;
+    for step in &pipeline.steps {
+        let Action::Extract(extract) = &step.action else { continue };
+        let Some(each) = extract.source.for_each() else { continue };
+        // A file that cannot be read fails its own step, and not the plan of the others.
+        if let Ok(Some(count)) = items::count(&each.over, &gear.project.root) {
+            plan.requests.insert(step.name.clone(), count);
+        }
+    }
+    Ok(plan)
 }
 
 /// Walks a plan to its end, or until `cancel` is called.
@@ -103,9 +130,7 @@ fn tables_of(pipeline: &Pipeline) -> Vec<TableName> {
 async fn ledger_of(gear: &Gear, pipeline: &Pipeline) -> Result<Snapshot> {
     let mut tables = tables_of(pipeline);
     for step in &pipeline.steps {
-        if let Action::Transform(transform) = &step.action {
-            tables.extend(transform.reads.iter().map(|read| read.table.clone()));
-        }
+        tables.extend(step.action.reads().iter().map(|read| read.table.clone()));
     }
     tables.sort();
     tables.dedup();

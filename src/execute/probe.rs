@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::Connection as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use tokio_util::sync::CancellationToken;
 
 use super::gear::Keeper;
 use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::table::{connect_postgres, refused};
+use crate::extract::table::{connect_mysql, connect_postgres, refused};
 use crate::extract::{FileStore, HttpClient};
 use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
-    MongoDbConnection, ServerConnection, Tls,
+    MongoDbConnection, ServerConnection,
 };
 use crate::model::hook::RetryPolicy;
 use crate::secret::{ExposeSecret, Redactor};
@@ -104,6 +103,14 @@ async fn http(
         Auth::Basic { .. } => "with user and password",
         Auth::Bearer { .. } => "with a bearer token",
         Auth::ApiKey { .. } => "with an API key",
+        Auth::SigV4(_) => "with a signature for AWS",
+        Auth::Hmac(_) => "with a signature",
+        Auth::Login(login) => {
+            let path = &login.path;
+            let at = if path.contains("://") { path.clone() } else { format!("{}{path}", client.url()) };
+            probed.tried.push(format!("logged in at {at}"));
+            "with the session's token"
+        }
         Auth::OAuth2(client) => {
             let grant = match client.grant {
                 Grant::ClientCredentials => "client credentials",
@@ -170,23 +177,8 @@ async fn postgres(server: &ServerConnection, probed: &mut Probed) -> Result<Stri
 }
 
 async fn mysql(server: &ServerConnection, probed: &mut Probed) -> Result<String> {
-    let tls = match server.tls {
-        Tls::Disable => MySqlSslMode::Disabled,
-        Tls::Prefer => MySqlSslMode::Preferred,
-        Tls::Require => MySqlSslMode::Required,
-        Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
-    };
-    let mut options = MySqlConnectOptions::new()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
     probed.tried.push(login("MySQL", server));
-    let mut connection = MySqlConnection::connect_with(&options).await.map_err(|error| refused(&error, server))?;
+    let mut connection = connect_mysql(server).await?;
     probed.tried.push("asked for its version".to_owned());
     let version: String = sqlx::query_scalar("SELECT version()")
         .fetch_one(&mut connection)

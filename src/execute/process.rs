@@ -6,7 +6,7 @@ use chrono::SecondsFormat;
 use serde_json::{Map, Value};
 
 use super::gear::Gear;
-use super::source::fill;
+use super::request::fill;
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{self, ProcessPull, Program, Replication, Tap};
 use crate::model::name::{Origin, Text};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
-use crate::extract::bigquery::{BigQueryPull, Jobs};
-use crate::extract::table::{AskedRows, PostgresPull, TableAsk, TimeRange};
+use crate::extract::bigquery::{self, BigQueryPull, Jobs};
+use crate::extract::table::{AskedRows, DuckDbPull, MySqlPull, PostgresPull, TableAsk, TimeRange};
 use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
@@ -16,28 +16,46 @@ use crate::template::{Quoting, Scope};
 /// What a step asks its database for; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
-    let scope = Scope { quoting: quoting(&connection.kind), ..scope.clone() };
-    let ask = ask(gear, step, source, &scope)?;
+    let ask = ask(gear, step, source, &quoting(scope, &connection.kind))?;
     if let (Some(_), false) = (source.max_bytes, matches!(connection.kind, ConnectionKind::BigQuery(_))) {
         return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
             .hint("leave `max_bytes` out"));
     }
-    match connection.kind {
-        ConnectionKind::Postgres(server) => Ok(Arc::new(PostgresPull { server, ask })),
-        ConnectionKind::BigQuery(ref settings) => {
+    Ok(match &connection.kind {
+        ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server: server.clone(), ask }),
+        ConnectionKind::MySql(server) => Arc::new(MySqlPull { server: server.clone(), ask }),
+        ConnectionKind::DuckDb(settings) => Arc::new(DuckDbPull {
+            file: gear.duckdb(&connection, settings).await?,
+            path: settings.path.display().to_string(),
+            ask,
+        }),
+        ConnectionKind::BigQuery(settings) => {
             let client = gear.bigquery(&step.connection, settings).await?;
-            Ok(Arc::new(BigQueryPull::new(client, ask, jobs(source, &scope))?))
+            Arc::new(BigQueryPull::new(client, ask, jobs(source, scope))?)
         }
-        _ => Err(no_tables(&connection)),
+        _ => return Err(no_tables(&connection)),
+    })
+}
+
+/// What is sent to the database, for people; nothing is opened.
+pub(super) fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Vec<String>> {
+    let kind = gear.connections.get(&step.connection)?.kind;
+    let scope = quoting(scope, &kind);
+    let ask = ask(gear, step, source, &scope)?;
+    match &kind {
+        ConnectionKind::BigQuery(settings) => bigquery::lines(&ask, &settings.project),
+        _ => Ok(ask.lines(scope.quoting.ident)),
     }
 }
 
-/// How values are written in a source's own SQL.
-fn quoting(kind: &ConnectionKind) -> Quoting {
-    match kind {
+/// The scope with values and names as the source writes them; the warehouse may write them otherwise.
+fn quoting(scope: &Scope, kind: &ConnectionKind) -> Scope {
+    let quoting = match kind {
         ConnectionKind::BigQuery(_) => Quoting::BIGQUERY,
+        ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
         _ => Quoting::default(),
-    }
+    };
+    Scope { quoting, ..scope.clone() }
 }
 
 /// How the query jobs of a step are called: by run and unit, so that what was sent twice is there once.
@@ -77,5 +95,11 @@ fn ask(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Resu
     let range = step.time.as_ref().zip(units).map(|(time, (first, last))| {
         TimeRange::of(time.path.clone(), time.format, step.time_zone.unwrap_or(scope.timezone), &first, &last)
     });
-    Ok(TableAsk { rows, range, changed_column: source.changed_column.clone(), probe: source.probe })
+    Ok(TableAsk {
+        rows,
+        range,
+        changed_column: source.changed_column.clone(),
+        probe: source.probe,
+        retry: source.retry,
+    })
 }

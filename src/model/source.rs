@@ -1,14 +1,18 @@
 //! Sources: what an extract step asks a system for, as its author wrote it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::answer::{AnswerForm, ReportTemplate, Rule};
+use super::fanout::{ForEach, MaxFailed, StepLimits};
 use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
+use super::pipeline::Landing;
 
 /// What an extract step asks its connection for.
 #[derive(Debug, Clone)]
@@ -21,6 +25,30 @@ pub enum Source {
     Table(Box<TableSource>),
     /// What a program prints.
     Process(Box<ProcessSource>),
+    /// Documents of a collection.
+    Collection(Box<CollectionSource>),
+    /// Rows that another step has landed in a collection.
+    Landed(Landing),
+}
+
+impl Source {
+    /// Over what it sends a request each, if it does.
+    pub fn for_each(&self) -> Option<&ForEach> {
+        if let Self::Http(http) = self { http.for_each.as_ref() } else { None }
+    }
+
+    /// The same, to be completed.
+    pub fn for_each_mut(&mut self) -> Option<&mut ForEach> {
+        if let Self::Http(http) = self { http.for_each.as_mut() } else { None }
+    }
+
+    /// Whether more rows are asked for than the unit has, on purpose: their own times tell which belong to it.
+    pub fn asks_widely(&self) -> bool {
+        match self {
+            Self::Http(_) | Self::Table(_) | Self::Files(_) | Self::Process(_) | Self::Landed(_) => false,
+            Self::Collection(source) => source.time.as_ref().is_some_and(|time| time.stored == StoredTime::Iso),
+        }
+    }
 }
 
 /// Requests to an API, of hook and step together.
@@ -32,10 +60,25 @@ pub struct HttpSource {
     pub request: RequestTemplate,
     /// How the answer is divided into pages.
     pub paginate: Paginate,
-    /// JSONPath of the rows in a page; templates are not rendered in it.
-    pub records: String,
+    /// Where a page has its rows: a JSONPath, or the path of an XML element such as `/feed/entry`; templates are not
+    /// rendered in it. Without one it depends on how the answer is written.
+    pub records: Option<String>,
+    /// How an answer is written.
+    pub form: AnswerForm,
+    /// What is done with answers that are no rows.
+    pub rules: Vec<Rule>,
+    /// Whether answers are kept, and sent again only where they have changed.
+    pub conditional: bool,
+    /// The report that the request creates, where its answer has no rows.
+    pub report: Option<ReportTemplate>,
     /// How often a request is tried again.
     pub retry: RetryPolicy,
+    /// How hard this step may press; one for all clones of the step.
+    pub limits: Arc<StepLimits>,
+    /// Over what it sends a request each; without it there is one sequence of requests.
+    pub for_each: Option<ForEach>,
+    /// How many of those requests may fail.
+    pub max_failed: MaxFailed,
 }
 
 /// What a program prints, of hook and step together.
@@ -107,6 +150,73 @@ impl ReplicationMethod {
         }
     }
 }
+
+/// Documents of a collection of a MongoDB database.
+#[derive(Debug, Clone)]
+pub struct CollectionSource {
+    /// The collection's name.
+    pub collection: Text,
+    /// What is asked of it.
+    pub query: CollectionQuery,
+    /// The member by which the documents of a unit are found; without one, the same are asked for in every unit.
+    pub time: Option<StoredMember>,
+    /// How many documents a batch has at the most.
+    pub batch_size: u32,
+    /// How a unit that is as it was is recognized without reading it.
+    pub probe: CollectionProbe,
+    /// How often a server that does not answer is asked again.
+    pub retry: RetryPolicy,
+}
+
+/// How a unit of a collection that is as it was is recognized without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CollectionProbe {
+    /// Not at all: every unit is read.
+    Off,
+    /// By the count of its documents.
+    Count,
+    /// By their count and the largest value of this member.
+    Newest(String),
+}
+
+/// What is asked of a collection, as JSON text whose strings are templates, and whose types extended JSON may tell.
+#[derive(Debug, Clone)]
+pub enum CollectionQuery {
+    /// Documents as they are.
+    Find {
+        /// The condition.
+        filter: Option<Text>,
+        /// The members that are wanted.
+        projection: Option<Text>,
+    },
+    /// What an aggregation makes of them: a list of its stages.
+    Pipeline(Text),
+}
+
+/// A member of documents that has a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMember {
+    /// The member, with dots between levels.
+    pub path: String,
+    /// How it is stored.
+    pub stored: StoredTime,
+}
+
+/// How a time is stored in a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredTime {
+    /// In the first four bytes of an ObjectId: when it was made.
+    ObjectId,
+    /// As a date of BSON.
+    Date,
+    /// As ISO 8601 text; without an offset it is read in the pipeline's zone.
+    Iso,
+    /// As a number of seconds since 1970-01-01T00:00:00Z.
+    Epoch,
+    /// As a number of milliseconds since 1970-01-01T00:00:00Z.
+    EpochMs,
+}
+
 /// Rows of a database: of one table, of one table for each unit, or of a query.
 ///
 /// Where the step has a `time_column`, the rows are those whose time lies in the unit, or in the window.
@@ -118,6 +228,8 @@ pub struct TableSource {
     pub changed_column: Option<String>,
     /// How a unit that is as it was is recognized without reading it.
     pub probe: ProbeRule,
+    /// How often a connection to the database is tried again.
+    pub retry: RetryPolicy,
     /// A query fails without being run where it would read more bytes; BigQuery bills by them.
     pub max_bytes: Option<u64>,
 }

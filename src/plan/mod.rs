@@ -111,6 +111,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         logical_date: ask.logical_date,
         tasks,
         left,
+        requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })
 }
@@ -146,11 +147,11 @@ impl Draft<'_> {
             }
             return Ok(());
         };
-        let (due, per) = match &step.action {
-            Action::Extract(extract) => (due::extract(self, step, timeline), extract.per),
-            Action::Transform(transform) => (reach::transform(self, index, transform, timeline), transform.per),
+        let due = match &step.action {
+            Action::Extract(_) => due::extract(self, step, timeline),
+            action @ (Action::Transform(_) | Action::Load(_)) => reach::reader(self, index, action, timeline),
         };
-        match per {
+        match step.action.per() {
             Per::Unit => due.into_iter().try_for_each(|(unit, due)| self.add(index, due, vec![unit])),
             Per::Window => self.runs(index, due, timeline),
         }
@@ -216,10 +217,11 @@ impl Draft<'_> {
 
 /// Of several reasons, the one that says most of a task comes first.
 fn rank(due: Due) -> usize {
-    const ORDER: [Due; 10] = [
+    const ORDER: [Due; 11] = [
         Due::Forced,
         Due::Failed,
         Due::Held,
+        Due::Retry,
         Due::Late,
         Due::Missing,
         Due::Gap,

@@ -1,7 +1,7 @@
 //! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
@@ -22,16 +22,39 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 /// An open DuckDB file.
 pub(super) struct DuckDb {
     thread: Mutex<Option<(mpsc::Sender<Work>, std::thread::JoinHandle<()>)>>,
+    /// The quoted name under which the file is attached; none without a file.
+    attached: Option<String>,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    Read,
 }
 
 impl DuckDb {
     pub async fn open(settings: DuckDbConnection) -> Result<Self> {
+        Self::open_as(settings, Access::Write).await
+    }
+
+    pub async fn open_to_read(settings: DuckDbConnection) -> Result<Self> {
+        if !settings.path.is_file() {
+            return Err(Error::new(Kind::Connection, format!("opening {}", settings.path.display()))
+                .because("there is no such file")
+                .hint("is `path` of the connection right? it is relative to the project's folder"));
+        }
+        Self::open_as(settings, Access::Read).await
+    }
+
+    async fn open_as(settings: DuckDbConnection, access: Access) -> Result<Self> {
+        let (file, attached) = (settings.path.clone(), name_of(&settings.path));
         let (send, receive) = mpsc::channel::<Work>();
         let (tell, told) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("duckdb".to_owned())
             .spawn(move || {
-                let mut connection = match connect(&settings) {
+                let mut connection = match connect(&settings, access) {
                     Ok(connection) => connection,
                     Err(error) => return drop(tell.send(Err(error))),
                 };
@@ -42,7 +65,8 @@ impl DuckDb {
             })
             .context(Kind::Storage, || "starting the warehouse's thread".to_owned())?;
         told.await.map_err(|_| closed())??;
-        Ok(Self { thread: Mutex::new(Some((send, thread))) })
+        let attached = (file != Path::new(":memory:")).then_some(attached);
+        Ok(Self { thread: Mutex::new(Some((send, thread))), attached })
     }
 
     async fn with<T: Send + 'static>(
@@ -59,7 +83,7 @@ impl DuckDb {
     }
 }
 
-fn connect(settings: &DuckDbConnection) -> Result<Connection> {
+fn connect(settings: &DuckDbConnection, access: Access) -> Result<Connection> {
     let doing = || format!("opening the warehouse {}", settings.path.display());
     let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(2);
     let config = Config::default()
@@ -74,11 +98,11 @@ fn connect(settings: &DuckDbConnection) -> Result<Connection> {
         .context(Kind::Config, doing)?;
     let attached = match settings.path.parent() {
         _ if settings.path == Path::new(":memory:") => None,
-        Some(folder) => {
+        Some(folder) if access == Access::Write => {
             std::fs::create_dir_all(folder).context(Kind::Storage, doing)?;
-            Some(attach(&settings.path))
+            Some(attach(&settings.path, access))
         }
-        None => Some(attach(&settings.path)),
+        _ => Some(attach(&settings.path, access)),
     };
     let opened = Connection::open_in_memory_with_flags(config).and_then(|connection| {
         if let Some(statement) = attached {
@@ -98,13 +122,20 @@ fn connect(settings: &DuckDbConnection) -> Result<Connection> {
 /// The statement that opens a file under the name that DuckDB itself would give it.
 ///
 /// Rows wait in memory until a row group is full: small ones keep a load's memory small, and cost next to nothing.
-fn attach(path: &Path) -> String {
+fn attach(path: &Path, access: Access) -> String {
     const ROW_GROUP: u32 = 8 * 2048;
+    let (file, name) = (DUCKDB.literal(&path.to_string_lossy()), name_of(path));
+    match access {
+        Access::Write => format!("ATTACH {file} AS {name} (ROW_GROUP_SIZE {ROW_GROUP}); USE {name}"),
+        Access::Read => format!("ATTACH {file} AS {name} (READ_ONLY); USE {name}"),
+    }
+}
+
+/// The quoted name that a file is attached under.
+fn name_of(path: &Path) -> String {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let reserved = ["", "memory", "temp", "system", "main"].contains(&stem.to_lowercase().as_str());
-    let name = DUCKDB.ident(if reserved { "warehouse" } else { &stem });
-    let file = DUCKDB.literal(&path.to_string_lossy());
-    format!("ATTACH {file} AS {name} (ROW_GROUP_SIZE {ROW_GROUP}); USE {name}")
+    DUCKDB.ident(if reserved { "warehouse" } else { &stem })
 }
 
 #[async_trait]
@@ -134,12 +165,41 @@ impl Driver for DuckDb {
         .await
     }
 
+    async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
+        self.with(move |connection| {
+            connection
+                .execute_batch("BEGIN TRANSACTION")
+                .map_err(|error| commit::failed("beginning a query", error))?;
+            let written = query::export(connection, &sql, &path);
+            let _ = connection.execute_batch("ROLLBACK");
+            written
+        })
+        .await
+    }
+
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         self.with(move |connection| commit::loads(connection, &tables)).await
     }
 
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>> {
         self.with(move |connection| commit::stocked(connection, &table)).await
+    }
+
+    async fn stream(&self, sql: String, rows: tokio::sync::mpsc::Sender<Vec<String>>) -> Result<()> {
+        let using = self.attached.as_ref().map(|name| format!("USE {name}"));
+        // A connection of its own: loads go on while rows are read.
+        let connection = self
+            .with(move |connection| {
+                let own = connection.try_clone();
+                let own = own.map_err(|error| commit::failed("opening a second connection", error))?;
+                if let Some(using) = using {
+                    own.execute_batch(&using).map_err(|error| commit::failed("opening a second connection", error))?;
+                }
+                Ok(own)
+            })
+            .await?;
+        let read = tokio::task::spawn_blocking(move || query::stream(&connection, &sql, &rows));
+        read.await.context(Kind::Internal, || "reading rows".to_owned())?
     }
 
     async fn close(&self) -> Result<()> {

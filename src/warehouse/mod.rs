@@ -9,17 +9,18 @@ mod duckdb;
 mod query;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 pub use dialect::Dialect;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::connection::{Connection, ConnectionKind};
+use crate::model::connection::{Connection, ConnectionKind, DuckDbConnection};
 use crate::model::ledger::{Changes, Fingerprint, Loaded};
 use crate::model::name::TableName;
 use crate::model::pipeline::{CheckRule, Guard, Severity, Write};
@@ -36,8 +37,14 @@ trait Driver: Send + Sync {
     async fn describe(&self, table: TableName) -> Result<Option<TableSchema>>;
     async fn commit(&self, commit: Commit) -> Result<Committed>;
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows>;
+    /// Writes the rows of a SELECT into a file, one JSON object a line, in bounded memory where the driver can.
+    async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
+        let rows = self.query(sql, usize::MAX - 1).await?;
+        query::write_lines(&rows, &path)
+    }
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>>;
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>>;
+    async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()>;
     async fn close(&self) -> Result<()>;
 }
 
@@ -66,6 +73,14 @@ impl Warehouse {
         Ok(Self { driver })
     }
 
+    /// Opens a DuckDB file that is only read: a source, which another process may read too.
+    ///
+    /// # Errors
+    /// A file that is not there, that is no DuckDB file, or that another process writes to.
+    pub async fn open_to_read(settings: &DuckDbConnection) -> Result<Self> {
+        Ok(Self { driver: Arc::new(duckdb::DuckDb::open_to_read(settings.clone()).await?) })
+    }
+
     /// How this warehouse writes names and values.
     pub fn dialect(&self) -> &Dialect {
         self.driver.dialect()
@@ -91,6 +106,11 @@ impl Warehouse {
         self.driver.query(sql.to_owned(), max_rows).await
     }
 
+    /// Writes the rows of a SELECT into a file, one JSON object a line; nothing in the warehouse changes.
+    pub async fn export(&self, sql: &str, path: &Path) -> Result<()> {
+        self.driver.export(sql.to_owned(), path.to_owned()).await
+    }
+
     /// What the warehouse has of each unit of these tables, as `_haul_loads` tells it.
     pub async fn loads(&self, tables: &[TableName]) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         self.driver.loads(tables.to_vec()).await
@@ -101,6 +121,13 @@ impl Warehouse {
     /// What somebody removes by hand stays in `_haul_loads`: the rows themselves tell that it is gone.
     pub async fn stocked(&self, table: &TableName) -> Result<Option<HashSet<UnitKey>>> {
         self.driver.stocked(table.clone()).await
+    }
+
+    /// Sends the texts of a statement's only column, in batches, beside whatever else the warehouse does.
+    ///
+    /// It ends early, and well, when nobody takes the batches any more. One statement sees one state of the tables.
+    pub async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()> {
+        self.driver.stream(sql, rows).await
     }
 
     /// Closes it, so that another process may open it.

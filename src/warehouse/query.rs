@@ -1,13 +1,20 @@
 //! The rows of a query as JSON, with all their digits.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
 use duckdb::Connection;
+use duckdb::arrow::array::StringArray;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
+use super::dialect::DUCKDB;
 use super::{Rows, commit};
-use crate::error::Result;
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::schema::LogicalType;
 
 /// The first words of statements that a query is not.
@@ -51,6 +58,42 @@ pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result
     // Names may repeat where the statement gives the same one twice; the cells are told by their place.
     let columns = described.into_iter().map(|(name, _)| name).collect();
     Ok(Rows { columns, rows, truncated })
+}
+
+/// Sends the texts of a statement's only column, in batches, until it ends or nobody takes them.
+pub(super) fn stream(connection: &Connection, sql: &str, rows: &mpsc::Sender<Vec<String>>) -> Result<()> {
+    let failed = |error| commit::failed_in("reading rows", sql, 0, &error);
+    let mut statement = connection.prepare(sql).map_err(failed)?;
+    for batch in statement.stream_arrow([]).map_err(failed)? {
+        let batch = batch.map_err(failed)?;
+        let texts = batch.columns().first().and_then(|column| column.as_any().downcast_ref::<StringArray>());
+        let texts = texts.ok_or_else(|| Error::internal("the rows of a stream are no texts"))?;
+        let texts: Vec<String> = texts.iter().flatten().map(str::to_owned).collect();
+        if rows.blocking_send(texts).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Writes rows as JSON, one object a line.
+pub(super) fn write_lines(rows: &Rows, path: &Path) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let mut file = BufWriter::new(File::create(path).context(Kind::Storage, doing)?);
+    for row in &rows.rows {
+        let members: serde_json::Map<String, Value> = rows.columns.iter().cloned().zip(row.iter().cloned()).collect();
+        serde_json::to_writer(&mut file, &members).context(Kind::Storage, doing)?;
+        file.write_all(b"\n").context(Kind::Storage, doing)?;
+    }
+    file.flush().context(Kind::Storage, doing)
+}
+
+/// Writes the rows of a statement as JSON, one object a line, without holding them.
+pub(super) fn export(connection: &Connection, sql: &str, path: &Path) -> Result<()> {
+    let plain = sql.trim_end().trim_end_matches(';');
+    let file = DUCKDB.literal(&path.to_string_lossy());
+    let statement = format!("COPY (\n{plain}\n) TO {file} (FORMAT json)");
+    connection.execute_batch(&statement).map_err(|error| commit::failed_in("reading the items", plain, 1, &error))
 }
 
 /// A column as the text of its JSON.

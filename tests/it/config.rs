@@ -1,5 +1,6 @@
 //! What a project's files mean: a good one loads, a bad one tells all its faults with place and hint.
 
+mod collections;
 mod lints;
 
 use std::path::Path;
@@ -137,7 +138,7 @@ fn good() -> [(&'static str, &'static str); 4] {
 fn extract_of(action: &Action) -> &Extract {
     match action {
         Action::Extract(extract) => extract,
-        Action::Transform(_) => panic!("a transform"),
+        Action::Transform(_) | Action::Load(_) => panic!("no extract"),
     }
 }
 
@@ -150,7 +151,7 @@ fn http_of(extract: &Extract) -> &HttpSource {
 fn transform_of(action: &Action) -> &Transform {
     match action {
         Action::Transform(transform) => transform,
-        Action::Extract(_) => panic!("an extract"),
+        Action::Extract(_) | Action::Load(_) => panic!("no transform"),
     }
 }
 
@@ -192,7 +193,7 @@ fn the_words_of_a_step_win_over_those_of_its_hook() {
     assert_eq!(params, ["format=json", "page_size=500", "start_date={{ ds }}", "end_date={{ next_ds }}"]);
     assert_eq!(http_of(extract).request.params[0].1.origin.file.as_path(), Path::new("hooks/movielens.toml"));
     assert_eq!(http_of(extract).request.method, Method::Get);
-    assert_eq!(http_of(extract).records, "$.result[*]");
+    assert_eq!(http_of(extract).records.as_deref(), Some("$.result[*]"));
     assert!(matches!(http_of(extract).paginate.by, PageStyle::Offset { limit: 500, first: 0, .. }));
     assert!(http_of(extract).paginate.short_page_ends);
     assert_eq!(http_of(extract).auth, Some(AuthStyle::KeyHeader("X-Api-Key".to_owned())));
@@ -259,7 +260,7 @@ checks = [{ not_nul = "id" }, { unique = "id", not_null = "id" }]
 [[transform]]
 sql = "sql/rankin.sql"
 
-[[load]]
+[[wait]]
 name = "serve"
 "#,
     ),

@@ -24,8 +24,7 @@ fn items() -> Door {
     })
 }
 
-const PIPELINE: &str =
-    "[window]\nlookback = 1\n\n[[extract]]\nname = \"items\"\nhook = \"shop\"\noutside = \"keep\"\nwrite = \"full\"\n";
+const PIPELINE: &str = "[window]\nlookback = 1\n\n[[extract]]\nname = \"items\"\nhook = \"shop\"\nwrite = \"full\"\n";
 
 const HOOK: &str = r#"
 description = "A shop"

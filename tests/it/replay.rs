@@ -96,7 +96,7 @@ rows  = [
 table = "mart.sums"
 rows  = [
     { orders = 3, total = "4.50", computed = 2024-05-05 },
-    { orders = 2, total = "3.00", computed = 2024-05-03 },
+    { orders = 2, total = "3.00", computed = 2024-05-05 },
     { orders = 2, total = "5.00", computed = 2024-05-05 },
 ]
 
@@ -138,7 +138,22 @@ fn what_differs_is_drawn_as_a_table() {
     project.write("tests/orders.csv", "price,id\n2.5,2024-05-01/1\n9.99,2024-05-01/2\n1.5,2024-05-02/1\n1.5,2024-05-02/2\n1.5,2024-05-03/1\n1.5,2024-05-03/2\n1.5,2024-05-09/3\n");
     let told = ran(&project, &["test"]);
     assert_eq!(told.code, Some(1), "{}", told.told());
-    insta::assert_snapshot!(told.out, @"");
+    insta::assert_snapshot!(told.out, @r"
+    failed  mornings
+      mart.sums is not as expected: 3 rows expected, 3 came; 1 different
+        orders  total        computed
+    ───────────────────────────────────
+     ~  3       4.75 → 4.50  2024-05-05
+      raw.orders has 7 rows, expected are 8
+      raw.orders is not as expected: 7 rows expected, 7 came; 1 missing, 1 unexpected, 1 different
+        price        id
+    ─────────────────────────────
+     ~  9.99 → 2.50  2024-05-01/2
+     -  1.5          2024-05-09/3
+     +  1.50         2024-05-03/3
+      hint: if what came is right: haul test --update
+    0 passed, 1 failed
+    ");
 }
 
 #[test]
@@ -231,6 +246,32 @@ fn a_pause_that_the_server_asked_for_is_kept_by_nobody_on_replay() {
         "pipeline = \"shop\"\ndate = 2024-05-03\ncassette = \"cassettes/shop.jsonl\"\n[[expect]]\ntable = \"raw.orders\"\ncount = 1\n",
     );
     ran(&project, &["test"]).refused(0, &["1 passed"]);
+}
+
+#[test]
+fn pictures_are_recorded_and_replayed_without_touching_the_project_s_own() {
+    let api = Door::start(|asked: &Asked| match asked.path.as_str() {
+        "/orders" => Reply::json(&json!([{ "id": 1, "image": "/moved.png" }, { "id": 2, "image": "/gone.png" }])),
+        "/moved.png" => Reply::new(302, "").header("location", "/here.png"),
+        "/here.png" => Reply::new(200, "a picture").header("content-type", "image/png"),
+        _ => Reply::new(404, "gone"),
+    });
+    let project = Project::with_api(&api.url, "");
+    project.write(
+        "pipelines/shop.toml",
+        "[window]\nlookback = 1\n\n[[extract]]\nname = \"orders\"\nconnection = \"api\"\nrequest = { path = \"/orders\", params = { day = \"{{ ds }}\" } }\n\
+         download = { url = \"$.image\", to = \"pictures\", column = \"file\" }\n",
+    );
+    ran(&project, &["record", "shop", "--date", "2024-05-03"]).refused(0, &["3 exchanges"]);
+    let before = api.asked().len();
+    project.write(
+        "tests/pictures.toml",
+        "pipeline = \"shop\"\ndate = 2024-05-03\ncassette = \"cassettes/shop.jsonl\"\n[[expect]]\nsql = \"SELECT id, file IS NOT NULL AS there FROM raw.orders\"\n\
+         rows = [{ id = 1, there = true }, { id = 2, there = false }]\n",
+    );
+    ran(&project, &["test"]).refused(0, &["1 passed"]);
+    assert_eq!(api.asked().len(), before, "nobody was asked again");
+    assert!(!project.path().join("pictures").exists());
 }
 
 #[test]

@@ -2,18 +2,23 @@
 //!
 //! Every system is a file of its own, with a [`Pull`](super::Pull) that puts this into its own SQL.
 
+mod duckdb;
 mod json;
+mod mysql;
 mod pages;
 mod postgres;
 mod server;
 mod sql;
 
+pub use duckdb::DuckDbPull;
+pub use mysql::{MySqlPull, connect as connect_mysql};
 pub use postgres::{PostgresPull, connect as connect_postgres};
 pub use server::refused;
 
 use chrono::NaiveDate;
 
 use crate::error::{Error, Result};
+use crate::model::hook::RetryPolicy;
 use crate::model::pipeline::TimeFormat;
 use crate::model::source::ProbeRule;
 use crate::time::{Grain, Instant, Tz, Unit};
@@ -29,11 +34,35 @@ pub struct TableAsk {
     pub changed_column: Option<String>,
     /// How a unit that is as it was is recognized.
     pub probe: ProbeRule,
+    /// How often a connection is tried again.
+    pub retry: RetryPolicy,
 }
 
 impl TableAsk {
-    /// What is sent, for people: the range's bounds are written in the type that the column turns out to have.
-    fn lines(&self, writing: sql::Writing) -> Vec<String> {
+    /// Where the rows come from, for messages.
+    fn place(&self, database: &str) -> String {
+        match &self.rows {
+            AskedRows::Table { name, .. } => format!("{name} in {database}"),
+            AskedRows::Query(_) => database.to_owned(),
+        }
+    }
+
+    /// Why the table of a unit is believed to come later.
+    fn late(&self, database: &str) -> String {
+        match &self.rows {
+            AskedRows::Table { name, intraday: Some(intraday), .. } => {
+                format!("there is neither a table {name} nor {intraday} in {database} yet")
+            }
+            AskedRows::Table { name, .. } => format!("there is no table {name} in {database} yet"),
+            AskedRows::Query(_) => String::new(),
+        }
+    }
+
+    /// What is sent, for people: the range's bounds are sent in the type that the column turns out to have.
+    ///
+    /// `quote` is what stands around a name.
+    pub fn lines(&self, quote: char) -> Vec<String> {
+        let writing = sql::Writing { quote, backslash: false };
         let mut lines: Vec<String> = match &self.rows {
             AskedRows::Table { name, intraday, .. } => {
                 let relation = |name: &String| writing.relation(name).unwrap_or_else(|_| name.clone());

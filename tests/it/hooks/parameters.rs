@@ -32,11 +32,11 @@ fn what_a_step_sets_wrongly_is_told_at_its_line() {
         ("", &["needs the parameter `account`", "with = { account = … }: whose", "pipelines/p.toml:6:8"]),
         (
             "with = { account = \"a\", page_sise = 3 }",
-            &["no parameter `page_sise`", "did you mean `page_size`?", "pipelines/p.toml:9:24"],
+            &["no parameter `page_sise`", "did you mean `page_size`?", "pipelines/p.toml:8:25"],
         ),
         (
             "with = { account = \"a\", page_size = \"3\" }",
-            &["`page_size` is of type integer", "a whole number", "pipelines/p.toml:9:36"],
+            &["`page_size` is of type integer", "a whole number", "pipelines/p.toml:8:37"],
         ),
         ("with = { account = \"a\", page_size = 0 }", &["an integer from 1 on", "`page_size` is 0", "hooks/shop.toml"]),
         ("with = { account = \"a\", lang = \"kr\" }", &["`kr` is no choice", "did you mean `ko`?"]),

@@ -13,7 +13,7 @@ fn list_and_show_tell_what_a_hook_is_and_what_it_needs() {
     let listed = ran(&project, &["hooks", "list"]).well().out;
     insta::assert_snapshot!(listed, @r"
      hook  description  parameters                             tests  from
-    ─────────────────────────────────────────────────────────────────────────────
+    ──────────────────────────────────────────────────────────────────────────────
      shop  A shop       page_size, lang, since, short, member  0      this project
     ");
     let shown = ran(&project, &["hooks", "show", "shop"]).well().out;

@@ -2,6 +2,9 @@
 
 mod files;
 mod http;
+mod mongodb;
 mod process;
+mod tables;
+mod with_bigquery;
 mod with_gcs;
 mod with_s3;

@@ -2,15 +2,21 @@
 
 pub mod apis;
 pub mod bigquery;
+pub mod bigquery_service;
 pub mod buckets;
 pub mod counterparts;
+pub mod databases;
 pub mod days;
 pub mod doors;
+pub mod fan_api;
 pub mod files;
 pub mod ga4;
+pub mod mariadb;
+pub mod mongodb;
 pub mod mornings;
 pub mod pages;
 pub mod postgres;
 pub mod project;
 pub mod scripted;
 pub mod shelf;
+pub mod station;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
-use super::server::{failed, refused};
+use super::server::{Patience, failed, refused};
 use super::sql::{Writing, not_there, plain};
 use super::{AskedRows, TableAsk};
 use crate::error::{Error, Kind, Result};
@@ -68,8 +68,14 @@ pub async fn connect(server: &ServerConnection) -> Result<PgConnection> {
 
 impl PostgresPull {
     /// A connection in a transaction that only reads, and sees one state of the database from its first statement on.
-    async fn begin(&self) -> Result<PgConnection> {
-        let mut connection = connect(&self.server).await?;
+    async fn begin(&self, sink: Option<&dyn Sink>) -> Result<PgConnection> {
+        let mut patience = Patience::new(&self.ask.retry);
+        let mut connection = loop {
+            match connect(&self.server).await {
+                Ok(connection) => break connection,
+                Err(error) => patience.after(error, sink).await?,
+            }
+        };
         let begin = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; \
                      SET TIME ZONE 'UTC'; SET extra_float_digits = 1; SET IntervalStyle = 'postgres'; \
                      SET DateStyle = 'ISO, YMD'; BEGIN";
@@ -133,8 +139,10 @@ impl PostgresPull {
         if !sharded && !counted {
             return Ok(Probe::Unknown);
         }
-        let mut connection = self.begin().await?;
-        let Some((from, name)) = self.from(&mut connection).await? else { return Ok(Probe::Late(self.late())) };
+        let mut connection = self.begin(None).await?;
+        let Some((from, name)) = self.from(&mut connection).await? else {
+            return Ok(Probe::Late(self.ask.late(&self.database())));
+        };
         if !counted {
             return Ok(Probe::Unknown);
         }
@@ -153,22 +161,12 @@ impl PostgresPull {
         Ok(Probe::Is(format!("{name}: {count} rows{newest}")))
     }
 
-    fn late(&self) -> String {
-        match &self.ask.rows {
-            AskedRows::Table { name, intraday: Some(intraday), .. } => {
-                format!("there is neither a table {name} nor {intraday} in {} yet", self.database())
-            }
-            AskedRows::Table { name, .. } => format!("there is no table {name} in {} yet", self.database()),
-            AskedRows::Query(_) => String::new(),
-        }
-    }
-
     async fn read(&self, sink: &Arc<dyn Sink>, pages: &mut Pages, cancel: &CancellationToken) -> Result<()> {
-        let mut connection = self.begin().await?;
+        let begun = cancel.run_until_cancelled(self.begin(Some(&**sink))).await;
+        let mut connection = begun.ok_or_else(|| Error::new(Kind::Cancelled, "stopped"))??;
         let Some((from, name)) = self.from(&mut connection).await? else {
-            return Err(
-                Error::new(Kind::Unavailable, self.late()).hint("it was there a moment ago: the next run looks again")
-            );
+            return Err(Error::new(Kind::Unavailable, self.ask.late(&self.database()))
+                .hint("it was there a moment ago: the next run looks again"));
         };
         let columns = columns::describe(&mut connection, &from).await?;
         if columns.is_empty() {
@@ -249,14 +247,11 @@ impl Pull for PostgresPull {
     }
 
     fn place(&self) -> String {
-        match &self.ask.rows {
-            AskedRows::Table { name, .. } => format!("{name} in {}", self.database()),
-            AskedRows::Query(_) => self.database(),
-        }
+        self.ask.place(&self.database())
     }
 
     fn lines(&self) -> Vec<String> {
-        self.ask.lines(STANDARD)
+        self.ask.lines(STANDARD.quote)
     }
 
     async fn probe(&self) -> Result<Probe> {
