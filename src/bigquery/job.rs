@@ -180,8 +180,9 @@ impl BigQuery {
             }),
             ..Job::default()
         };
-        let sent =
-            self.patiently(caller, || async { Ok(self.google().job().insert(self.project(), job()).await?) }).await;
+        // The client's model of a job is as large as all that a job can be.
+        let insert = || async { Ok(Box::pin(self.google().job().insert(self.project(), job())).await?) };
+        let sent = Box::pin(self.patiently(caller, insert)).await;
         match sent {
             Ok(job) => Ok(job.job_reference.and_then(|reference| reference.location)),
             Err(refused) if refused.why == Why::Duplicate => {

@@ -49,7 +49,8 @@ fn faulty_connections(connections: &Connections, project: &Project, sources: &So
         .iter()
         .flat_map(|pipeline| {
             let extracts = pipeline.steps.iter().filter_map(|step| match &step.action {
-                Action::Extract(extract) => Some(extract.connection.as_str()),
+                // A program may need no connection.
+                Action::Extract(extract) => Some(extract.connection.as_str()).filter(|name| !name.is_empty()),
                 Action::Transform(_) => None,
             });
             extracts.chain([pipeline.warehouse.as_str()])

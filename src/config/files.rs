@@ -1,12 +1,14 @@
 //! The keys of an extract that reads files, and of one that downloads files for its rows.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::answer::{EncodingWord, FormatWord};
 use super::file::ExtractTable;
 use super::pipeline::Surroundings;
 use super::reader::{At, Read, Reader, Required, Span, twin};
@@ -21,7 +23,7 @@ const MAX_BYTES: u64 = 32 << 20;
 /// So many files are downloaded at once, where nothing else is said.
 const MAX_CONCURRENT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
-words!(FileFormat, OnError);
+words!(OnError);
 
 twin! {
     /// How CSV is written.
@@ -42,6 +44,8 @@ twin! {
         pub infer: Option<At<bool>>,
         /// How many lines are left out at the start. Default 0.
         pub skip: Option<At<u64>>,
+        /// How characters of an answer are written: `"utf-8"` (the default), `"windows-1252"` or `"latin1"`.
+        pub encoding: Option<At<EncodingWord>>,
     }
 }
 
@@ -187,8 +191,6 @@ pub fn is_files(step: &ExtractTable) -> bool {
 /// Reports the keys that mean something only to a step that reads files.
 pub fn refuse_orphans(step: &ExtractTable, reader: &mut Reader) {
     let orphans = [
-        ("format", step.format.as_ref().map(|at| &at.span)),
-        ("csv", step.csv.as_ref().map(|at| &at.span)),
         ("file_column", step.file_column.as_ref().map(|at| &at.span)),
         ("allow_none", step.allow_none.as_ref().map(|at| &at.span)),
     ];
@@ -218,7 +220,22 @@ pub fn files_source(step: &ExtractTable, records: Option<&String>, reader: &mut 
         let message = format!("`{key}` is how an API is asked, and `files` are read");
         reader.error("two-sources", span.clone(), message).help = Some("leave one of them out".to_owned());
     }
-    let format = step.format.as_ref().map(|at| at.value);
+    let format = step.format.as_ref().and_then(|at| match at.value {
+        FormatWord::Json => Some(FileFormat::Json),
+        FormatWord::Jsonl => Some(FileFormat::Jsonl),
+        FormatWord::Csv => Some(FileFormat::Csv),
+        FormatWord::Parquet => Some(FileFormat::Parquet),
+        FormatWord::Xml => {
+            reader.error("foreign-key", at.span.clone(), "XML is read from answers of an API, not from `files`").help =
+                Some("format = \"csv\", \"json\", \"jsonl\" or \"parquet\"".to_owned());
+            None
+        }
+    });
+    if let Some(encoding) = step.csv.as_ref().and_then(|csv| csv.value.encoding.as_ref()) {
+        reader
+            .error("foreign-key", encoding.span.clone(), "`encoding` is for answers of an API, not for `files`")
+            .help = Some("convert the files: iconv -f latin1 -t utf-8".to_owned());
+    }
     if let (Some(records), Some(format)) = (&step.records, format.filter(|format| *format != FileFormat::Json)) {
         let message = format!("`records` leads to the rows of a JSON document, and these files are {}", format.word());
         reader.error("records-of-rows", records.span.clone(), message).help = Some("leave it out".to_owned());
@@ -254,7 +271,8 @@ fn wrong_pattern(text: &str) -> Option<&'static str> {
     text.split('/').any(|part| part == "..").then_some("leads out of the connection's folder")
 }
 
-fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
+/// How CSV is written; signs that contradict each other are reported.
+pub fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
     let usual = CsvFormat::default();
     let sign = |at: &Option<At<Sign>>| at.as_ref().map(|at| at.value.0);
     let format = CsvFormat {
@@ -266,7 +284,7 @@ fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
         null: table.null.as_ref().map_or(usual.null, |at| at.value.0.clone()),
         infer: table.infer.as_ref().is_some_and(|at| at.value),
         skip: table.skip.as_ref().map_or(0, |at| u32::try_from(at.value).unwrap_or(u32::MAX)),
-        numbers: Vec::new(),
+        declared: BTreeMap::new(),
     };
     let at = table.quote.as_ref().or(table.escape.as_ref()).or(table.comment.as_ref()).or(table.delimiter.as_ref());
     let signs = [Some(format.delimiter.unwrap_or(b',')), format.quote, format.escape, format.comment];

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::answer::{AnswerKeys, AnswerParts};
 use super::diagnostic::{Diagnostic, Source, known_names};
 use super::file::{ExtractTable, HookFile};
 use super::parameter;
+use super::process::{ProcessParts, process_parts};
 use super::reader::{At, Reader, Twin as _};
 use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
 use super::value::ColumnType;
 use crate::model::hook::{AuthStyle, Paginate, RetryPolicy};
+use crate::model::name::Text;
 use crate::model::parameter::{Parameter, ParameterValues};
 use crate::model::pipeline::{Naming, Nested, TimeFormat};
 use crate::model::schema::LogicalType;
@@ -24,8 +27,10 @@ pub struct ApiParts {
     pub request: RequestParts,
     /// The pages.
     pub paginate: Option<Paginate>,
-    /// JSONPath of the rows.
+    /// Where the rows are.
     pub records: Option<String>,
+    /// How answers are written, and what is done with odd ones.
+    pub answers: AnswerParts,
     /// How we say who we are.
     pub auth: Option<AuthStyle>,
     /// How often a request is tried again.
@@ -40,6 +45,8 @@ pub struct ApiParts {
     pub time_column: Option<String>,
     /// How that time is written.
     pub time_format: Option<TimeFormat>,
+    /// The program, where the rows are what one prints.
+    pub process: ProcessParts,
 }
 
 /// A hook, which says what it says for the values of its parameters.
@@ -79,6 +86,19 @@ macro_rules! api_parts {
                 .map_or_else(RequestParts::default, |at| RequestParts::new(&at.value, reader)),
             paginate: table.paginate.as_ref().and_then(|at| paginate(at, reader)),
             records: table.records.as_ref().map(|at| at.value.0.clone()),
+            answers: AnswerParts::new(
+                &AnswerKeys {
+                    format: table.format.as_ref(),
+                    compression: table.compression.as_ref(),
+                    members: table.members.as_ref(),
+                    csv: table.csv.as_ref(),
+                    xml: table.xml.as_ref(),
+                    on: table.on.as_ref(),
+                    conditional: table.conditional.as_ref(),
+                    report: table.report.as_ref(),
+                },
+                reader,
+            ),
             auth: table.auth.as_ref().map(|at| at.value.0.clone()),
             retry: table.retry.as_ref().map(|at| retry(at, reader)),
             columns: columns(table.columns.as_ref()),
@@ -86,6 +106,7 @@ macro_rules! api_parts {
             naming: table.naming.as_ref().map(|at| at.value),
             time_column: table.time_column.as_ref().and_then(|at| reader.filled(&at.value, at.span.clone())),
             time_format: table.time_format.as_ref().map(|at| at.value),
+            process: process_parts!(table, reader),
         }
     }};
 }
@@ -106,6 +127,7 @@ impl ApiParts {
             request: self.request.over(&hook.request),
             paginate: self.paginate.or_else(|| hook.paginate.clone()),
             records: self.records.or_else(|| hook.records.clone()),
+            answers: self.answers.over(&hook.answers),
             auth: self.auth.or_else(|| hook.auth.clone()),
             retry: self.retry.or(hook.retry),
             columns,
@@ -113,7 +135,15 @@ impl ApiParts {
             naming: self.naming.or(hook.naming),
             time_column: self.time_column.or_else(|| hook.time_column.clone()),
             time_format: self.time_format.or(hook.time_format),
+            process: self.process.over(&hook.process),
         }
+    }
+}
+
+impl ApiParts {
+    /// All templates.
+    pub fn texts(&self) -> Vec<Text> {
+        self.request.texts().into_iter().chain(self.answers.texts()).collect()
     }
 }
 
@@ -194,6 +224,9 @@ pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     let (file, _): (HookFile, bool) = reader.read_file();
     parameter::declared(file.parameters.as_ref(), &mut reader);
     let said = Said::of(&file, &mut reader);
+    for parts in [&said.parts].into_iter().chain(said.resources.values()) {
+        parts.process.check_alone(&mut reader);
+    }
     (Hook { source: source.clone(), file, parameters, said, foreign: false }, reader.diagnostics)
 }
 

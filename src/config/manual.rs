@@ -99,8 +99,10 @@ fn unused_parameters(hook: &Hook, around: &Surroundings<'_>, reader: &mut Reader
     let names = Some(&*names).filter(|names| !names.is_empty());
     let mut quiet = Vec::new();
     for parts in hook.said.resources.values().chain([&hook.said.parts]) {
-        for text in parts.request.texts().iter().filter(|text| text.is_template()) {
-            let Some(inspection) = around.inspector.inspect_with(text, names, &mut quiet) else { return };
+        for text in parts.texts().iter().filter(|text| text.is_template()) {
+            let Some(inspection) = around.inspector.inspect_with(text, &["item", "parent"], names, &mut quiet) else {
+                return;
+            };
             used.extend(inspection.params.into_iter().map(|(name, _)| name));
         }
     }

@@ -7,10 +7,13 @@
 //!
 //! Secrets are not resolved here, and connections only matter by their names.
 
+pub mod answer;
+pub mod body;
 mod check;
 mod clock_words;
 pub mod connection_file;
 mod diagnostic;
+pub mod fanout;
 pub mod file;
 mod files;
 mod folder;
@@ -21,8 +24,10 @@ pub mod lock;
 mod manual;
 mod parameter;
 mod pipeline;
+mod process;
 pub mod reader;
 pub mod request;
+pub mod rule;
 pub mod scalar;
 mod schema;
 mod source;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::gear::Gear;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::extract::{DownloadPull, Fetcher, FilesPull, Pattern, Pull, at_path};
 use crate::model::files::{Address, Download, FilesSource};
 use crate::model::pipeline::Extract;
@@ -14,8 +14,7 @@ use crate::template::Scope;
 /// The files of a step; nothing is looked for yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, files: &FilesSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let mut source = files.clone();
-    let declared = step.columns.iter().filter(|(_, data_type)| is_number(data_type));
-    source.csv.numbers = declared.map(|(name, _)| name.clone()).collect();
+    source.csv.declared = step.columns.iter().map(|(name, data_type)| (name.clone(), is_number(data_type))).collect();
     Ok(Arc::new(FilesPull {
         store: gear.files(&step.connection).await?,
         pattern: Pattern::parse(&gear.templates.render(&files.files, scope)?)?,
@@ -33,13 +32,9 @@ pub(super) async fn with_download(
     // Only the API that the rows are from is told who we are.
     let api = match &step.source {
         Source::Http(http) => Some((gear.client(&step.connection).await?, http.auth.clone())),
-        Source::Files(_) | Source::Table(_) => None,
+        Source::Files(_) | Source::Table(_) | Source::Process(_) => None,
     };
-    if api.is_none() && gear.is_replay() {
-        return Err(Error::config("a download of rows that are from no API is not recorded, and cannot be replayed")
-            .hint("leave the step out of the test: steps = [...]"));
-    }
-    let fetcher = Fetcher::open(gear.library(&download.to).await?, api, gear.redactor.clone())?;
+    let fetcher = Fetcher::open(gear.library(&download.to).await?, api, gear.redactor.clone(), gear.tape.clone())?;
     let Address::Path(path) = &download.url;
     Ok(Arc::new(DownloadPull { rows, download: download.clone(), locate: at_path(path), fetcher }))
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
+use super::server::TWICE;
 use super::sql::{TimeKind, Writing, not_there, plain};
 use super::{AskedRows, TableAsk, json};
 use crate::error::{Error, Kind, Result};
@@ -91,7 +92,12 @@ impl Described {
             | "TIME WITH TIME ZONE"
             | "TIME_NS" => format!("to_json({name}::VARCHAR)::VARCHAR"),
             // Without ICU, an instant's text has the offset of UTC only if it is put there.
-            "TIMESTAMP WITH TIME ZONE" => format!("to_json(CAST({name} AS TIMESTAMP)::VARCHAR || '+00')::VARCHAR"),
+            "TIMESTAMP WITH TIME ZONE" => {
+                let utc = format!("CAST({name} AS TIMESTAMP)::VARCHAR");
+                format!(
+                    "to_json(CASE WHEN isfinite({name}) THEN replace({utc}, ' ', 'T') || 'Z' ELSE {utc} END)::VARCHAR"
+                )
+            }
             "FLOAT" | "DOUBLE" => {
                 format!(
                     "CASE WHEN isfinite({name}) THEN to_json({name})::VARCHAR ELSE to_json({name}::VARCHAR)::VARCHAR END"
@@ -182,8 +188,7 @@ impl DuckDbPull {
             let [name, type_name] =
                 <[String; 2]>::try_from(row).map_err(|_| Error::internal("a row of two columns"))?;
             if described.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
-                return Err(Error::new(Kind::Source, format!("the statement has two columns `{name}`"))
-                    .hint("name its columns one by one, each with a name of its own: SELECT a.id, b.id AS b_id, …"));
+                return Err(Error::new(Kind::Source, format!("the statement has two columns `{name}`")).hint(TWICE));
             }
             described.push(Described { name, type_name });
         }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::support::bigquery_service::{Plan, Service, Shelf, columns, refusal, shelf};
+use crate::support::bigquery_service::{Plan, Service, Stored, columns, refusal, stored};
 use crate::support::doors::{Ran, Reply, nobody};
 use crate::support::mornings::Mornings;
 use crate::support::project::{Project, told};
@@ -50,25 +50,25 @@ fn ids(days: &Mornings) -> Vec<u64> {
 }
 
 fn rows(ids: std::ops::Range<u64>) -> Plan {
-    Plan::Rows(columns(), shelf(ids, 0).rows)
+    Plan::Rows(columns(), stored(ids, 0).rows)
 }
 
 #[test]
 fn a_service_account_signs_in_once_and_again_when_its_token_is_not_taken() {
     let service = Service::start(10);
-    service.put(TABLE, shelf(0..25, 1));
+    service.put(TABLE, stored(0..25, 1));
     let days = days(service.project(), SHARDS);
     let mut said = days.run("2024-05-04", 0);
     assert_eq!(service.asked("/token"), 1);
     assert_eq!(ids(&days), (0..25).collect::<Vec<_>>());
     // A token that dies while pages are read is renewed, and the page is asked for again.
-    service.put(TABLE, shelf(0..45, 2));
+    service.put(TABLE, stored(0..45, 2));
     service.fail("0503/data", 1, || refusal(401, "authError", "Request had invalid authentication credentials."));
     said += &days.run("2024-05-04", 0);
     assert_eq!(service.asked("/token"), 3);
     assert_eq!(ids(&days), (0..45).collect::<Vec<_>>());
     // One that is never taken is the end of it.
-    service.put(TABLE, shelf(0..46, 3));
+    service.put(TABLE, stored(0..46, 3));
     service.fail("0503/data", 9, || refusal(401, "authError", "Request had invalid authentication credentials."));
     let before = service.asked("0503/data");
     let refused = days.run("2024-05-04", 1);
@@ -92,7 +92,7 @@ fn what_passes_is_asked_again_and_what_does_not_is_told_at_once() {
         || refusal(429, "rateLimitExceeded", "Quota exceeded").header("retry-after", "0"),
     ];
     let service = Service::start(10);
-    service.put(TABLE, shelf(0..3, 1));
+    service.put(TABLE, stored(0..3, 1));
     for (at, reply) in ["/events_20240503", "0503/data"].iter().cycle().zip(passing) {
         service.fail(at, 1, reply);
     }
@@ -123,16 +123,16 @@ fn what_passes_is_asked_again_and_what_does_not_is_told_at_once() {
 fn a_day_is_read_again_when_its_table_says_so_and_always_while_rows_stream_in() {
     let service = Service::start(10);
     let days = days(service.project(), SHARDS);
-    service.put(TABLE, shelf(0..5, 1));
+    service.put(TABLE, stored(0..5, 1));
     let mut reads = Vec::new();
     let steps = [
-        shelf(0..5, 1),
+        stored(0..5, 1),
         // The same number of rows and bytes, changed in their places.
-        Shelf { rows: shelf(100..105, 2).rows, ..shelf(0..5, 2) },
-        Shelf { streaming: true, ..shelf(0..5, 3) },
-        Shelf { streaming: true, ..shelf(0..5, 3) },
-        shelf(0..5, 3),
-        shelf(0..5, 3),
+        Stored { rows: stored(100..105, 2).rows, ..stored(0..5, 2) },
+        Stored { streaming: true, ..stored(0..5, 3) },
+        Stored { streaming: true, ..stored(0..5, 3) },
+        stored(0..5, 3),
+        stored(0..5, 3),
     ];
     for step in steps {
         service.put(TABLE, step);
@@ -146,8 +146,8 @@ fn a_day_is_read_again_when_its_table_says_so_and_always_while_rows_stream_in() 
 #[test]
 fn a_table_that_changes_while_it_is_read_is_read_from_its_beginning() {
     let service = Service::start(10);
-    service.put(TABLE, shelf(0..35, 1));
-    service.put_after(2, TABLE, shelf(500..540, 2));
+    service.put(TABLE, stored(0..35, 1));
+    service.put_after(2, TABLE, stored(500..540, 2));
     let days = days(service.project(), SHARDS);
     days.run("2024-05-04", 0);
     assert_eq!(ids(&days), (500..540).collect::<Vec<_>>());
@@ -260,7 +260,7 @@ fn types_that_are_rare_keep_all_their_digits() {
         { "v": "-62135596800000000" },
         { "v": { "f": [{ "v": "12345678901234567890123456789.123456789" }, { "v": "1.7976931348623157E308" }] } },
     ] });
-    service.put(TABLE, Shelf { schema, rows: vec![cells], modified: 1, streaming: false });
+    service.put(TABLE, Stored { schema, rows: vec![cells], modified: 1, streaming: false });
     let days = days(service.project(), SHARDS);
     days.run("2024-05-04", 0);
     assert_eq!(
@@ -277,7 +277,7 @@ fn types_that_are_rare_keep_all_their_digits() {
 #[test]
 fn a_service_that_is_not_there_fails_the_day_and_the_next_run_repairs_it() {
     let service = Service::start(10);
-    service.put(TABLE, shelf(0..3, 1));
+    service.put(TABLE, stored(0..3, 1));
     let days = days(service.project(), SHARDS);
     let connections = std::fs::read_to_string(days.project.path().join("connections.toml")).expect("a file");
     let gone = format!("http://127.0.0.1:{}", nobody());

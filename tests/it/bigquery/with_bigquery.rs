@@ -49,8 +49,8 @@ fn put(dataset: &str, date: &str, count: u64) {
 
 /// What was asked of the rows of a day.
 fn reads(asked: &[String], date: &str) -> usize {
-    let data = format!("events_{}/data", date.replace('-', ""));
-    asked.iter().filter(|one| one.contains(&data)).count()
+    let rows = format!("events_{}/data", date.replace('-', ""));
+    asked.iter().filter(|one| one.contains(&rows)).count()
 }
 
 #[test]

@@ -187,3 +187,27 @@ fn a_killed_pull_fetches_no_picture_twice() {
     assert_eq!(stored(&project).len(), 6);
     assert_eq!(rows(&project, "select count(*), count(image_file) from raw.rockets"), ["6|6"]);
 }
+
+#[test]
+fn a_google_bucket_gets_its_pictures_as_its_xml_api_takes_them() {
+    // The emulator takes uploads by the JSON API only; this server holds what an object is put by.
+    let (bucket, shelf) = (Shelf::start(), Shelf::start());
+    shelf.put("/a.png", Thing::Plain(PNG.to_vec(), "image/png"));
+    let connection = format!(
+        "[album]\ntype = \"files\"\nurl = \"gs://landing/album\"\nendpoint = \"{}\"\nanonymous = true\n",
+        bucket.url
+    );
+    let project = project(&connection, &pipeline("").replace("\"pictures\"", "\"album\""));
+    rockets(&project, &[format!("{}/a.png", shelf.url)]);
+    run(&project, "2024-05-04", 0);
+    let name = name_of(PNG, "png");
+    assert_eq!(rows(&project, TABLE), [format!("0|{name}")]);
+    let asked = bucket.asked();
+    let put: Vec<&str> = asked.iter().filter(|asked| asked.method == "PUT").map(|asked| asked.path.as_str()).collect();
+    let plain: Vec<String> = put.iter().map(|path| path.replace("%2F", "/").replace("%2E", ".")).collect();
+    assert_eq!(plain, [format!("/landing/album/{name}")], "{asked:?}");
+    // A bucket that refuses is our fault, and fails the pull instead of leaving the column empty.
+    bucket.put(put[0], Thing::Status(403));
+    let told = run(&project, "2024-05-05", 1);
+    assert!(told.contains("storing downloaded files") && told.contains("403"), "{told}");
+}

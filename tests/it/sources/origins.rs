@@ -2,5 +2,8 @@
 
 mod files;
 mod http;
+mod process;
+mod tables;
+mod with_bigquery;
 mod with_gcs;
 mod with_s3;

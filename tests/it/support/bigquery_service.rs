@@ -21,7 +21,7 @@ const ACCOUNT: &str = "robot@strict-project.iam.gserviceaccount.com";
 
 /// A table: its columns, its rows as cells, and what it tells of itself.
 #[derive(Clone, Default)]
-pub struct Shelf {
+pub struct Stored {
     pub schema: Value,
     pub rows: Vec<Value>,
     pub modified: u64,
@@ -46,7 +46,7 @@ struct Fault {
 
 #[derive(Default)]
 struct State {
-    tables: BTreeMap<String, Shelf>,
+    tables: BTreeMap<String, Stored>,
     faults: Vec<Fault>,
     /// What statements with this text come to, the first that fits; used up but for the last.
     plans: Vec<(String, Vec<Plan>)>,
@@ -54,7 +54,7 @@ struct State {
     tokens: Vec<String>,
     page: usize,
     /// Happens after so many pages of a table.
-    after_page: Option<(usize, String, Shelf)>,
+    after_page: Option<(usize, String, Stored)>,
     pages: usize,
     refuses_keys: bool,
 }
@@ -79,13 +79,13 @@ impl Service {
     }
 
     /// These rows are all that `dataset.table` has from now on.
-    pub fn put(&self, table: &str, shelf: Shelf) {
-        self.state().tables.insert(table.to_owned(), shelf);
+    pub fn put(&self, table: &str, stored: Stored) {
+        self.state().tables.insert(table.to_owned(), stored);
     }
 
     /// After this many pages of rows a table becomes another.
-    pub fn put_after(&self, pages: usize, table: &str, shelf: Shelf) {
-        self.state().after_page = Some((pages, table.to_owned(), shelf));
+    pub fn put_after(&self, pages: usize, table: &str, stored: Stored) {
+        self.state().after_page = Some((pages, table.to_owned(), stored));
     }
 
     /// Requests whose path has this text are answered so, this often; what they ask for is not done.
@@ -214,8 +214,7 @@ impl State {
             ["datasets", dataset, "tables", table] => self.resource(dataset, table),
             ["datasets", dataset, "tables", table, "data"] => self.data(dataset, table, &query),
             ["jobs"] => self.insert(&asked.body),
-            ["jobs", id] => self.job(id),
-            ["jobs", id, "cancel"] => self.job(id),
+            ["jobs", id] | ["jobs", id, "cancel"] => self.job(id),
             ["queries", id] => self.results(id, &query),
             _ => refusal(404, "notFound", &format!("Not found: {path}")),
         }
@@ -238,25 +237,25 @@ impl State {
         Reply::json(&json!({ "kind": "bigquery#tableList", "totalItems": tables.len(), "tables": tables }))
     }
 
-    fn shelf(&self, dataset: &str, table: &str) -> Result<&Shelf, Reply> {
+    fn stored(&self, dataset: &str, table: &str) -> Result<&Stored, Reply> {
         self.tables
             .get(&format!("{dataset}.{table}"))
             .ok_or_else(|| refusal(404, "notFound", &format!("Not found: Table {PROJECT}:{dataset}.{table}")))
     }
 
     fn resource(&self, dataset: &str, table: &str) -> Reply {
-        let shelf = match self.shelf(dataset, table) {
-            Ok(shelf) => shelf,
+        let found = match self.stored(dataset, table) {
+            Ok(found) => found,
             Err(reply) => return reply,
         };
         let mut resource = json!({
             "kind": "bigquery#table", "etag": "e", "type": "TABLE", "location": "EU",
             "tableReference": { "projectId": PROJECT, "datasetId": dataset, "tableId": table },
-            "schema": { "fields": shelf.schema },
-            "numRows": shelf.rows.len().to_string(), "numBytes": (shelf.rows.len() * 100).to_string(),
-            "creationTime": "1714600000000", "lastModifiedTime": shelf.modified.to_string(),
+            "schema": { "fields": found.schema },
+            "numRows": found.rows.len().to_string(), "numBytes": (found.rows.len() * 100).to_string(),
+            "creationTime": "1714600000000", "lastModifiedTime": found.modified.to_string(),
         });
-        if shelf.streaming {
+        if found.streaming {
             resource["streamingBuffer"] =
                 json!({ "estimatedRows": "3", "estimatedBytes": "300", "oldestEntryTime": "1714600000000" });
         }
@@ -264,13 +263,13 @@ impl State {
     }
 
     fn data(&mut self, dataset: &str, table: &str, query: &HashMap<String, String>) -> Reply {
-        let shelf = match self.shelf(dataset, table) {
-            Ok(shelf) => shelf.clone(),
+        let found = match self.stored(dataset, table) {
+            Ok(found) => found.clone(),
             Err(reply) => return reply,
         };
         let reply = page(
-            &shelf.rows,
-            &shelf.modified.to_string(),
+            &found.rows,
+            &found.modified.to_string(),
             self.page,
             query,
             json!({ "kind": "bigquery#tableDataList" }),
@@ -361,12 +360,12 @@ fn page(rows: &[Value], version: &str, size: usize, query: &HashMap<String, Stri
 }
 
 /// Rows `{ id, name }` as cells, and the columns that they have.
-pub fn shelf(ids: std::ops::Range<u64>, modified: u64) -> Shelf {
+pub fn stored(ids: std::ops::Range<u64>, modified: u64) -> Stored {
     let rows = ids.map(|id| json!({ "f": [{ "v": id.to_string() }, { "v": format!("name {id}") }] })).collect();
-    Shelf { schema: columns(), rows, modified, streaming: false }
+    Stored { schema: columns(), rows, modified, streaming: false }
 }
 
-/// The columns of [`shelf`].
+/// The columns of [`stored`].
 pub fn columns() -> Value {
     json!([{ "name": "id", "type": "INTEGER", "mode": "REQUIRED" }, { "name": "name", "type": "STRING" }])
 }

@@ -190,11 +190,4 @@ impl Gcs {
         let status = run(async { upload.send().await.expect("an answer").status() });
         assert!(status.is_success(), "{status}");
     }
-
-    /// The bytes of an object, through the JSON API.
-    pub fn get(&self, key: &str) -> Vec<u8> {
-        let url = format!("{}/storage/v1/b/{BUCKET}/o/{}?alt=media", self.server.url, key.replace('/', "%2F"));
-        let client = client();
-        run(async { client.get(url).send().await.expect("an answer").bytes().await.expect("bytes") }).to_vec()
-    }
 }

@@ -1,0 +1,1 @@
+//! Taps from PyPI, as they are: their rows become tables, and their state comes back.
