@@ -233,7 +233,7 @@ impl DuckDbPull {
     }
 
     async fn read(&self, sink: &Arc<dyn Sink>, pages: &mut Pages, cancel: &CancellationToken) -> Result<()> {
-        let Some((from, name)) = self.from().await? else {
+        let Some((from, _)) = self.from().await? else {
             return Err(Error::new(Kind::Unavailable, self.ask.late(&self.path))
                 .hint("it was there a moment ago: the next run looks again"));
         };
