@@ -2,7 +2,7 @@
 
 mod files;
 mod http;
+mod tables;
 mod with_bigquery;
 mod with_gcs;
 mod with_s3;
-mod tables;
