@@ -83,6 +83,13 @@ pub enum Event<'a> {
         /// How long the pause is.
         pause: Duration,
     },
+    /// The source said something that is no row: a line of a program's log.
+    Said {
+        /// The task.
+        task: &'a TaskId,
+        /// The line, redacted.
+        line: String,
+    },
     /// A source is asked less, or more again, than before.
     Pace {
         /// One sentence.
@@ -111,6 +118,10 @@ pub enum Boundary {
     Sealed,
     /// What has changed is known; the commit comes next.
     Judged,
+    /// Rows that land elsewhere are written there; nobody reads them yet.
+    Written,
+    /// They are what is read; what was there before is still to be removed.
+    Flipped,
     /// The warehouse has committed; the state store does not know it yet.
     Committed,
     /// The state store knows it; the stage is still there.

@@ -206,6 +206,8 @@ impl Monitor for Progress {
                 Boundary::Leased => "leased",
                 Boundary::Sealed => "sealed",
                 Boundary::Judged => "judged",
+                Boundary::Written => "written",
+                Boundary::Flipped => "flipped",
                 Boundary::Committed => "committed",
                 Boundary::Recorded => "recorded",
             }),
@@ -213,6 +215,11 @@ impl Monitor for Progress {
                 let task = self.name(task);
                 self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
             }
+            Event::Said { task, line } if self.screen.is_verbose() => {
+                let task = self.name(task);
+                self.line(&format!("{DIM}says      {task}: {line}{DIM:#}"));
+            }
+            Event::Said { .. } => {}
             Event::Pace { sentence } => self.line(&format!("{WARN}pace{WARN:#}      {sentence}")),
             Event::Warning { task: Some(task), message } => {
                 let task = self.name(task);

@@ -99,7 +99,7 @@ pub fn texts(body: &BodyTemplate) -> Vec<Text> {
     texts
 }
 
-fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
+pub(super) fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
     match value {
         serde_json::Value::String(text) => found(text),
         serde_json::Value::Array(items) => items.iter().for_each(|item| strings_of(item, found)),

@@ -93,6 +93,7 @@ enum TypeWord {
     MySql,
     MongoDb,
     BigQuery,
+    Process,
     Files,
 }
 
@@ -462,6 +463,8 @@ pub enum ConnectionTable {
     MongoDb(MongoDbTable),
     /// A BigQuery project.
     BigQuery(BigQueryTable),
+    /// What a program wants to know.
+    Process,
     /// Files.
     Files(Box<FilesTable>),
 }
@@ -474,8 +477,9 @@ impl Read for ConnectionTable {
         };
         let Some(kind) = table.get("type") else {
             let message = format!("the connection `{}` has no `type`", reader.path());
-            reader.error("missing-key", value.span(), message).help =
-                Some("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`".to_owned());
+            reader.error("missing-key", value.span(), message).help = Some(
+                "one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `process`".to_owned(),
+            );
             return None;
         };
         let span = value.span();
@@ -485,9 +489,33 @@ impl Read for ConnectionTable {
             TypeWord::Postgres => Self::Postgres(ServerTable::read_table(table, span, reader)),
             TypeWord::MySql => Self::MySql(ServerTable::read_table(table, span, reader)),
             TypeWord::MongoDb => Self::MongoDb(MongoDbTable::read_table(table, span, reader)),
+            TypeWord::Process => {
+                for (key, value) in table.iter().filter(|(key, _)| key.get_ref() != "type") {
+                    reader.within(key.get_ref(), |reader| check_places(value, reader));
+                }
+                Self::Process
+            }
             TypeWord::BigQuery => Self::BigQuery(BigQueryTable::read_table(table, span, reader)),
             TypeWord::Files => Self::Files(Box::new(FilesTable::read_table(table, span, reader))),
         })
+    }
+}
+
+/// Reports the tables that look like the place of a secret and are none.
+fn check_places(value: &Spanned<DeValue<'_>>, reader: &mut Reader) {
+    match value.get_ref() {
+        DeValue::Table(table)
+            if table.len() == 1 && table.keys().any(|key| SECRET_KEYS.contains(&&**key.get_ref())) =>
+        {
+            let _ = SecretValue::read(value, reader);
+        }
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                reader.within(key.get_ref(), |reader| check_places(value, reader));
+            }
+        }
+        DeValue::Array(items) => items.iter().for_each(|item| check_places(item, reader)),
+        _ => {}
     }
 }
 
@@ -508,6 +536,12 @@ impl JsonSchema for ConnectionTable {
             of(&["mongodb"], MongoDbTable::json_schema(generator)),
             of(&["bigquery"], BigQueryTable::json_schema(generator)),
             of(&["files"], FilesTable::json_schema(generator)),
+            json_schema!({
+                "description": "What a program wants to know: any fields, any of whose values may be the place of a secret.",
+                "type": "object",
+                "properties": { "type": { "enum": ["process"] } },
+                "required": ["type"],
+            }),
         ] })
     }
 }

@@ -274,7 +274,7 @@ pub fn inspect_request(looked: &Looked<'_>, step: &At<String>, around: &Surround
         }
         Some((inspection.uses_window(), !mine.is_empty()))
     };
-    for text in parts.texts().iter().filter(|text| text.is_template()) {
+    for text in parts.texts().iter().chain(&parts.process.texts()).filter(|text| text.is_template()) {
         match look(text, reader) {
             Some((uses_window, uses_item)) => (window, item) = (window | uses_window, item | uses_item),
             None => (window, unread) = (true, true),

@@ -11,7 +11,7 @@ use super::value::{ByteSize, ColumnType, CronText, Date, Lookback, Moment, Perce
 use crate::model::parameter::ParameterType;
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
-use crate::model::source::ProbeRule;
+use crate::model::source::{ProbeRule, ReplicationMethod};
 use crate::time::Grain;
 
 use super::scalar::words;
@@ -57,6 +57,8 @@ twin! {
         pub extract: Option<At<Vec<At<ExtractTable>>>>,
         /// Steps that compute rows in the warehouse.
         pub transform: Option<At<Vec<At<TransformTable>>>>,
+        /// Steps that bring rows that landed elsewhere into the warehouse.
+        pub load: Option<At<Vec<At<LoadTable>>>>,
     }
 }
 
@@ -114,7 +116,27 @@ pub enum WriteWord {
     Full,
 }
 
-words!(WriteWord);
+/// The kinds of sources that keys alone do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceWord {
+    /// Requests to an API.
+    Http,
+    /// What a program prints.
+    Process,
+}
+
+/// What a program prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtocolWord {
+    /// Every line is a row, a JSON object.
+    Jsonl,
+    /// Singer's messages.
+    Singer,
+}
+
+words!(WriteWord, SourceWord, ProtocolWord, ReplicationMethod);
 
 twin! {
     /// A step that pulls rows from outside. Its keys win over those of its hook.
@@ -164,6 +186,16 @@ twin! {
         pub add: Option<At<Entries<String>>>,
         /// How many requests of a `for_each` may fail without the unit failing: a count, or a share such as `"1%"`. Default 0.
         pub max_failed: Option<At<MaxFailedValue>>,
+        /// The collection of a MongoDB connection whose documents are the rows. A template.
+        pub collection: Option<At<String>>,
+        /// Which documents of the collection: a table, or JSON in a text. Its strings are templates, extended JSON tells types.
+        pub filter: Option<At<serde_json::Value>>,
+        /// Which members of the documents: a table, or JSON in a text, as MongoDB has it.
+        pub projection: Option<At<serde_json::Value>>,
+        /// The stages of an aggregation over the collection, instead of `filter` and `projection`: a list, or JSON in a text.
+        pub pipeline: Option<At<serde_json::Value>>,
+        /// How many documents the server sends at once. Default 2000.
+        pub batch_size: Option<At<Count>>,
         /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
         /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
         pub files: Option<At<String>>,
@@ -180,13 +212,46 @@ twin! {
         pub intraday: Option<At<String>>,
         /// A SELECT that runs in the source database, or a file of `sql/` that has it. A template.
         pub sql: Option<At<String>>,
-        /// The column of a database's table that grows whenever a row changes: a unit whose number of rows and largest
-        /// value here are as they were is not read again.
+        /// The column of a database's table, or the member of a collection's documents, that grows whenever a row changes:
+        /// a unit whose number of rows and largest value here are as they were is not read again.
         pub changed_column: Option<At<String>>,
         /// How a unit that is as it was is recognized without reading it. Default `"auto"`.
         pub probe: Option<At<ProbeRule>>,
+        /// Where the rows land instead of a table; a `[[load]]` step brings them into one.
+        pub stage: Option<At<LandingTable>>,
         /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
         pub max_bytes: Option<At<ByteSize>>,
+        /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
+        pub r#type: Option<At<SourceWord>>,
+        /// The program and its arguments (`process`): a list, every text a template, no shell between. It is looked for on the
+        /// PATH, or from the project's folder where it has a slash.
+        pub command: Option<At<Vec<At<String>>>>,
+        /// Further arguments (`process`). A step's take the place of its hook's.
+        pub args: Option<At<Vec<At<String>>>>,
+        /// Variables that the program gets (`process`). Templates; a step's win over its hook's.
+        pub env: Option<At<Entries<Texts>>>,
+        /// Variables of haul's own environment that the program gets as they are (`process`).
+        pub pass_env: Option<At<Names>>,
+        /// The folder that the program works in (`process`), relative to the project. Default: the project's.
+        pub dir: Option<At<String>>,
+        /// How long the program may run (`process`). Default `"6h"`.
+        pub timeout: Option<At<TypedDuration>>,
+        /// What the program prints (`process`). Default `"jsonl"`: every line is a row.
+        pub protocol: Option<At<ProtocolWord>>,
+        /// The settings of a Singer tap; strings are templates. Laid over the connection's fields; a step's win over its hook's.
+        pub config: Option<At<Entries<serde_json::Value>>>,
+        /// The stream of a Singer tap whose records are the rows. Default: the step's name.
+        pub stream: Option<At<String>>,
+        /// How a Singer tap replicates the stream. Default: its own way.
+        pub replication_method: Option<At<ReplicationMethod>>,
+        /// The member by which a Singer tap sees what is new.
+        pub replication_key: Option<At<String>>,
+        /// A file with the catalog of a Singer tap, relative to the project, in place of the one that it discovers.
+        pub catalog: Option<At<String>>,
+        /// Whether a Singer tap is asked for its catalog by `--discover`. Default true.
+        pub discover: Option<At<bool>>,
+        /// The argument before the catalog's file. Default `"--catalog"`; old taps want `"--properties"`.
+        pub catalog_argument: Option<At<String>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.
@@ -216,6 +281,48 @@ twin! {
         /// How the source's names become column names. Default `"source"`.
         pub naming: Option<At<Naming>>,
         /// What a re-pull of this table may take away, over the window's guard.
+        pub guard: Option<At<GuardTable>>,
+        /// What new rows must satisfy before they replace the old ones.
+        pub checks: Option<At<Vec<At<CheckTable>>>>,
+    }
+}
+
+twin! {
+    /// A collection of MongoDB that rows land in, unit by unit.
+    pub struct LandingTable {
+        /// The connection, of type mongodb.
+        pub connection: Required<String>,
+        /// The collection.
+        pub collection: Required<String>,
+    }
+}
+
+twin! {
+    /// A step that brings rows that landed elsewhere into the warehouse, unit by unit.
+    pub struct LoadTable {
+        /// The step's name, unique in the pipeline.
+        pub name: Required<String>,
+        /// The extract that lands the rows by its `stage`: its name, or `pipeline.step` for one of another pipeline.
+        pub from: Required<String>,
+        /// The table, as `schema.table`. Default `raw.<name>`.
+        pub into: Option<At<String>>,
+        /// How the rows get into the table.
+        pub write: Option<At<WriteWord>>,
+        /// The columns that identify a row: needed to merge; elsewhere they let drift tell a changed row from a new one.
+        pub keys: Option<At<Names>>,
+        /// Of several new rows of one key, the one with the largest value in this column stays.
+        pub newest_by: Option<At<String>>,
+        /// Appending with a lookback loads a unit's rows again whenever they changed; true says that this is meant.
+        pub append_repeats: Option<At<bool>>,
+        /// Declared types by the source's names; they win over what the rows look like.
+        pub columns: Option<At<Entries<ColumnType>>>,
+        /// What happens with columns and types that the table does not have. Default `"evolve"`.
+        pub contract: Option<At<Contract>>,
+        /// How nested values land. Default `"struct"`.
+        pub nested: Option<At<Nested>>,
+        /// How the source's names become column names. Default `"source"`.
+        pub naming: Option<At<Naming>>,
+        /// What new rows of this table may take away. Default: all, since what landed has passed the guard of its extract.
         pub guard: Option<At<GuardTable>>,
         /// What new rows must satisfy before they replace the old ones.
         pub checks: Option<At<Vec<At<CheckTable>>>>,
@@ -349,6 +456,37 @@ twin! {
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
+        pub r#type: Option<At<SourceWord>>,
+        /// The program and its arguments (`process`): a list, every text a template, no shell between. It is looked for on the
+        /// PATH, or from the project's folder where it has a slash.
+        pub command: Option<At<Vec<At<String>>>>,
+        /// Further arguments (`process`). A step's take the place of its hook's.
+        pub args: Option<At<Vec<At<String>>>>,
+        /// Variables that the program gets (`process`). Templates; a step's win over its hook's.
+        pub env: Option<At<Entries<Texts>>>,
+        /// Variables of haul's own environment that the program gets as they are (`process`).
+        pub pass_env: Option<At<Names>>,
+        /// The folder that the program works in (`process`), relative to the project. Default: the project's.
+        pub dir: Option<At<String>>,
+        /// How long the program may run (`process`). Default `"6h"`.
+        pub timeout: Option<At<TypedDuration>>,
+        /// What the program prints (`process`). Default `"jsonl"`: every line is a row.
+        pub protocol: Option<At<ProtocolWord>>,
+        /// The settings of a Singer tap; strings are templates. Laid over the connection's fields; a step's win over its hook's.
+        pub config: Option<At<Entries<serde_json::Value>>>,
+        /// The stream of a Singer tap whose records are the rows. Default: the step's name.
+        pub stream: Option<At<String>>,
+        /// How a Singer tap replicates the stream. Default: its own way.
+        pub replication_method: Option<At<ReplicationMethod>>,
+        /// The member by which a Singer tap sees what is new.
+        pub replication_key: Option<At<String>>,
+        /// A file with the catalog of a Singer tap, relative to the project, in place of the one that it discovers.
+        pub catalog: Option<At<String>>,
+        /// Whether a Singer tap is asked for its catalog by `--discover`. Default true.
+        pub discover: Option<At<bool>>,
+        /// The argument before the catalog's file. Default `"--catalog"`; old taps want `"--properties"`.
+        pub catalog_argument: Option<At<String>>,
         /// Declared types by the source's names.
         pub columns: Option<At<Entries<ColumnType>>>,
         /// What columns mean, by the source's names.
@@ -401,6 +539,37 @@ twin! {
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
+        pub r#type: Option<At<SourceWord>>,
+        /// The program and its arguments (`process`): a list, every text a template, no shell between. It is looked for on the
+        /// PATH, or from the project's folder where it has a slash.
+        pub command: Option<At<Vec<At<String>>>>,
+        /// Further arguments (`process`). A step's take the place of its hook's.
+        pub args: Option<At<Vec<At<String>>>>,
+        /// Variables that the program gets (`process`). Templates; a step's win over its hook's.
+        pub env: Option<At<Entries<Texts>>>,
+        /// Variables of haul's own environment that the program gets as they are (`process`).
+        pub pass_env: Option<At<Names>>,
+        /// The folder that the program works in (`process`), relative to the project. Default: the project's.
+        pub dir: Option<At<String>>,
+        /// How long the program may run (`process`). Default `"6h"`.
+        pub timeout: Option<At<TypedDuration>>,
+        /// What the program prints (`process`). Default `"jsonl"`: every line is a row.
+        pub protocol: Option<At<ProtocolWord>>,
+        /// The settings of a Singer tap; strings are templates. Laid over the connection's fields; a step's win over its hook's.
+        pub config: Option<At<Entries<serde_json::Value>>>,
+        /// The stream of a Singer tap whose records are the rows. Default: the step's name.
+        pub stream: Option<At<String>>,
+        /// How a Singer tap replicates the stream. Default: its own way.
+        pub replication_method: Option<At<ReplicationMethod>>,
+        /// The member by which a Singer tap sees what is new.
+        pub replication_key: Option<At<String>>,
+        /// A file with the catalog of a Singer tap, relative to the project, in place of the one that it discovers.
+        pub catalog: Option<At<String>>,
+        /// Whether a Singer tap is asked for its catalog by `--discover`. Default true.
+        pub discover: Option<At<bool>>,
+        /// The argument before the catalog's file. Default `"--catalog"`; old taps want `"--properties"`.
+        pub catalog_argument: Option<At<String>>,
         /// Declared types by the source's names.
         pub columns: Option<At<Entries<ColumnType>>>,
         /// How nested values land.

@@ -7,6 +7,7 @@ use super::answer::{AnswerKeys, AnswerParts};
 use super::diagnostic::{Diagnostic, Source, known_names};
 use super::file::{ExtractTable, HookFile};
 use super::parameter;
+use super::process::{ProcessParts, process_parts};
 use super::reader::{At, Reader, Twin as _};
 use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
@@ -44,6 +45,8 @@ pub struct ApiParts {
     pub time_column: Option<String>,
     /// How that time is written.
     pub time_format: Option<TimeFormat>,
+    /// The program, where the rows are what one prints.
+    pub process: ProcessParts,
 }
 
 /// A hook, which says what it says for the values of its parameters.
@@ -103,6 +106,7 @@ macro_rules! api_parts {
             naming: table.naming.as_ref().map(|at| at.value),
             time_column: table.time_column.as_ref().and_then(|at| reader.filled(&at.value, at.span.clone())),
             time_format: table.time_format.as_ref().map(|at| at.value),
+            process: process_parts!(table, reader),
         }
     }};
 }
@@ -131,6 +135,7 @@ impl ApiParts {
             naming: self.naming.or(hook.naming),
             time_column: self.time_column.or_else(|| hook.time_column.clone()),
             time_format: self.time_format.or(hook.time_format),
+            process: self.process.over(&hook.process),
         }
     }
 }
@@ -219,10 +224,14 @@ pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     let (file, _): (HookFile, bool) = reader.read_file();
     parameter::declared(file.parameters.as_ref(), &mut reader);
     let said = Said::of(&file, &mut reader);
+    for parts in [&said.parts].into_iter().chain(said.resources.values()) {
+        parts.process.check_alone(&mut reader);
+    }
     (Hook { source: source.clone(), file, parameters, said, foreign: false }, reader.diagnostics)
 }
 
-fn columns(entries: Option<&At<Entries<ColumnType>>>) -> BTreeMap<String, LogicalType> {
+/// The declared types of columns.
+pub fn columns(entries: Option<&At<Entries<ColumnType>>>) -> BTreeMap<String, LogicalType> {
     let entries = entries.map_or(&[][..], |entries| &entries.value.0);
     entries.iter().map(|(name, data_type)| (name.value.clone(), data_type.value.0.clone())).collect()
 }

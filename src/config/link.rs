@@ -8,7 +8,8 @@ use super::inspect::mention;
 use super::pipeline::PipelineDraft;
 use super::step::StepDraft;
 use crate::model::name::{Origin, TableName};
-use crate::model::pipeline::{Action, Pipeline, Read, Step};
+use crate::model::pipeline::{Action, Landing, Pipeline, Read, Step, Write};
+use crate::model::source::Source as LandedSource;
 use crate::time::Reach;
 
 /// A step by the numbers of its pipeline and of its place there.
@@ -19,6 +20,8 @@ struct Index {
     pipelines: HashMap<String, usize>,
     steps: Vec<HashMap<String, usize>>,
     tables: HashMap<(String, String), StepId>,
+    /// The names of all tables and of all that lands elsewhere: the ledger tells them apart by their names alone.
+    names: HashMap<String, (bool, StepId)>,
 }
 
 /// One reference of a step, with the place where it is written.
@@ -36,7 +39,8 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
         let mut of_pipeline = Vec::with_capacity(drafts[pipeline].steps.len());
         for step in 0..drafts[pipeline].steps.len() {
             let linker = Linker { drafts: &drafts, index: &index, sources, pipeline };
-            let (reads, read_tables, step_edges) = linker.resolve(&drafts[pipeline].steps[step], faults);
+            let (mut reads, read_tables, mut step_edges) = linker.resolve(&drafts[pipeline].steps[step], faults);
+            let landed = linker.landed(&drafts[pipeline].steps[step], &mut reads, &mut step_edges, faults);
             of_pipeline.push(step_edges);
             match drafts[pipeline].steps[step].step.as_mut().map(|step| &mut step.action) {
                 Some(Action::Transform(transform)) => {
@@ -47,6 +51,13 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
                     if let Some(for_each) = extract.source.for_each_mut() {
                         for_each.reads = reads;
                     }
+                }
+                Some(Action::Load(load)) => {
+                    if let Some(landing) = landed {
+                        load.rows.connection.clone_from(&landing.connection);
+                        load.rows.source = LandedSource::Landed(landing);
+                    }
+                    load.reads = reads.into_iter().next();
                 }
                 None => {}
             }
@@ -63,7 +74,8 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
 
 impl Index {
     fn new(drafts: &[PipelineDraft], faults: &mut Vec<Diagnostic>) -> Self {
-        let mut index = Self { pipelines: HashMap::new(), steps: Vec::new(), tables: HashMap::new() };
+        let mut index =
+            Self { pipelines: HashMap::new(), steps: Vec::new(), tables: HashMap::new(), names: HashMap::new() };
         for (number, draft) in drafts.iter().enumerate() {
             let mut names = HashMap::new();
             for (place, step) in draft.steps.iter().enumerate() {
@@ -85,9 +97,17 @@ impl Index {
     /// Remembers who writes a table, and reports a second writer.
     fn written(&mut self, drafts: &[PipelineDraft], id: StepId, draft: &StepDraft, faults: &mut Vec<Diagnostic>) {
         let Some(step) = &draft.step else { return };
-        let warehouse = drafts[id.0].pipeline.warehouse.clone();
+        let lands = step.landing().is_some();
+        let warehouse = if lands { String::new() } else { drafts[id.0].pipeline.warehouse.clone() };
         let key = (warehouse, step.into.to_string().to_lowercase());
-        let Some(&first) = self.tables.get(&key) else {
+        let mixed = match self.names.get(&key.1) {
+            Some((other, first)) => (*other != lands).then_some(*first),
+            None => {
+                self.names.insert(key.1.clone(), (lands, id));
+                None
+            }
+        };
+        let Some(first) = mixed.or_else(|| self.tables.get(&key).copied()) else {
             self.tables.insert(key, id);
             return;
         };
@@ -128,6 +148,11 @@ impl Linker<'_> {
             edges.push(Edge { to: id, at: at.clone(), name: name.clone() });
             let (pipeline, target) = (&self.drafts[id.0], &self.drafts[id.0].steps[id.1]);
             let Some(step) = &target.step else { continue };
+            if step.landing().is_some() {
+                let message = format!("`{name}` lands in a collection, which no SQL of the warehouse can read");
+                let help = "read the table of the `[[load]]` step that brings it in";
+                faults.push(self.at("landed-ref", message, name, at, draft).help(help));
+            }
             self.check_warehouse(name, at, pipeline, draft, faults);
             reads.push(Read {
                 name: name.clone(),
@@ -151,6 +176,54 @@ impl Linker<'_> {
             }
         }
         (reads, tables, edges)
+    }
+
+    /// The collection whose rows a load step loads, with the reference to the step that lands them.
+    fn landed(
+        &self,
+        draft: &StepDraft,
+        reads: &mut Vec<Read>,
+        edges: &mut Vec<Edge>,
+        faults: &mut Vec<Diagnostic>,
+    ) -> Option<Landing> {
+        let from = draft.from.as_ref()?;
+        let source = &self.drafts[self.pipeline].source;
+        let mut fault = |code, message: String, help: Option<String>| {
+            faults.push(Diagnostic::error(code, message).at(source, from.span.clone(), "").maybe_help(help));
+        };
+        let Some(id) = self.find(&from.value) else {
+            let own = &self.drafts[self.pipeline];
+            if own.sound {
+                let message = format!("there is no step `{}` to load from", from.value);
+                fault("unknown-ref", message, known_names(&from.value, names(own)));
+            }
+            return None;
+        };
+        edges.push(Edge { to: id, at: source.origin(from.span.start), name: from.value.clone() });
+        let (pipeline, step) = (&self.drafts[id.0].pipeline, self.drafts[id.0].steps[id.1].step.as_ref()?);
+        let Some(landing) = step.landing() else {
+            let message = format!("the rows of `{}` do not land anywhere that they could be loaded from", from.value);
+            let help = "a load reads from an extract with stage = { connection = \"…\", collection = \"…\" }";
+            fault("not-landed", message, Some(help.to_owned()));
+            return None;
+        };
+        let whole = step.write == Write::Full;
+        if draft.step.as_ref().is_some_and(|own| (own.write == Write::Full) != whole) {
+            let (message, help) = if whole {
+                (format!("`{}` lands as a whole, this step loads unit by unit", from.value), "write = \"full\"")
+            } else {
+                (format!("`{}` lands unit by unit, this step loads a whole table", from.value), "leave `write` out")
+            };
+            fault("other-units", message, Some(help.to_owned()));
+        }
+        reads.push(Read {
+            name: from.value.clone(),
+            pipeline: pipeline.name.clone(),
+            step: step.name.clone(),
+            table: step.into.clone(),
+            reach: Reach::SAME,
+        });
+        Some(landing.clone())
     }
 
     /// The step that a reference means: one of the same pipeline, or `pipeline.step`.

@@ -12,6 +12,7 @@ use super::diagnostic::{Diagnostic, Source, known_names};
 use super::file::{GuardTable, PipelineFile, ProjectFile, ScheduleTable, WindowTable};
 use super::hook::Hook;
 use super::inspect::Inspector;
+use super::load::load;
 use super::reader::{At, Reader, Span, Twin};
 use super::scalar::{Count, Entries};
 use super::step::{StepDraft, extract, transform};
@@ -98,7 +99,7 @@ pub fn read_project(source: &Arc<Source>) -> (ProjectFile, Vec<Diagnostic>) {
 }
 
 /// The words of steps that a later release will know.
-const LATER: [&str; 3] = ["load", "wait", "run"];
+const LATER: [&str; 2] = ["wait", "run"];
 
 /// A pipeline's file, of which the steps of later releases are told apart from slips of the pen.
 struct WithLater(PipelineFile);
@@ -125,7 +126,7 @@ fn later_steps(word: &str, value: &DeValue<'_>, span: &Span, reader: &mut Reader
     };
     for span in spans {
         reader.error("later-step", span, format!("this release has no `[[{word}]]` steps yet")).help =
-            Some("the steps of this release are `[[extract]]` and `[[transform]]`".to_owned());
+            Some("the steps of this release are `[[extract]]`, `[[transform]]` and `[[load]]`".to_owned());
     }
 }
 
@@ -170,8 +171,11 @@ fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, re
     for table in file.transform.iter().flat_map(|at| &at.value) {
         steps.extend(transform(table, pipeline, around, reader));
     }
+    for table in file.load.iter().flat_map(|at| &at.value) {
+        steps.extend(load(table, pipeline, around, reader));
+    }
     steps.sort_by_key(|step| step.name.span.start);
-    let written = file.extract.is_some() || file.transform.is_some();
+    let written = file.extract.is_some() || file.transform.is_some() || file.load.is_some();
     let later = reader.diagnostics.iter().any(|fault| fault.code == "later-step");
     if !written && !later {
         reader.error("no-steps", 0..0, "this pipeline has no steps").help =

@@ -117,7 +117,7 @@ twin! {
         pub param: Option<At<String>>,
         /// Whether the cursor goes into the query (the default) or into the JSON body.
         pub r#in: Option<At<Place>>,
-        /// Where the answer has the cursor or the next address: a JSONPath, or `{ header = "X" }` for a cursor.
+        /// Where the answer has the cursor or the next address: a JSONPath, or `{ header = "X" }`.
         pub at: Option<At<CursorAt>>,
         /// JSONPath of the value in a row (`keyset`).
         pub value: Option<At<JsonPathText>>,
@@ -434,10 +434,13 @@ fn style(table: &At<PaginateTable>, word: PageWord, reader: &mut Reader) -> Opti
             }
         }
         PageWord::NextUrl => match needed(pages.at.as_ref(), "at", table, reader)? {
-            CursorAt::Body(at) => PageStyle::NextUrl { at },
+            CursorAt::Body(at) => PageStyle::NextUrl { at: CursorPlace::Body(at) },
+            CursorAt::Header(name) if !name.eq_ignore_ascii_case("link") => {
+                PageStyle::NextUrl { at: CursorPlace::Header(name) }
+            }
             CursorAt::Header(_) => {
                 let span = pages.at.as_ref().map_or(table.span.clone(), |at| at.span.clone());
-                let fault = reader.error("foreign-key", span, "the next address stands in the body here");
+                let fault = reader.error("foreign-key", span, "the `Link` header has more in it than an address");
                 fault.help = Some("for the address in the `Link` header write by = \"link\"".to_owned());
                 return None;
             }

@@ -14,6 +14,7 @@ use super::table;
 use crate::model::answer::Format;
 use crate::model::hook::{Method, RequestTemplate};
 use crate::model::name::Text;
+use crate::model::pipeline::{Pipeline, Write};
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
@@ -22,9 +23,21 @@ pub fn source(
     parts: &ApiParts,
     fan: &Fan,
     name: &At<String>,
+    write: &Write,
+    pipeline: &Pipeline,
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) -> Source {
+    // What follows a fault that was reported is never run.
+    if let Some(process) = parts.process.source(name, write, pipeline, reader) {
+        files::refuse_orphans(step, reader);
+        table::refuse_orphans(step, reader);
+        if files::is_files(step) || table::is_table(step) {
+            let message = format!("`{}` runs a program, and reads files or a table as well", name.value);
+            reader.error("two-sources", name.span.clone(), message).help = Some("leave one of them out".to_owned());
+        }
+        return Source::Process(Box::new(process));
+    }
     if files::is_files(step) {
         table::refuse_orphans(step, reader);
         answer::refuse(step, false, "files are read", reader);
@@ -47,7 +60,6 @@ pub fn source(
                 .help = Some("files = \"exports/{{ ds }}/*.parquet\"".to_owned());
         }
     }
-    // What follows a fault that was reported is never run.
     Source::Http(Box::new(http(parts, fan, name, reader)))
 }
 

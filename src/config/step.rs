@@ -2,11 +2,13 @@
 
 use super::check::{checks, table_name};
 use super::clock_words::clock_words;
+use super::collection::{self, Asked};
 use super::diagnostic::{Diagnostic, known_names};
 use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
 use super::hook::ApiParts;
+use super::load;
 use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
@@ -18,7 +20,7 @@ use crate::model::name::{TableName, Text};
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
 use crate::model::schema::LogicalType;
-use crate::model::source::Source;
+use crate::model::source::{Source, Speaks};
 use crate::template::Inspection;
 use crate::time::Reach;
 
@@ -36,6 +38,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
+    /// The step whose landed rows it loads.
+    pub from: Option<At<String>>,
 }
 
 /// Which upstream units a step reads.
@@ -48,11 +52,15 @@ pub struct Reaches {
 }
 
 /// The keys by which extracts and transforms say how rows get into their table.
-struct WriteKeys<'a> {
-    write: Option<&'a At<WriteWord>>,
-    keys: Option<&'a At<Names>>,
-    newest_by: Option<&'a At<String>>,
-    append_repeats: Option<&'a At<bool>>,
+pub(super) struct WriteKeys<'a> {
+    pub write: Option<&'a At<WriteWord>>,
+    pub keys: Option<&'a At<Names>>,
+    pub newest_by: Option<&'a At<String>>,
+    pub append_repeats: Option<&'a At<bool>>,
+    /// Whether a step that does not say how it writes merges.
+    pub merges: bool,
+    /// Whether the source tells the columns that identify a row.
+    pub tells_keys: bool,
 }
 
 /// Stands in faults for the name of a step that has none.
@@ -67,34 +75,55 @@ pub fn extract(
 ) -> Option<StepDraft> {
     let table = &at.value;
     let name = step_name(table.name.0.as_ref(), &at.span, reader);
+    let Api { parts, hook: hook_known, params } = api(table, &name, around, reader);
     let write = WriteKeys {
         write: table.write.as_ref(),
         keys: table.keys.as_ref(),
         newest_by: table.newest_by.as_ref(),
         append_repeats: table.append_repeats.as_ref(),
+        merges: parts.process.merges(pipeline),
+        tells_keys: parts.process.tells_keys(),
     };
     let write = write_mode(&write, &name, pipeline, reader);
-    let into = into_table(table.into.as_ref(), "raw", &name, reader);
+    let (landing, into) = match &table.stage {
+        Some(stage) => load::landing(stage, table, &write, around, reader).unzip(),
+        None => (None, into_table(table.into.as_ref(), "raw", &name, reader)),
+    };
     let checks = checks(table.checks.as_ref(), around, reader);
-    let guard = step_guard(table.guard.as_ref(), pipeline);
-    let Api { parts, hook: hook_known, params } = api(table, &name, around, reader);
+    let keeps_state = parts.process.keeps_state(&write, pipeline);
+    let guard = match &table.guard {
+        // What is new since the last state has nothing to do with how many rows were new before.
+        None if keeps_state => Guard::OPEN,
+        guard => step_guard(guard.as_ref(), pipeline),
+    };
     let per = per(table.per.as_ref(), pipeline, reader);
-    // What an unknown hook says of rows and their times is unknown too.
-    let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let fan = fan(table, around, reader);
-    let source = source(table, &parts, &fan, &name, around, reader);
-    let of_table = is_table(table);
-    if let Source::Table(source) = &source {
-        check_window(table, source, &write, &name, pipeline, around, reader);
-    }
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
-    let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
-    let uses_window = of_table || is_files(table) || inspect_request(&looked, &name, around, reader);
+    let by_unit = pipeline.window.is_some() && write != Write::Full;
+    let fan = fan(table, around, reader);
+    let Asked { source, time, uses_window } = match &table.collection {
+        Some(collection) => collection::asked(collection, table, &parts, (per, by_unit), around, reader),
+        None => {
+            collection::without_collection(table, reader);
+            // What an unknown hook says of rows and their times is unknown too.
+            let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
+            let source = source(table, &parts, &fan, &name, &write, pipeline, around, reader);
+            if let Source::Table(source) = &source {
+                check_window(table, source, &write, &name, pipeline, around, reader);
+            }
+            // A program gets its unit by variables, whatever its templates say.
+            let by_itself = match &source {
+                Source::Process(process) => matches!(process.speaks, Speaks::JsonLines),
+                _ => is_table(table) || is_files(table),
+            };
+            let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
+            let uses_window = inspect_request(&looked, &name, around, reader) || by_itself;
+            Asked { source, time, uses_window }
+        }
+    };
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
-    let by_unit = pipeline.window.is_some() && write != Write::Full;
     if by_unit && hook_known && !divided && !uses_window {
-        unused_window(table, &name, reader);
+        unused_window(table, &source, &name, reader);
     }
     if let Source::Files(source) = &source {
         files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
@@ -119,9 +148,11 @@ pub fn extract(
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: parts.nested.unwrap_or_default(),
         naming: parts.naming.unwrap_or_default(),
+        landing,
     };
     let origin = reader.origin(&at.span);
-    let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
+    let into_span = table.into.as_ref().map(|into| into.span.clone());
+    let into_span = into_span.or_else(|| table.stage.as_ref().map(|at| at.span.clone())).unwrap_or(name.span.clone());
     let step = into.map(|into| Step {
         keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
@@ -135,7 +166,7 @@ pub fn extract(
     let named = table.name.0.is_some();
     let sql = fan.at.unwrap_or_else(|| name.span.clone());
     let inspection = fan.inspection;
-    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach: Reaches::default() })
+    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach: Reaches::default(), from: None })
 }
 
 /// Reads a transform step; `None` when not even its name is known.
@@ -152,6 +183,8 @@ pub fn transform(
         keys: table.keys.as_ref(),
         newest_by: table.newest_by.as_ref(),
         append_repeats: table.append_repeats.as_ref(),
+        merges: false,
+        tells_keys: false,
     };
     let write = write_mode(&write, &name, pipeline, reader);
     let into = into_table(table.into.as_ref(), "mart", &name, reader);
@@ -183,11 +216,11 @@ pub fn transform(
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
-    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach })
+    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach, from: None })
 }
 
 /// A step's name; without one, the rest of the step is checked all the same.
-fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<String> {
+pub(super) fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<String> {
     let Some(name) = name else { return At { value: UNNAMED.to_owned(), span: step.clone() } };
     if !is_plain_name(&name.value) {
         let message = format!("`{}` cannot be the name of a step", name.value);
@@ -197,7 +230,12 @@ fn step_name(name: Option<&At<String>>, step: &Span, reader: &mut Reader) -> At<
     name.clone()
 }
 
-fn into_table(into: Option<&At<String>>, schema: &str, name: &At<String>, reader: &mut Reader) -> Option<TableName> {
+pub(super) fn into_table(
+    into: Option<&At<String>>,
+    schema: &str,
+    name: &At<String>,
+    reader: &mut Reader,
+) -> Option<TableName> {
     match into {
         Some(into) => table_name(into, reader),
         None => TableName::parse(&format!("{schema}.{}", name.value)).ok(),
@@ -208,13 +246,18 @@ fn step_guard(table: Option<&At<GuardTable>>, pipeline: &Pipeline) -> Guard {
     guard(table, pipeline.window.as_ref().map(|window| window.guard).unwrap_or_default())
 }
 
-fn names_of(names: Option<&At<Names>>) -> Vec<String> {
+pub(super) fn names_of(names: Option<&At<Names>>) -> Vec<String> {
     names.map(|names| names.value.0.clone()).unwrap_or_default()
 }
 
-fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
+pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
     let windowed = pipeline.window.is_some();
-    let word = given.write.map_or(if windowed { WriteWord::Replace } else { WriteWord::Full }, |write| write.value);
+    let default = match (windowed, given.merges) {
+        (true, _) => WriteWord::Replace,
+        (false, true) => WriteWord::Merge,
+        (false, false) => WriteWord::Full,
+    };
+    let word = given.write.map_or(default, |write| write.value);
     let span = given.write.map_or(name.span.clone(), |write| write.span.clone());
     if let (Some(newest_by), false) = (given.newest_by, word == WriteWord::Merge) {
         let message = "`newest_by` chooses among rows of one key, which only a merge does";
@@ -235,7 +278,7 @@ fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, rea
             Write::Append
         }
         WriteWord::Merge => {
-            if given.keys.is_none() {
+            if given.keys.is_none() && !given.tells_keys {
                 let message = format!("`{}` merges, but does not say which columns identify a row", name.value);
                 reader.error("merge-without-keys", span, message).help = Some("keys = [\"id\"]".to_owned());
             }
@@ -283,7 +326,12 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
             params = parameter::values(&known.parameters, table.with.as_ref(), hook, reader);
             let said = known.with(&params, &mut reader.diagnostics);
             match said.resource(table.resource.as_ref(), hook, reader) {
-                Some(resource) => parts = parts.over(resource),
+                Some(resource) => {
+                    if known.foreign {
+                        resource.process.check_consent(&parts.process, hook, reader);
+                    }
+                    parts = parts.over(resource);
+                }
                 None => hook_known = false,
             }
         } else {
@@ -303,7 +351,7 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) && !parts.process.is_process() {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());
@@ -365,13 +413,27 @@ fn time_column(
     })
 }
 
-fn unused_window(table: &ExtractTable, name: &At<String>, reader: &mut Reader) {
-    let span = table.request.as_ref().map_or(name.span.clone(), |request| request.span.clone());
-    let message = format!("the request of `{}` never uses the window: every unit would get the same rows", name.value);
-    reader.error("unused-window", span, message).help = Some(
-        "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }; or write = \"full\" for a table without units"
-            .to_owned(),
-    );
+fn unused_window(table: &ExtractTable, source: &Source, name: &At<String>, reader: &mut Reader) {
+    if matches!(source, Source::Process(_)) {
+        let span = table.config.as_ref().map_or(name.span.clone(), |config| config.span.clone());
+        let message =
+            format!("the settings of `{}` never use the window: every unit would get the same rows", name.value);
+        reader.error("unused-window", span, message).help = Some(
+            "config = { start_date = \"{{ ds }}\", end_date = \"{{ next_ds }}\" }; or a pipeline without a window, where \
+             the tap gets its state back"
+                .to_owned(),
+        );
+        return;
+    }
+    let (what, example) = match &table.collection {
+        Some(_) => ("query", "time_column = \"updated_at\""),
+        None => ("request", "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }"),
+    };
+    let span = table.request.as_ref().map(|request| request.span.clone());
+    let span = span.or_else(|| table.collection.as_ref().map(|at| at.span.clone())).unwrap_or(name.span.clone());
+    let message = format!("the {what} of `{}` never uses the window: every unit would get the same rows", name.value);
+    reader.error("unused-window", span, message).help =
+        Some(format!("{example}; or write = \"full\" for a table without units"));
 }
 
 fn window_lints(

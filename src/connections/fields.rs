@@ -19,6 +19,7 @@ pub(super) enum System {
     MongoDb,
     BigQuery,
     Files,
+    Process,
 }
 
 /// What the text of a field has to look like.
@@ -133,8 +134,16 @@ const BIGQUERY: &[Field] = &[
 ];
 
 impl System {
-    pub const ALL: [Self; 7] =
-        [Self::Http, Self::DuckDb, Self::Postgres, Self::MySql, Self::MongoDb, Self::BigQuery, Self::Files];
+    pub const ALL: [Self; 8] = [
+        Self::Http,
+        Self::DuckDb,
+        Self::Postgres,
+        Self::MySql,
+        Self::MongoDb,
+        Self::BigQuery,
+        Self::Files,
+        Self::Process,
+    ];
 
     /// The word that stands behind `type =`.
     pub fn name(self) -> &'static str {
@@ -146,6 +155,7 @@ impl System {
             Self::MongoDb => "mongodb",
             Self::BigQuery => "bigquery",
             Self::Files => "files",
+            Self::Process => "process",
         }
     }
 
@@ -165,6 +175,8 @@ impl System {
             Self::MongoDb => MONGODB,
             Self::BigQuery => BIGQUERY,
             Self::Files => super::files::FIELDS,
+            // A program has any fields.
+            Self::Process => &[],
         }
     }
 
@@ -209,12 +221,24 @@ impl std::fmt::Display for Reference {
     }
 }
 
+/// JSON that may have secrets in it, so that it is never shown by itself.
+#[derive(Clone)]
+pub(super) struct Json(pub serde_json::Value);
+
+impl std::fmt::Debug for Json {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Json")
+    }
+}
+
 /// What stands behind a field. Every text is kept as a secret: which of them is one depends on the field.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Plain(SecretString),
     From(Reference),
     Map(BTreeMap<String, Value>),
+    /// A field of a program: any JSON, in which every table with one place of a secret stands for that secret.
+    Tree(Json),
 }
 
 impl Value {
@@ -225,7 +249,7 @@ impl Value {
     pub fn as_plain(&self) -> Option<&str> {
         match self {
             Self::Plain(text) => Some(text.expose_secret()),
-            Self::From(_) | Self::Map(_) => None,
+            Self::From(_) | Self::Map(_) | Self::Tree(_) => None,
         }
     }
 
@@ -238,6 +262,7 @@ impl Value {
                 serde_json::json!({ key: place })
             }
             Self::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+            Self::Tree(tree) => tree.0.clone(),
         }
     }
 }
@@ -281,6 +306,9 @@ impl Definition {
     /// that contradict each other.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
+        if self.system == System::Process {
+            return faults;
+        }
         let known: Vec<&str> = self.system.fields().iter().map(|field| field.key).collect();
         for (key, value) in &self.fields {
             let Some(field) = self.system.field(key) else {
@@ -327,7 +355,8 @@ impl Definition {
     pub fn is_secret(&self, key: &str) -> bool {
         // A user without a password is how many services pass an API key.
         let lone_user = key == "user" && self.system == System::Http && !self.fields.contains_key("password");
-        lone_user || self.system.field(key).is_some_and(|field| field.secret)
+        let of_program = self.system == System::Process && !is_harmless_entry("extra", key);
+        lone_user || of_program || self.system.field(key).is_some_and(|field| field.secret)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::fields::{Definition, Fault, System, Value, is_harmless_entry, names_a_place, read_rate};
+use super::fields::{Definition, Fault, Form, Reference, System, Value, is_harmless_entry, names_a_place, read_rate};
 use super::google;
 use super::reference::Resolver;
 use super::store::Rotated;
@@ -41,10 +41,69 @@ pub(super) fn resolve(
         System::Postgres => ConnectionKind::Postgres(server(&fields, 5432, "postgres")?),
         System::MySql => ConnectionKind::MySql(server(&fields, 3306, "mysql")?),
         System::MongoDb => ConnectionKind::MongoDb(mongodb(&fields)?),
+        System::Process => ConnectionKind::Process,
         System::Files => ConnectionKind::Files(super::files::resolve(&fields, root)?),
         System::BigQuery => ConnectionKind::BigQuery(bigquery(&fields)?),
     };
     Ok(Connection { name: name.to_owned(), kind })
+}
+
+/// All fields of a connection as a JSON object, for a program: under their own names, with every secret resolved.
+///
+/// # Errors
+/// A secret that cannot be resolved.
+pub(super) fn object(definition: &Definition, resolver: &Resolver) -> Result<serde_json::Value> {
+    let fields = Resolved { definition, resolver };
+    let mut object = serde_json::Map::new();
+    for (key, value) in &definition.fields {
+        let member = match value {
+            Value::Tree(tree) => branch(&tree.0, key, resolver)?,
+            Value::Map(_) => {
+                fields.map(key)?.into_iter().map(|(key, text)| (key, serde_json::Value::from(text))).collect()
+            }
+            Value::Plain(_) | Value::From(_) => {
+                let text = fields.text(key)?.unwrap_or_default();
+                let number =
+                    definition.system.field(key).filter(|field| matches!(field.form, Form::Count | Form::Port));
+                let number = number.and_then(|_| text.parse::<u64>().ok());
+                number.map_or_else(|| text.into(), serde_json::Value::from)
+            }
+        };
+        object.insert(key.clone(), member);
+    }
+    Ok(object.into())
+}
+
+/// A part of a program's field, with its secrets resolved; `key` is the nearest name above it.
+fn branch(json: &serde_json::Value, key: &str, resolver: &Resolver) -> Result<serde_json::Value> {
+    use serde_json::Value as Json;
+    let secret = !is_harmless_entry("extra", key);
+    Ok(match json {
+        Json::Object(members) => {
+            if let Some(reference) = place(members) {
+                let text =
+                    resolver.resolve(&reference).map_err(|error| error.while_doing(format!("resolving `{key}`")))?;
+                if secret || !names_a_place(key) {
+                    learn(&resolver.redactor, key, &text);
+                }
+                return Ok(text.into());
+            }
+            let member = |(name, json): (&String, &Json)| Ok((name.clone(), branch(json, name, resolver)?));
+            Json::Object(members.iter().map(member).collect::<Result<_>>()?)
+        }
+        Json::Array(items) => Json::Array(items.iter().map(|item| branch(item, key, resolver)).collect::<Result<_>>()?),
+        Json::String(text) if secret => {
+            learn(&resolver.redactor, key, text);
+            json.clone()
+        }
+        _ => json.clone(),
+    })
+}
+
+/// The place of a secret that an object stands for.
+pub(super) fn place(members: &serde_json::Map<String, serde_json::Value>) -> Option<Reference> {
+    let (kind, place) = members.iter().next().filter(|_| members.len() == 1)?;
+    Reference::from_key(kind, place.as_str()?.to_owned())
 }
 
 fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
@@ -67,7 +126,7 @@ pub(super) fn text(value: &Value, resolver: &Resolver) -> Result<String> {
     match value {
         Value::Plain(text) => Ok(text.expose_secret().to_owned()),
         Value::From(reference) => resolver.resolve(reference),
-        Value::Map(_) => Ok(String::new()),
+        Value::Map(_) | Value::Tree(_) => Ok(String::new()),
     }
 }
 

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
+use super::bookmark;
 use super::extract::{held_dir, held_units, staged_commit};
 use super::fan::Breakers;
 use super::gear::Gear;
+use super::landing;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::Occasion;
 use super::transform;
@@ -58,6 +60,7 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
     let task = held.task();
     let rows = match &held.step.action {
         Action::Extract(extract) => commit_stage(&shared, &held, &task, extract).await?,
+        Action::Load(load) => commit_stage(&shared, &held, &task, &load.rows).await?,
         Action::Transform(step) => {
             let outcomes = transform::approve(&shared, &task, step).await?;
             outcomes.iter().map(|outcome| outcome.rows).sum()
@@ -159,18 +162,16 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
         staged: Some((rows, fingerprint)),
         inputs: None,
     };
-    let warehouse = gear.warehouse(&held.pipeline.warehouse).await?;
-    let commit = staged_commit(
-        gear,
-        &held.pipeline,
-        &task.step,
-        extract,
-        &shared.occasion,
-        &manifest,
-        vec![unit],
-        warehouse.dialect(),
-    )?;
-    let committed = warehouse.commit(commit).await?;
+    let changes = if let Some(landing) = &extract.landing {
+        landing::land(shared, task, landing, &manifest, vec![unit]).await?;
+        None
+    } else {
+        let warehouse = gear.warehouse(&held.pipeline.warehouse).await?;
+        let (occasion, dialect) = (&shared.occasion, warehouse.dialect());
+        let commit =
+            staged_commit(gear, &held.pipeline, &task.step, extract, occasion, &manifest, vec![unit], dialect)?;
+        warehouse.commit(commit).await?.units.first().and_then(|unit| unit.changes)
+    };
     let outcome = UnitOutcome {
         key: held.key.clone(),
         unit: held.unit,
@@ -178,7 +179,7 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
         outcome: PullOutcome::Approved,
         rows,
         fingerprint: Some(fingerprint),
-        changes: committed.units.first().and_then(|unit| unit.changes),
+        changes,
         inputs: None,
         reason: None,
         probe: None,
@@ -186,6 +187,7 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
     };
     let cost = Cost { requests: 0, bytes: 0, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &[outcome], cost).await?;
+    bookmark::keep(gear, &task.step, extract, &manifest).await?;
     debug_assert!(held_units(&manifest).contains(&held.key) || rows == 0, "a held stage has its unit");
     release(gear, &held.step.into, Some(place)).await?;
     Ok(rows)

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bookmark;
 use super::change::{self, Looked};
 use super::fan::{self, Fan};
 use super::gear::Gear;
+use super::landing;
+use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
 use super::source;
@@ -14,14 +17,17 @@ use super::stages::Stages;
 use super::worker::{Shared, is_forced};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
-use crate::model::ledger::{Lease, PullOutcome};
+use crate::model::ledger::{Fingerprint, Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
 use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
+use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
-use crate::time::{Unit, UnitKey};
+use crate::template::Scope;
+use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::{Commit, CommitOutcome, Dialect, NewRows, UnitCommit, Warehouse};
 
 /// How often a pull is begun anew because the source's total moved while its pages were read.
@@ -30,19 +36,35 @@ const STEADY_ATTEMPTS: u32 = 3;
 /// Segments rotate at this size, before compression, so that the warehouse can read several at once.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// Pulls the task's units and brings what changed into the warehouse.
-pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Result<Vec<UnitOutcome>> {
+/// A pull that is not rendered from the step's own source, of rows that are known already.
+pub(super) struct Given {
+    /// None for a fan-out.
+    pub pull: Option<Arc<dyn Pull>>,
+    /// What the rows are taken from.
+    pub inputs: Option<String>,
+    /// How many rows have to come, and their digest.
+    pub expected: Option<(u64, Fingerprint)>,
+}
+
+/// Pulls the task's units and brings what changed into the warehouse, or where else the step's rows land.
+pub(super) async fn run(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    step: &Extract,
+    given: Option<Given>,
+) -> Result<Vec<UnitOutcome>> {
     let gear = shared.gear;
     let started_at = gear.clock.now();
     let keys = task.keys();
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
     shared.crossed(task, Boundary::Leased);
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
-    let scope =
-        scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
-    let pull = match fan::fan_out(step) {
-        Some(_) => None,
-        None => Some(source::pull_of(gear, step, &scope).await?),
+    let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
+    let occasion = occasion(shared, task, step);
+    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), warehouse.dialect());
+    let Given { pull, inputs, expected } = match given {
+        Some(given) => given,
+        None => rendered(shared, task, step, &scope).await?,
     };
     // Before the rows: what changes in between is seen by the next pull.
     let state = match &pull {
@@ -52,7 +74,6 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
             Looked::Ended(outcomes) => return Ok(outcomes),
         },
     };
-    let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let dir = if task.due == Due::Retry {
         stages.incomplete(leases[0].pull)?
     } else {
@@ -63,14 +84,8 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
             fan::bring(shared, task, &Fan { step, http, each, scope: &scope }, &dir, &leases[0]).await
         }
         (Some(pull), _) => {
-            bring(
-                shared,
-                task,
-                &**pull,
-                &dir,
-                spec_of(shared, task, step, &pull.identity(), &leases[0], state.as_deref()),
-            )
-            .await
+            let spec = spec_of(shared, task, step, &pull.identity(), &leases[0], state.as_deref());
+            bring(shared, task, &**pull, &dir, spec).await
         }
         (None, None) => return Err(Error::internal("a step that asks for nothing")),
     };
@@ -86,6 +101,11 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     shared.crossed(task, Boundary::Sealed);
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases, state.as_deref());
+    if let Err(error) = assert_expected(pull.as_deref(), &outcomes, expected) {
+        stages.done(&dir)?;
+        return Err(error);
+    }
+    outcomes.iter_mut().for_each(|outcome| outcome.inputs.clone_from(&inputs));
     shared.spare_rejected(task, &mut outcomes).await?;
     shared.crossed(task, Boundary::Judged);
     if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
@@ -110,15 +130,58 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
     if place.is_none() {
+        bookmark::keep(gear, &task.step, step, &manifest).await?;
         stages.done(&dir)?;
     }
     stages.sweep(place.as_deref())?;
     Ok(outcomes)
 }
 
+/// The pull of the step's own source; a fan-out makes its own.
+async fn rendered(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, scope: &Scope) -> Result<Given> {
+    let pull = match fan::fan_out(step) {
+        Some(_) => None,
+        None => {
+            let bookmark = bookmark::of(shared, task, step).await?;
+            Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, bookmark).await?)
+        }
+    };
+    Ok(Given { pull, inputs: None, expected: None })
+}
+
+/// Refuses rows that are not those that landed: somebody has changed them since.
+fn assert_expected(
+    pull: Option<&dyn Pull>,
+    outcomes: &[UnitOutcome],
+    expected: Option<(u64, Fingerprint)>,
+) -> Result<()> {
+    let Some((rows, fingerprint)) = expected else { return Ok(()) };
+    let Some(outcome) = outcomes.first().filter(|one| one.rows != rows || one.fingerprint != Some(fingerprint)) else {
+        return Ok(());
+    };
+    let found = match outcome.rows {
+        same if same == rows => "some of its rows are others".to_owned(),
+        other => format!("it has {other} rows, {rows} landed"),
+    };
+    Err(Error::new(Kind::Data, format!("reading {} from {}", outcome.key, pull.map(Pull::place).unwrap_or_default()))
+        .because(format!("{found}: somebody has changed documents since"))
+        .hint("land the unit again: `haul run … --force`"))
+}
+
 /// Whether the rows themselves were refused: the next run asks for them anew, since they are mended at the source.
 fn at_fault(error: &Error) -> bool {
     matches!(error.kind(), Kind::Data | Kind::Check)
+}
+
+/// The occasion of a task: a query over several units asks for just these, wherever the run's window lies.
+fn occasion(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Occasion {
+    let mut occasion = shared.occasion.clone();
+    if let (Source::Collection(_), Some(first), Some(last)) = (&step.source, task.units.first(), task.units.last())
+        && let Ok(window) = Window::spanning(first.calendar, first.start, last.end)
+    {
+        occasion.window = Some(window);
+    }
+    occasion
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
@@ -154,6 +217,7 @@ async fn bring(
             monitor: Arc::clone(&shared.monitor),
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
+            log: TaskLog::new(&shared.gear.project.state_dir, shared.pipeline, &task.step, &task.keys()[0]),
         };
         let pulled = pull.pages(progress, Arc::new(sink), shared.cancel.clone()).await;
         let pulled = pulled.map_err(|mut failure| {
@@ -228,7 +292,7 @@ fn tell_resumed(shared: &Shared<'_>, task: &PlannedTask, pages: u64, rows: u64) 
 }
 
 fn tell_outside(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, manifest: &Manifest) {
-    if manifest.outside > 0 {
+    if manifest.outside > 0 && !step.source.asks_widely() {
         let fate = match step.time.as_ref().map(|time| time.outside) {
             Some(crate::model::pipeline::Outside::Drop) => "were left out",
             _ => "were kept",
@@ -249,6 +313,7 @@ struct StageSink {
     monitor: Arc<dyn Monitor>,
     task: TaskId,
     redactor: crate::secret::Redactor,
+    log: TaskLog,
 }
 
 impl Sink for StageSink {
@@ -265,6 +330,27 @@ impl Sink for StageSink {
 
     fn columns(&self, columns: Vec<SourceColumn>) -> Result<()> {
         self.stage.declare(columns);
+        Ok(())
+    }
+
+    fn keys(&self, keys: Vec<String>) -> Result<()> {
+        self.stage.identify(keys);
+        Ok(())
+    }
+
+    fn bookmark(&self, json: &str) -> Result<()> {
+        self.stage.bookmark(json);
+        Ok(())
+    }
+
+    fn said(&self, line: &str) {
+        let line = self.redactor.redact(line);
+        self.log.add(&line);
+        self.monitor.event(&Event::Said { task: &self.task, line });
+    }
+
+    fn shape(&self, shape: Shape) -> Result<()> {
+        self.stage.adopt(shape);
         Ok(())
     }
 
@@ -339,6 +425,11 @@ async fn commit(
         .filter(|outcome| outcome.outcome == PullOutcome::Loaded)
         .map(|outcome| unit_commit(shared, task, outcome))
         .collect();
+    if let Some(landing) = &step.landing {
+        let others = outcomes.iter().filter(|outcome| outcome.outcome != PullOutcome::Loaded);
+        landing::tidy(shared.gear, landing, others).await?;
+        return if units.is_empty() { Ok(()) } else { landing::land(shared, task, landing, manifest, units).await };
+    }
     if units.is_empty() {
         return Ok(());
     }
@@ -372,7 +463,7 @@ fn unit_commit(shared: &Shared<'_>, task: &PlannedTask, outcome: &UnitOutcome) -
         previous: shared.record(&task.step, &outcome.key).and_then(|record| record.loaded),
         guard: task.step.guard,
         staged: Some((outcome.rows, outcome.fingerprint.unwrap_or_default())),
-        inputs: None,
+        inputs: outcome.inputs.clone(),
     }
 }
 
@@ -393,6 +484,7 @@ pub(super) fn staged_commit(
         .shape
         .into_schema_of(&manifest.columns, &extract.columns, extract.nested, extract.naming)
         .map_err(|error| error.while_doing(format!("typing the columns of {}", step.into)))?;
+    let write = bookmark::write_of(step, manifest, &columns)?;
     Ok(Commit {
         table: step.into.clone(),
         grain: pipeline
@@ -406,7 +498,7 @@ pub(super) fn staged_commit(
             unit_in_rows: manifest.unit_in_rows,
             longest_row: manifest.longest_row,
         },
-        write: step.write.clone(),
+        write,
         keys: step.keys.clone(),
         contract: extract.contract,
         units,

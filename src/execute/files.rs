@@ -32,7 +32,7 @@ pub(super) async fn with_download(
     // Only the API that the rows are from is told who we are.
     let api = match &step.source {
         Source::Http(http) => Some((gear.client(&step.connection).await?, http.auth.clone())),
-        Source::Files(_) | Source::Table(_) => None,
+        Source::Files(_) | Source::Table(_) | Source::Process(_) | Source::Collection(_) | Source::Landed(_) => None,
     };
     let fetcher = Fetcher::open(gear.library(&download.to).await?, api, gear.redactor.clone(), gear.tape.clone())?;
     let Address::Path(path) = &download.url;

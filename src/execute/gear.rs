@@ -11,11 +11,12 @@ use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
-use crate::extract::{FileStore, HttpClient, Library, Limits, TokenKeeper};
+use crate::extract::{Catalogs, FileStore, HttpClient, Library, Limits, TokenKeeper, sweep_private_files};
 use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
 use crate::model::fanout::StepLimits;
 use crate::model::pipeline::{Extract, Project};
 use crate::model::source::Source;
+use crate::mongo::Mongo;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
 use crate::template::Templates;
@@ -39,11 +40,14 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
+    /// The catalogs of Singer taps that were discovered.
+    pub(super) catalogs: Catalogs,
     pub(super) tape: Option<Tape>,
     warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
     /// The limits of steps, by the step's own place in memory: the project lives as long as this does.
     gates: std::sync::Mutex<HashMap<usize, Arc<Limits>>>,
+    mongos: Mutex<HashMap<String, Mongo>>,
     files: Mutex<HashMap<String, FileStore>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
     libraries: Mutex<HashMap<String, Library>>,
@@ -58,6 +62,7 @@ impl Gear {
         redactor: Redactor,
     ) -> Result<Self> {
         let state = State::open(&project.state_dir).await?;
+        sweep_private_files(&project.state_dir)?;
         let templates = Arc::new(Templates::new(&project.sql)?);
         Ok(Self {
             project,
@@ -66,10 +71,12 @@ impl Gear {
             state,
             clock,
             redactor,
+            catalogs: Catalogs::default(),
             tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
             gates: std::sync::Mutex::default(),
+            mongos: Mutex::default(),
             files: Mutex::default(),
             bigqueries: Mutex::default(),
             libraries: Mutex::default(),
@@ -80,11 +87,6 @@ impl Gear {
     #[must_use]
     pub fn with_tape(self, tape: Tape) -> Self {
         Self { tape: Some(tape), ..self }
-    }
-
-    /// Whether nothing may be asked over a network, since all answers are recorded ones.
-    pub(super) fn is_replay(&self) -> bool {
-        self.tape.as_ref().is_some_and(Tape::is_replay)
     }
 
     /// The warehouse behind a connection.
@@ -157,6 +159,24 @@ impl Gear {
             Arc::new(Limits::new(limits.max_concurrent_dispatches.unwrap_or(usize::MAX), interval))
         });
         Some(Arc::clone(gate))
+    }
+
+    /// The MongoDB database of a connection.
+    pub(super) async fn mongo(&self, connection: &str) -> Result<Mongo> {
+        let mut mongos = self.mongos.lock().await;
+        if let Some(mongo) = mongos.get(connection) {
+            return Ok(mongo.clone());
+        }
+        let resolved = self.connections.get(connection)?;
+        let ConnectionKind::MongoDb(settings) = &resolved.kind else {
+            return Err(Error::config(format!(
+                "the connection `{connection}` has type {}, a collection needs one of type mongodb",
+                resolved.kind
+            )));
+        };
+        let mongo = Mongo::open(connection, settings, self.redactor.clone()).await?;
+        mongos.insert(connection.to_owned(), mongo.clone());
+        Ok(mongo)
     }
 
     /// The place with files behind a connection; the project's own folder without one.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gear::Gear;
 use super::scope::{self, Occasion};
-use super::{fan, source, transform};
+use super::{fan, load, source, transform};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Page, Pull, Pulled, Sink};
 use crate::model::page::Progress;
@@ -32,10 +32,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
     let (step, occasion) = occasion(gear, pipeline, step, date).await?;
     // What is rendered must not need the warehouse: another process may hold it.
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
-    let per = match &step.action {
-        Action::Extract(extract) => extract.per,
-        Action::Transform(transform) => transform.per,
-    };
+    let per = step.action.per();
     let units: Vec<Option<Unit>> = match &occasion.window {
         Some(window) if per == Per::Unit => window.units().iter().copied().map(Some).collect(),
         _ => vec![None],
@@ -51,8 +48,12 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
                 match fan::fan_out(extract) {
                     Some((http, each)) => fan::rendered(gear, extract, http, each, &scope).await?,
-                    None => source::lines_of(gear, extract, &scope).await?.join("\n"),
+                    None => source::lines_of(gear, (pipeline, &step, extract), &scope).await?.join("\n"),
                 }
+            }
+            Action::Load(load) => {
+                let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
+                load::landed(gear, &load.rows, &key).await?.0.lines().join("\n")
             }
         };
         all.push(Rendered {
@@ -88,9 +89,13 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
                     };
                     Arc::new(fan::first_pull(gear, pipeline, extract, http, each, &units, &scope).await?)
                 }
-                None => source::pull_of(gear, extract, &scope).await?,
+                None => source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?,
             };
             first_page(&*pull, rows).await
+        }
+        Action::Load(load) => {
+            let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
+            first_page(&load::landed(gear, &load.rows, &key).await?.0, rows).await
         }
     }
 }
@@ -110,7 +115,7 @@ pub async fn bring(
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let unit = occasion.window.as_ref().map(|window| *window.last()).filter(|_| extract.per == Per::Unit);
     let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-    let pull = source::pull_of(gear, extract, &scope).await?;
+    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?;
     pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 

@@ -10,7 +10,9 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod bookmark;
 mod change;
+mod collection;
 mod decide;
 mod dispatcher;
 mod extract;
@@ -18,9 +20,13 @@ mod fan;
 mod files;
 mod gear;
 mod items;
+mod landing;
+mod load;
+mod log;
 mod look;
 mod outcome;
 mod probe;
+mod process;
 mod request;
 mod retry;
 mod scope;
@@ -54,10 +60,11 @@ use crate::time::UnitKey;
 ///
 /// Returns the plan with one sentence for everything that was mended.
 pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
-    let tables = tables_of(pipeline);
+    let of_warehouse = pipeline.steps.iter().filter(|step| step.landing().is_none());
+    let tables: Vec<TableName> = of_warehouse.clone().map(|step| step.into.clone()).collect();
     let warehouse = gear.warehouse(&pipeline.warehouse).await?;
     let mut loads = warehouse.loads(&tables).await?;
-    for step in &pipeline.steps {
+    for step in of_warehouse {
         // A merge may move all rows of a unit to later ones; elsewhere a unit with rows has them under its own name.
         if matches!(step.write, Write::Replace | Write::Append)
             && let Some(stocked) = warehouse.stocked(&step.into).await?
@@ -66,7 +73,11 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
             loads.retain(|(table, unit, loaded)| *table != step.into || there(unit, loaded));
         }
     }
-    let mended = gear.state.repair(&tables, &loads, gear.clock.now()).await?;
+    let landed = landing::landed(gear, pipeline).await?;
+    loads.extend(landed.loads);
+    let seen: Vec<TableName> = tables_of(pipeline).into_iter().filter(|table| !landed.unseen.contains(table)).collect();
+    let mut mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
+    mended.extend(landed.sentences);
     let snapshot = ledger_of(gear, pipeline).await?;
     Ok((build(gear, pipeline, &snapshot, ask)?, mended))
 }
@@ -119,9 +130,7 @@ fn tables_of(pipeline: &Pipeline) -> Vec<TableName> {
 async fn ledger_of(gear: &Gear, pipeline: &Pipeline) -> Result<Snapshot> {
     let mut tables = tables_of(pipeline);
     for step in &pipeline.steps {
-        if let Action::Transform(transform) = &step.action {
-            tables.extend(transform.reads.iter().map(|read| read.table.clone()));
-        }
+        tables.extend(step.action.reads().iter().map(|read| read.table.clone()));
     }
     tables.sort();
     tables.dedup();

@@ -109,7 +109,7 @@ fn json_body(by: &impl Fill, body: &Text) -> Result<Value> {
 }
 
 /// Replaces every string of a value.
-fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
+pub(super) fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
     match value {
         Value::String(text) => *value = render(text)?,
         Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, render))?,

@@ -58,6 +58,7 @@ pub(super) fn scope(
             params.clone_from(&extract.params);
             extract.source.for_each().map_or(&[][..], |each| &each.reads)
         }
+        Action::Load(_) => &[],
     };
     for read in reads {
         relations.insert(read.name.clone(), dialect.relation(&read.table));

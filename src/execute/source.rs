@@ -5,22 +5,33 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::gear::Gear;
+use super::process;
 use super::request::{OfItem, Whole, request, stay_at_home};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::extract::{Breaker, Cache, FanPull, HttpPull, ItemRequest, Manner, Pull, Render, Report, Values};
 use crate::model::answer::ReportTemplate;
 use crate::model::fanout::{Added, ForEach, Over};
 use crate::model::hook::{BodyTemplate, CursorPlace, PageStyle, Request, RequestTemplate};
 use crate::model::name::Text;
-use crate::model::pipeline::Extract;
+use crate::model::pipeline::{Extract, Pipeline, Step};
 use crate::model::source::{HttpSource, Source};
 use crate::template::{Item, Prepared, Scope};
 
 /// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
-pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
-    let rows = rows_of(gear, step, scope).await?;
-    match &step.download {
-        Some(download) => super::files::with_download(gear, step, download, rows).await,
+///
+/// `bookmark` is where the source wanted to go on when the step's last rows were loaded.
+pub(super) async fn pull_of(
+    gear: &Gear,
+    (pipeline, step, extract): (&Pipeline, &Step, &Extract),
+    scope: &Scope,
+    bookmark: Option<String>,
+) -> Result<Arc<dyn Pull>> {
+    let rows: Arc<dyn Pull> = match &extract.source {
+        Source::Process(source) => Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, bookmark)?),
+        _ => rows_of(gear, extract, scope).await?,
+    };
+    match &extract.download {
+        Some(download) => super::files::with_download(gear, extract, download, rows).await,
         None => Ok(rows),
     }
 }
@@ -43,16 +54,26 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
                 retry: http.retry,
             }))
         }
+        Source::Landed(landing) => Err(Error::internal(format!(
+            "the rows in `{}` are read by their load step, unit by unit",
+            landing.collection
+        ))),
+        Source::Collection(source) => Ok(Arc::new(super::collection::pull_of(gear, step, source, scope).await?)),
         Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
         Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
+        Source::Process(_) => Err(Error::internal("a program is asked elsewhere")),
     }
 }
 
 /// What a step sends, for people; a source that is a file is not opened for that.
-pub(super) async fn lines_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Vec<String>> {
-    match &step.source {
-        Source::Table(table) => super::table::lines_of(gear, step, table, scope),
-        _ => Ok(pull_of(gear, step, scope).await?.lines()),
+pub(super) async fn lines_of(
+    gear: &Gear,
+    (pipeline, step, extract): (&Pipeline, &Step, &Extract),
+    scope: &Scope,
+) -> Result<Vec<String>> {
+    match &extract.source {
+        Source::Table(table) => super::table::lines_of(gear, extract, table, scope),
+        _ => Ok(pull_of(gear, (pipeline, step, extract), scope, None).await?.lines()),
     }
 }
 

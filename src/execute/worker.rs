@@ -8,7 +8,7 @@ use super::fan::Breakers;
 use super::gear::Gear;
 use super::outcome::{self, Cost, UnitOutcome};
 use super::scope::Occasion;
-use super::{extract, transform};
+use super::{extract, load, transform};
 use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{PullOutcome, PullRecord, Snapshot, UnitRecord};
 use crate::model::pipeline::{Action, Pipeline};
@@ -90,8 +90,15 @@ pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(
     let ended = match &task.step.action {
         Action::Extract(step) => {
             tell(TaskEvent::Started { attempt: 1 });
-            extract::run(shared, task, step).await
+            extract::run(shared, task, step, None).await
         }
+        Action::Load(step) => match load::prepare(shared, task, step) {
+            load::Prepared::Skip(reason) => return tell(TaskEvent::Skipped { reason }),
+            load::Prepared::Run(inputs) => {
+                tell(TaskEvent::Started { attempt: 1 });
+                load::run(shared, task, step, inputs).await
+            }
+        },
         Action::Transform(step) => match transform::prepare(shared, task, step).await {
             Ok(transform::Prepared::Skip(reason)) => return tell(TaskEvent::Skipped { reason }),
             Ok(transform::Prepared::Run(statement)) => {

@@ -8,6 +8,8 @@ pub mod cassette;
 mod download;
 mod files;
 mod http;
+mod mongodb;
+mod process;
 pub mod rows;
 pub mod table;
 
@@ -19,18 +21,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+pub use self::mongodb::{LandedRows, MongoPull, Query as MongoQuery, Range as MongoRange};
 pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
 pub use files::{FileStore, FilesPull, Pattern};
 pub use http::{
     Breaker, Cache, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, Manner, Render, RenderItem, Report,
     TokenKeeper, Values,
 };
+pub use process::{Catalogs, ProcessPull, Program, Replication, Speaks, Tap, sweep_private_files};
 
 use crate::error::{Error, Result};
 use crate::model::fanout::{Added, FailedRequest, Tally};
 use crate::model::hook::Request;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
 use crate::secret::Redactor;
 
 /// What a step asks one source for, rendered for a unit or a window.
@@ -152,6 +157,24 @@ pub trait Sink: Send + Sync {
     ///
     /// Their types win over what the values look like, and yield to what the step declares; a pull without rows has them too.
     fn columns(&self, _columns: Vec<SourceColumn>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells the members that identify a row, where the source knows them; before the first page.
+    fn keys(&self, _keys: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells where the source wants to go on at the next pull, as JSON; kept once these rows are loaded.
+    fn bookmark(&self, _json: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// The source said something that is no row: a line of its log.
+    fn said(&self, _line: &str) {}
+
+    /// Tells the shape that the rows had when they were staged before, instead of what they still show.
+    fn shape(&self, _shape: Shape) -> Result<()> {
         Ok(())
     }
 

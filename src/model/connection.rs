@@ -33,6 +33,8 @@ pub enum ConnectionKind {
     BigQuery(BigQueryConnection),
     /// A folder, a bucket or a web server with files.
     Files(FilesConnection),
+    /// What a program wants to know: any fields.
+    Process,
 }
 
 impl ConnectionKind {
@@ -46,6 +48,7 @@ impl ConnectionKind {
             Self::MongoDb(_) => "mongodb",
             Self::BigQuery(_) => "bigquery",
             Self::Files(_) => "files",
+            Self::Process => "process",
         }
     }
 }

@@ -190,10 +190,10 @@ pub enum PageStyle {
         /// Where the answer has it.
         at: CursorPlace,
     },
-    /// The address of the next page in the answer's body.
+    /// The address of the next page in the answer's body, or in a header of its own.
     NextUrl {
-        /// Its JSONPath.
-        at: String,
+        /// Where the answer has it.
+        at: CursorPlace,
     },
     /// The address of the next page in the `Link` header (RFC 8288, `rel="next"`).
     Link,

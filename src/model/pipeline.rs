@@ -212,6 +212,16 @@ pub struct Step {
     pub action: Action,
 }
 
+impl Step {
+    /// Where its rows land, if not in a table of the warehouse.
+    pub fn landing(&self) -> Option<&Landing> {
+        match &self.action {
+            Action::Extract(extract) => extract.landing.as_ref(),
+            Action::Transform(_) | Action::Load(_) => None,
+        }
+    }
+}
+
 /// What a step does.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -219,6 +229,8 @@ pub enum Action {
     Extract(Box<Extract>),
     /// Computes rows in the warehouse.
     Transform(Transform),
+    /// Brings rows that landed elsewhere into the warehouse.
+    Load(Box<Load>),
 }
 
 impl Action {
@@ -227,6 +239,33 @@ impl Action {
         match self {
             Self::Extract(_) => "extract",
             Self::Transform(_) => "transform",
+            Self::Load(_) => "load",
+        }
+    }
+
+    /// The steps whose units a unit reads.
+    pub fn reads(&self) -> &[Read] {
+        match self {
+            Self::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
+            Self::Transform(transform) => &transform.reads,
+            Self::Load(load) => load.reads.as_slice(),
+        }
+    }
+
+    /// The tables outside of every pipeline that it reads.
+    pub fn sources(&self) -> &[TableName] {
+        match self {
+            Self::Extract(_) | Self::Load(_) => &[],
+            Self::Transform(transform) => &transform.sources,
+        }
+    }
+
+    /// What one execution of it covers.
+    pub fn per(&self) -> Per {
+        match self {
+            Self::Extract(extract) => extract.per,
+            Self::Transform(transform) => transform.per,
+            Self::Load(load) => load.rows.per,
         }
     }
 }
@@ -290,6 +329,26 @@ pub struct Extract {
     pub nested: Nested,
     /// How the source's names become column names.
     pub naming: Naming,
+    /// Where the rows land instead of a table; a load step brings them into one.
+    pub landing: Option<Landing>,
+}
+
+/// A collection that rows land in, unit by unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landing {
+    /// The connection of its database.
+    pub connection: String,
+    /// The collection.
+    pub collection: String,
+}
+
+/// A load step: where rows lie, and how they get into a table of the warehouse.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// The step that lands the rows; found by its name once all steps are known.
+    pub reads: Option<Read>,
+    /// How the rows become a table, as an extract says it.
+    pub rows: Extract,
 }
 
 /// What one execution of a step covers.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
-use crate::model::pipeline::{Action, Pipeline};
+use crate::model::pipeline::Pipeline;
 use crate::time::Reach;
 
 /// The steps of a pipeline by their places, and what they read of each other.
@@ -22,12 +22,8 @@ impl Graph {
         let upstream: Vec<Vec<(usize, Reach)>> = pipeline
             .steps
             .iter()
-            .map(|step| match &step.action {
-                Action::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
-                Action::Transform(transform) => &transform.reads,
-            })
-            .map(|reads| {
-                let own = reads.iter().filter(|read| read.pipeline == pipeline.name);
+            .map(|step| {
+                let own = step.action.reads().iter().filter(|read| read.pipeline == pipeline.name);
                 own.filter_map(|read| Some((place(&read.step)?, read.reach))).collect()
             })
             .collect();

@@ -147,11 +147,11 @@ impl Draft<'_> {
             }
             return Ok(());
         };
-        let (due, per) = match &step.action {
-            Action::Extract(extract) => (due::extract(self, step, timeline), extract.per),
-            Action::Transform(transform) => (reach::transform(self, index, transform, timeline), transform.per),
+        let due = match &step.action {
+            Action::Extract(_) => due::extract(self, step, timeline),
+            action @ (Action::Transform(_) | Action::Load(_)) => reach::reader(self, index, action, timeline),
         };
-        match per {
+        match step.action.per() {
             Per::Unit => due.into_iter().try_for_each(|(unit, due)| self.add(index, due, vec![unit])),
             Per::Window => self.runs(index, due, timeline),
         }

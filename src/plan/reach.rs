@@ -1,4 +1,4 @@
-//! Which units of a transform are due: those that read what may change, or what has changed since.
+//! Which units of a transform or a load are due: those that read what may change, or what has changed since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,25 +6,20 @@ use super::Draft;
 use super::due::{asked_again, because, begun, records};
 use super::timeline::Timeline;
 use crate::model::ledger::UnitRecord;
-use crate::model::pipeline::Transform;
+use crate::model::pipeline::Action;
 use crate::model::plan::Due;
 use crate::time::UnitKey;
 
-/// The due units of a transform, by their places in the timeline, in the order of time.
-pub(super) fn transform(
-    draft: &mut Draft<'_>,
-    index: usize,
-    transform: &Transform,
-    timeline: &Timeline,
-) -> Vec<(usize, Due)> {
+/// The due units of a step that reads others, by their places in the timeline, in the order of time.
+pub(super) fn reader(draft: &mut Draft<'_>, index: usize, action: &Action, timeline: &Timeline) -> Vec<(usize, Due)> {
     let step = draft.pipeline.steps[index].clone();
     let own = records(draft, &step, timeline);
-    let mut due: BTreeMap<usize, Due> = dirty(draft, index, transform, timeline, &own)
+    let mut due: BTreeMap<usize, Due> = dirty(draft, index, action, timeline, &own)
         .into_iter()
         .filter(|place| *place >= timeline.begin && (*place < timeline.window.end || own[*place].is_some()))
         .map(|place| (place, Due::Downstream))
         .collect();
-    let own_units = own_units(draft, index, transform, timeline, &own);
+    let own_units = own_units(draft, index, action, timeline, &own);
     due.extend(own_units.due);
     for (place, why) in own_units.left {
         if !due.contains_key(&place) {
@@ -33,7 +28,7 @@ pub(super) fn transform(
     }
     let mut kept = Vec::with_capacity(due.len());
     for (place, reason) in due {
-        match begun(draft, timeline, place).and_then(|()| readable(draft, index, transform, timeline, place)) {
+        match begun(draft, timeline, place).and_then(|()| readable(draft, index, action, timeline, place)) {
             Ok(()) => kept.push((place, reason)),
             Err(why) => draft.leave(&step, timeline.keys[place].clone(), why),
         }
@@ -45,7 +40,7 @@ pub(super) fn transform(
 fn dirty(
     draft: &Draft<'_>,
     index: usize,
-    transform: &Transform,
+    action: &Action,
     timeline: &Timeline,
     own: &[Option<&UnitRecord>],
 ) -> BTreeSet<usize> {
@@ -60,7 +55,7 @@ fn dirty(
             }
         }
     }
-    for read in &transform.reads {
+    for read in action.reads() {
         for record in draft.snapshot.table(&read.table) {
             let Some(loaded) = &record.loaded else { continue };
             let Some(place) = timeline.place(&record.unit) else { continue };
@@ -82,7 +77,7 @@ struct OwnUnits {
 fn own_units(
     draft: &Draft<'_>,
     index: usize,
-    transform: &Transform,
+    action: &Action,
     timeline: &Timeline,
     own: &[Option<&UnitRecord>],
 ) -> OwnUnits {
@@ -105,10 +100,10 @@ fn own_units(
         units.due.extend(reason.map(|reason| (place, reason)));
     }
     // What is read without an edge, or through an edge that was not selected, may have changed unseen.
-    let unseen = !transform.sources.is_empty()
-        || transform.reads.iter().any(|read| read.pipeline != draft.pipeline.name)
+    let unseen = !action.sources().is_empty()
+        || action.reads().iter().any(|read| read.pipeline != draft.pipeline.name)
         || draft.graph.upstream[index].iter().any(|(upstream, _)| !draft.selected[*upstream]);
-    let otherwise = if transform.reads.is_empty() { Some(Due::Repull) } else { unseen.then_some(Due::Downstream) };
+    let otherwise = if action.reads().is_empty() { Some(Due::Repull) } else { unseen.then_some(Due::Downstream) };
     for place in timeline.window.clone() {
         let reason = own[place].map_or(Some(Due::New), |record| because(record.state).or(otherwise));
         match reason.or(draft.ask.force.then_some(Due::Forced)) {
@@ -120,14 +115,8 @@ fn own_units(
 }
 
 /// Whether anything that the unit reads is there, or comes in this run.
-fn readable(
-    draft: &Draft<'_>,
-    index: usize,
-    transform: &Transform,
-    timeline: &Timeline,
-    place: usize,
-) -> Result<(), String> {
-    if transform.reads.is_empty() || !transform.sources.is_empty() {
+fn readable(draft: &Draft<'_>, index: usize, action: &Action, timeline: &Timeline, place: usize) -> Result<(), String> {
+    if action.reads().is_empty() || !action.sources().is_empty() {
         return Ok(());
     }
     let planned = draft.graph.upstream[index].iter().any(|(upstream, reach)| {
@@ -139,7 +128,7 @@ fn readable(
         })
     });
     let loaded = || {
-        transform.reads.iter().any(|read| {
+        action.reads().iter().any(|read| {
             let has =
                 |key: &UnitKey| draft.snapshot.unit(&read.table, key).is_some_and(|record| record.loaded.is_some());
             has(&UnitKey::whole()) || timeline.upstream(place, read.reach).any(|place| has(&timeline.keys[place]))

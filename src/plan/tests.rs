@@ -86,6 +86,7 @@ fn extract(name: &str, per: Per) -> Step {
             per,
             time: None,
             time_zone: None,
+            landing: None,
             columns: BTreeMap::new(),
             contract: Contract::Evolve,
             nested: Nested::Struct,

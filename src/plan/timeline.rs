@@ -7,7 +7,7 @@ use super::{Ask, too_many};
 use crate::error::{Error, Result};
 use crate::model::ledger::Snapshot;
 use crate::model::name::TableName;
-use crate::model::pipeline::{Action, Pipeline, WindowRule};
+use crate::model::pipeline::{Pipeline, WindowRule};
 use crate::time::{Calendar, Grain, Instant, Reach, Unit, UnitKey, Window};
 
 /// More units than this are taken for a mistake.
@@ -136,13 +136,10 @@ fn bounds(
 
 /// The tables that the pipeline writes or reads.
 fn tables(pipeline: &Pipeline) -> impl Iterator<Item = &TableName> {
-    pipeline.steps.iter().flat_map(|step| {
-        let reads = match &step.action {
-            Action::Extract(_) => &[],
-            Action::Transform(transform) => transform.reads.as_slice(),
-        };
-        std::iter::once(&step.into).chain(reads.iter().map(|read| &read.table))
-    })
+    pipeline
+        .steps
+        .iter()
+        .flat_map(|step| std::iter::once(&step.into).chain(step.action.reads().iter().map(|read| &read.table)))
 }
 
 fn seconds(grain: Grain) -> i64 {

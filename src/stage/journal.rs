@@ -31,6 +31,12 @@ pub(super) struct Journal {
     pub progress: Progress,
     /// The columns that the source declares; told anew by every pull, so that they need not be durable before the seal.
     pub columns: Vec<SourceColumn>,
+    /// The members that identify a row, as the source told them.
+    pub keys: Vec<String>,
+    /// Where the source wants to go on.
+    pub bookmark: Option<String>,
+    /// The shape that the rows had when they were staged before; it knows more than they still show.
+    pub known: Option<Shape>,
 }
 
 struct OpenSegment {
@@ -104,6 +110,9 @@ impl Journal {
             broken: false,
             progress,
             columns: Vec::new(),
+            keys: Vec::new(),
+            bookmark: None,
+            known: None,
         })
     }
 
@@ -193,7 +202,7 @@ impl Journal {
         if spec.units.is_empty() {
             units.entry(UnitKey::whole()).or_default();
         }
-        let mut shape = self.totals.shape.clone();
+        let mut shape = self.known.clone().unwrap_or_else(|| self.totals.shape.clone());
         shape.settle();
         Manifest {
             segments: self.totals.lengths.keys().map(|number| relative(*number)).collect(),
@@ -202,6 +211,8 @@ impl Journal {
             longest_row: self.totals.longest_row,
             shape,
             columns: self.columns.clone(),
+            keys: self.keys.clone(),
+            bookmark: self.bookmark.clone(),
             units,
             outside: self.totals.outside,
             unit_in_rows: spec.split,

@@ -28,6 +28,12 @@ pub struct Manifest {
     /// The columns that the source declares; none of a source that does not.
     #[serde(default)]
     pub columns: Vec<SourceColumn>,
+    /// The members that identify a row, where the source told them.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Where the source wants to go on at the next pull, as JSON.
+    #[serde(default)]
+    pub bookmark: Option<String>,
     /// Rows and fingerprint of each unit.
     pub units: BTreeMap<UnitKey, (u64, Fingerprint)>,
     /// Rows whose time lies outside.

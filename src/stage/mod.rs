@@ -26,6 +26,7 @@ use crate::model::name::TableName;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::pipeline::TimeColumn;
 use crate::model::schema::SourceColumn;
+use crate::model::shape::Shape;
 use crate::time::{Tz, Unit};
 
 /// What decides the content of a stage.
@@ -107,6 +108,23 @@ impl Stage {
         self.lock().columns = columns;
     }
 
+    /// Says which members identify a row; the manifest tells them.
+    pub fn identify(&self, keys: Vec<String>) {
+        self.lock().keys = keys;
+    }
+
+    /// Says where the source wants to go on; the manifest tells it.
+    pub fn bookmark(&self, json: &str) {
+        self.lock().bookmark = Some(json.to_owned());
+    }
+
+    /// Says which shape the rows had when they were staged before; the manifest tells it instead of what they still show.
+    ///
+    /// A number that a float would change is a text in a staged row: only the shape knows that it is a number.
+    pub fn adopt(&self, shape: Shape) {
+        self.lock().known = Some(shape);
+    }
+
     /// Ends the stage: everything is on disk, and the manifest says what there is.
     pub fn seal(&self) -> Result<Manifest> {
         self.seal_without(None)
@@ -141,6 +159,11 @@ impl Stage {
 /// The requests of a fan-out that failed for good, in the order of their numbers.
 pub fn failed(dir: &Path) -> Result<Vec<FailedRequest>> {
     journal::failed(dir)
+}
+
+/// What stands in front of the rows of a unit where a stage has rows of several.
+pub fn unit_prefix(unit: &Unit) -> String {
+    rows::prefix(unit)
 }
 
 /// Reads the manifest of a sealed stage.

@@ -65,17 +65,19 @@ pub(super) struct Rule {
     tz: Tz,
 }
 
+/// What stands in front of a row of a unit, before its comma.
+pub(super) fn prefix(unit: &Unit) -> String {
+    let start = match unit.calendar.grain {
+        Grain::Hour => unit.start.format("%Y-%m-%d %H:%M:%S").to_string(),
+        _ => unit.key().to_string(),
+    };
+    format!("{{\"_haul_unit\":\"{start}\"")
+}
+
 impl Rule {
     pub fn new(spec: &Spec) -> Self {
         let keys =
             if spec.units.is_empty() { vec![UnitKey::whole()] } else { spec.units.iter().map(Unit::key).collect() };
-        let prefix = |unit: &Unit| {
-            let start = match unit.calendar.grain {
-                Grain::Hour => unit.start.format("%Y-%m-%d %H:%M:%S").to_string(),
-                _ => unit.key().to_string(),
-            };
-            format!("{{\"_haul_unit\":\"{start}\"")
-        };
         Self {
             prefixes: spec.units.iter().map(prefix).collect(),
             units: spec.units.clone(),

@@ -67,7 +67,8 @@ impl Warehouse {
             | ConnectionKind::MySql(_)
             | ConnectionKind::MongoDb(_)
             | ConnectionKind::BigQuery(_)
-            | ConnectionKind::Files(_)) => return Err(dialect::no_warehouse(&connection.name, kind)),
+            | ConnectionKind::Files(_)
+            | ConnectionKind::Process) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
         Ok(Self { driver })
     }

@@ -1,5 +1,6 @@
 //! What a project's files mean: a good one loads, a bad one tells all its faults with place and hint.
 
+mod collections;
 mod lints;
 
 use std::path::Path;
@@ -137,7 +138,7 @@ fn good() -> [(&'static str, &'static str); 4] {
 fn extract_of(action: &Action) -> &Extract {
     match action {
         Action::Extract(extract) => extract,
-        Action::Transform(_) => panic!("a transform"),
+        Action::Transform(_) | Action::Load(_) => panic!("no extract"),
     }
 }
 
@@ -150,7 +151,7 @@ fn http_of(extract: &Extract) -> &HttpSource {
 fn transform_of(action: &Action) -> &Transform {
     match action {
         Action::Transform(transform) => transform,
-        Action::Extract(_) => panic!("an extract"),
+        Action::Extract(_) | Action::Load(_) => panic!("no transform"),
     }
 }
 
@@ -259,7 +260,7 @@ checks = [{ not_nul = "id" }, { unique = "id", not_null = "id" }]
 [[transform]]
 sql = "sql/rankin.sql"
 
-[[load]]
+[[wait]]
 name = "serve"
 "#,
     ),

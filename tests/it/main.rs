@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: each module proves one promise through the public surface.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod apis;
 mod bigquery;
 mod cli;
 mod config;
@@ -16,6 +17,8 @@ mod files;
 mod hooks;
 mod http;
 mod kill;
+mod mongodb;
+mod process;
 mod redaction;
 mod replay;
 mod sources;

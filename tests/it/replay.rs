@@ -169,9 +169,8 @@ fn a_request_that_was_not_recorded_is_told_with_the_nearest_one() {
             "0 passed, 1 failed",
         ],
     );
-    let again =
-        format!("pipeline = \"shop\"\ndate = 2024-05-03\nstatus = \"failed\"\ntells = \"nothing is recorded there\"\n");
-    project.write("tests/mornings.toml", &again);
+    let again = "pipeline = \"shop\"\ndate = 2024-05-03\nstatus = \"failed\"\ntells = \"nothing is recorded there\"\n";
+    project.write("tests/mornings.toml", again);
     ran(&project, &["test"]).refused(0, &["1 passed"]);
     project.write("tests/mornings.toml", &again.replace("nothing is", "something is"));
     ran(&project, &["test"]).refused(1, &["no task of the run tells `something is recorded there`"]);

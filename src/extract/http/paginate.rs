@@ -148,7 +148,11 @@ pub(super) fn told(
             let header = header.filter(|text| !text.is_empty());
             header.map(|text| if *in_body { Value::from(text).to_string() } else { text.to_owned() })
         }
-        PageStyle::NextUrl { at } => pointer(document.value(at)?, at, false)?,
+        PageStyle::NextUrl { at: CursorPlace::Body(at) } => pointer(document.value(at)?, at, false)?,
+        PageStyle::NextUrl { at: CursorPlace::Header(name) } => {
+            let header = headers.get(name.as_str()).and_then(|value| value.to_str().ok());
+            header.filter(|text| !text.is_empty()).map(str::to_owned)
+        }
         PageStyle::Link => headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link),
         PageStyle::Keyset { value, .. } => match last_row {
             Some(row) => pointer(Document::read(row)?.value(value)?, value, false)?,

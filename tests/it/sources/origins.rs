@@ -2,6 +2,8 @@
 
 mod files;
 mod http;
+mod mongodb;
+mod process;
 mod tables;
 mod with_bigquery;
 mod with_gcs;

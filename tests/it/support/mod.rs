@@ -12,6 +12,7 @@ pub mod fan_api;
 pub mod files;
 pub mod ga4;
 pub mod mariadb;
+pub mod mongodb;
 pub mod mornings;
 pub mod pages;
 pub mod postgres;
