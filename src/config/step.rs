@@ -87,20 +87,19 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
-    let Asked { source, time, uses_window } = match &table.collection {
-        Some(collection) => collection::asked(collection, table, &parts, (per, by_unit), around, reader),
-        None => {
-            collection::without_collection(table, reader);
-            // What an unknown hook says of rows and their times is unknown too.
-            let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-            let source = source(table, &parts, &name, around, reader);
-            if let Source::Table(source) = &source {
-                check_window(table, source, &write, &name, pipeline, around, reader);
-            }
-            let own = is_table(table) || is_files(table);
-            let uses_window = own || uses_window(&parts, &params, foreign, around, reader);
-            Asked { source, time, uses_window }
+    let Asked { source, time, uses_window } = if let Some(collection) = &table.collection {
+        collection::asked(collection, table, &parts, (per, by_unit), around, reader)
+    } else {
+        collection::without_collection(table, reader);
+        // What an unknown hook says of rows and their times is unknown too.
+        let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
+        let source = source(table, &parts, &name, around, reader);
+        if let Source::Table(source) = &source {
+            check_window(table, source, &write, &name, pipeline, around, reader);
         }
+        let own = is_table(table) || is_files(table);
+        let uses_window = own || uses_window(&parts, &params, foreign, around, reader);
+        Asked { source, time, uses_window }
     };
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
