@@ -1,5 +1,6 @@
 //! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
 
+use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
@@ -139,6 +140,14 @@ twin! {
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// How hard this step may press, under the limits of its connection.
+        pub limits: Option<At<LimitsTable>>,
+        /// A request for each row of a step, of a SELECT, of a list or of a file, in each unit.
+        pub for_each: Option<At<ForEachTable>>,
+        /// Members that every row of a `for_each` gets besides its own. Each is a template.
+        pub add: Option<At<Entries<String>>>,
+        /// How many requests of a `for_each` may fail without the unit failing: a count, or a share such as `"1%"`. Default 0.
+        pub max_failed: Option<At<MaxFailedValue>>,
         /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
         /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
         pub files: Option<At<String>>,

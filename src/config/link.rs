@@ -8,7 +8,7 @@ use super::inspect::mention;
 use super::pipeline::PipelineDraft;
 use super::step::StepDraft;
 use crate::model::name::{Origin, TableName};
-use crate::model::pipeline::{Action, Pipeline, Read};
+use crate::model::pipeline::{Action, Pipeline, Read, Step};
 use crate::time::Reach;
 
 /// A step by the numbers of its pipeline and of its place there.
@@ -38,11 +38,17 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
             let linker = Linker { drafts: &drafts, index: &index, sources, pipeline };
             let (reads, read_tables, step_edges) = linker.resolve(&drafts[pipeline].steps[step], faults);
             of_pipeline.push(step_edges);
-            if let Some(Action::Transform(transform)) =
-                drafts[pipeline].steps[step].step.as_mut().map(|step| &mut step.action)
-            {
-                transform.reads = reads;
-                transform.sources = read_tables;
+            match drafts[pipeline].steps[step].step.as_mut().map(|step| &mut step.action) {
+                Some(Action::Transform(transform)) => {
+                    transform.reads = reads;
+                    transform.sources = read_tables;
+                }
+                Some(Action::Extract(extract)) => {
+                    if let Some(for_each) = extract.source.for_each_mut() {
+                        for_each.reads = reads;
+                    }
+                }
+                None => {}
             }
         }
         edges.push(of_pipeline);
@@ -172,7 +178,10 @@ impl Linker<'_> {
             let near = nearest(name, names(own)).map(|near| format!("did you mean `{near}`?"));
             near.or_else(|| self.elsewhere(name)).or_else(|| known_names(name, names(own)))
         };
-        let message = format!("ref('{name}') names no step");
+        let message = match &draft.step {
+            Some(Step { action: Action::Extract(_), .. }) => format!("there is no step `{name}`"),
+            _ => format!("ref('{name}') names no step"),
+        };
         faults.push(self.at("unknown-ref", message, name, at, draft).maybe_help(help));
     }
 

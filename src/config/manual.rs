@@ -100,7 +100,9 @@ fn unused_parameters(hook: &Hook, around: &Surroundings<'_>, reader: &mut Reader
     let mut quiet = Vec::new();
     for parts in hook.said.resources.values().chain([&hook.said.parts]) {
         for text in parts.request.texts().iter().filter(|text| text.is_template()) {
-            let Some(inspection) = around.inspector.inspect_with(text, names, &mut quiet) else { return };
+            let Some(inspection) = around.inspector.inspect_with(text, &["item", "parent"], names, &mut quiet) else {
+                return;
+            };
             used.extend(inspection.params.into_iter().map(|(name, _)| name));
         }
     }

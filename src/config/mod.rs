@@ -11,6 +11,7 @@ mod check;
 mod clock_words;
 pub mod connection_file;
 mod diagnostic;
+pub mod fanout;
 pub mod file;
 mod files;
 mod folder;

@@ -124,6 +124,8 @@ twin! {
         pub min_backoff: Option<At<TypedDuration>>,
         /// No pause is longer, but for one that the server asks for by `Retry-After`. Default `"60s"`.
         pub max_backoff: Option<At<TypedDuration>>,
+        /// So often the pause doubles; after that it grows by the same step each time, up to `max_backoff`. Default 16.
+        pub max_doublings: Option<At<u64>>,
     }
 }
 
@@ -308,7 +310,8 @@ pub fn retry(table: &At<RetryTable>, reader: &mut Reader) -> RetryPolicy {
             Some("`min_backoff` is at most `max_backoff`".to_owned());
     }
     let max_attempts = table.value.max_attempts.as_ref().map_or(default.max_attempts, |at| at.value.0.get());
-    RetryPolicy { max_attempts, min_backoff, max_backoff }
+    let doublings = table.value.max_doublings.as_ref().and_then(|at| u32::try_from(at.value).ok());
+    RetryPolicy { max_attempts, min_backoff, max_backoff, max_doublings: doublings.unwrap_or(default.max_doublings) }
 }
 
 /// The keys that a style of pages has, besides those that all have.

@@ -1,5 +1,8 @@
 //! What an extract step asks for: which kind of source its keys describe.
 
+use std::sync::Arc;
+
+use super::fanout::Fan;
 use super::file::ExtractTable;
 use super::files;
 use super::hook::ApiParts;
@@ -15,6 +18,7 @@ use crate::model::source::{HttpSource, Source};
 pub fn source(
     step: &ExtractTable,
     parts: &ApiParts,
+    fan: &Fan,
     name: &At<String>,
     around: &Surroundings<'_>,
     reader: &mut Reader,
@@ -34,16 +38,19 @@ pub fn source(
         table::refuse_orphans(step, reader);
     }
     // What follows a fault that was reported is never run.
-    Source::Http(Box::new(http(parts, name, reader)))
+    Source::Http(Box::new(http(parts, fan, name, reader)))
 }
 
-fn http(parts: &ApiParts, name: &At<String>, reader: &Reader) -> HttpSource {
+fn http(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -> HttpSource {
     HttpSource {
         auth: parts.auth.clone(),
         request: request(parts, name, reader),
         paginate: parts.paginate.clone().unwrap_or_else(single_page),
         records: parts.records.clone().unwrap_or_else(|| "$[*]".to_owned()),
         retry: parts.retry.unwrap_or_default(),
+        limits: Arc::new(fan.limits),
+        for_each: fan.for_each.clone(),
+        max_failed: fan.max_failed,
     }
 }
 

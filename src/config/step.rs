@@ -3,6 +3,7 @@
 use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::diagnostic::{Diagnostic, known_names};
+use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
 use super::hook::ApiParts;
@@ -80,13 +81,15 @@ pub fn extract(
     let per = per(table.per.as_ref(), pipeline, reader);
     // What an unknown hook says of rows and their times is unknown too.
     let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-    let source = source(table, &parts, &name, around, reader);
+    let fan = fan(table, around, reader);
+    let source = source(table, &parts, &fan, &name, around, reader);
     let of_table = is_table(table);
     if let Source::Table(source) = &source {
         check_window(table, source, &write, &name, pipeline, around, reader);
     }
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
-    let uses_window = of_table || is_files(table) || uses_window(&parts, &params, foreign, around, reader);
+    let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
+    let uses_window = of_table || is_files(table) || inspect_request(&looked, &name, around, reader);
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
@@ -94,9 +97,9 @@ pub fn extract(
         unused_window(table, &name, reader);
     }
     if let Source::Files(source) = &source {
-        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+        files::check_window(source, by_unit && !divided, &name, table, around, reader);
     }
-    let download = files::download(table, reader);
+    let download = files::download(table, around, reader);
     let mut columns = parts.columns;
     if let Some(download) = &download {
         // Rows of which none points to a file have the column all the same.
@@ -130,8 +133,9 @@ pub fn extract(
         action: Action::Extract(Box::new(action)),
     });
     let named = table.name.0.is_some();
-    let sql = name.span.clone();
-    named.then_some(StepDraft { name, into: into_span, step, inspection: None, sql, reach: Reaches::default() })
+    let sql = fan.at.unwrap_or_else(|| name.span.clone());
+    let inspection = fan.inspection;
+    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach: Reaches::default() })
 }
 
 /// Reads a transform step; `None` when not even its name is known.
@@ -359,30 +363,6 @@ fn time_column(
         format: parts.time_format.unwrap_or_default(),
         outside: outside.map(|at| at.value).unwrap_or_default(),
     })
-}
-
-/// Whether a template of the request uses the window; one that cannot be read may.
-fn uses_window(
-    parts: &ApiParts,
-    params: &ParameterValues,
-    foreign: bool,
-    around: &Surroundings<'_>,
-    reader: &mut Reader,
-) -> bool {
-    let names: Vec<&str> = params.keys().map(String::as_str).collect();
-    let names = Some(&*names).filter(|names| !names.is_empty());
-    let mut used = false;
-    for text in parts.request.texts().iter().filter(|text| text.is_template()) {
-        let inspection = around.inspector.inspect_with(text, names, &mut reader.diagnostics);
-        if foreign
-            && inspection.as_ref().is_some_and(|inspection| inspection.env)
-            && *text.origin.file != *reader.source.path
-        {
-            around.inspector.no_environment(text, &mut reader.diagnostics);
-        }
-        used |= inspection.is_none_or(|inspection| inspection.uses_window());
-    }
-    used
 }
 
 fn unused_window(table: &ExtractTable, name: &At<String>, reader: &mut Reader) {

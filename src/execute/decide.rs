@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::extract::{held_dir, held_units, staged_commit};
+use super::fan::Breakers;
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::Occasion;
@@ -52,6 +53,7 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         monitor: Arc::new(Void),
         cancel: CancellationToken::new(),
         ledger: Mutex::new(ledger),
+        breakers: Breakers::default(),
     };
     let task = held.task();
     let rows = match &held.step.action {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::change::{self, Looked};
+use super::fan::{self, Fan};
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
@@ -15,7 +16,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::ledger::{Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
-use crate::model::plan::PlannedTask;
+use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
 use crate::model::schema::SourceColumn;
 use crate::monitor::{Boundary, Event, Monitor};
@@ -39,15 +40,40 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
     let scope =
         scope::scope(gear, shared.pipeline, &task.step, &shared.occasion, unit_of(task, step), warehouse.dialect());
-    let pull = source::pull_of(gear, step, &scope).await?;
-    let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
-    // Before the rows: what changes in between is seen by the next pull.
-    let state = match change::look(shared, task, step, &*pull, &leases, started_at).await? {
-        Looked::Read(state) => state,
-        Looked::Ended(outcomes) => return Ok(outcomes),
+    let pull = match fan::fan_out(step) {
+        Some(_) => None,
+        None => Some(source::pull_of(gear, step, &scope).await?),
     };
-    let dir = stages.current(leases[0].pull, started_at)?;
-    let brought = bring(shared, task, &*pull, &dir, spec(shared, task, step, &*pull, &leases[0], &state)).await;
+    // Before the rows: what changes in between is seen by the next pull.
+    let state = match &pull {
+        None => None,
+        Some(pull) => match change::look(shared, task, step, &**pull, &leases, started_at).await? {
+            Looked::Read(state) => state,
+            Looked::Ended(outcomes) => return Ok(outcomes),
+        },
+    };
+    let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
+    let dir = if task.due == Due::Retry {
+        stages.incomplete(leases[0].pull)?
+    } else {
+        stages.current(leases[0].pull, started_at)?
+    };
+    let brought = match (&pull, fan::fan_out(step)) {
+        (None, Some((http, each))) => {
+            fan::bring(shared, task, &Fan { step, http, each, scope: &scope }, &dir, &leases[0]).await
+        }
+        (Some(pull), _) => {
+            bring(
+                shared,
+                task,
+                &**pull,
+                &dir,
+                spec_of(shared, task, step, &pull.identity(), &leases[0], state.as_deref()),
+            )
+            .await
+        }
+        (None, None) => return Err(Error::internal("a step that asks for nothing")),
+    };
     let (manifest, pulled) = match brought {
         Ok(brought) => brought,
         Err(failure) => {
@@ -70,13 +96,20 @@ pub(super) async fn run(shared: &Shared<'_>, task: &PlannedTask, step: &Extract)
     }
     shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
-    let place = if held { Some(stages.hold(&dir, leases[0].pull)?) } else { None };
-    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
+    let place = match (held, &manifest.missing) {
+        (true, _) => Some(stages.hold(&dir, leases[0].pull)?),
+        (false, Some(_)) => Some(stages.set_aside(&dir, leases[0].pull)?),
+        (false, None) => None,
+    };
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held || !held) {
         outcome.held_stage.clone_from(&place);
+        if let Some(missing) = manifest.missing.as_ref().filter(|_| outcome.reason.is_none()) {
+            outcome.reason = Some(missing.why.clone());
+        }
     }
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
-    if !held {
+    if place.is_none() {
         stages.done(&dir)?;
     }
     stages.sweep(place.as_deref())?;
@@ -150,13 +183,13 @@ async fn bring(
         .into())
 }
 
-fn spec(
+pub(super) fn spec_of(
     shared: &Shared<'_>,
     task: &PlannedTask,
     step: &Extract,
-    pull: &dyn Pull,
+    identity: &str,
     lease: &Lease,
-    state: &Option<String>,
+    state: Option<&str>,
 ) -> stage::Spec {
     stage::Spec {
         table: task.step.into.clone(),
@@ -166,12 +199,12 @@ fn spec(
         tz: step.time_zone.unwrap_or(shared.pipeline.timezone),
         pull: lease.pull,
         // Pages of another state of the source are pages of another pull.
-        request: format!("{} {:?}{}", pull.identity(), step.nested, state.as_deref().unwrap_or_default()),
+        request: format!("{identity} {:?}{}", step.nested, state.unwrap_or_default()),
         target_bytes: SEGMENT_BYTES,
     }
 }
 
-async fn open_stage(dir: &Path, spec: &stage::Spec, resumes: bool) -> Result<Stage> {
+pub(super) async fn open_stage(dir: &Path, spec: &stage::Spec, resumes: bool) -> Result<Stage> {
     let (dir, spec) = (dir.to_owned(), spec.clone());
     blocking(move || {
         let stage = Stage::open(&dir, spec.clone())?;

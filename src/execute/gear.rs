@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -10,9 +11,11 @@ use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
-use crate::extract::{FileStore, HttpClient, Library, TokenKeeper};
+use crate::extract::{FileStore, HttpClient, Library, Limits, TokenKeeper};
 use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
-use crate::model::pipeline::Project;
+use crate::model::fanout::StepLimits;
+use crate::model::pipeline::{Extract, Project};
+use crate::model::source::Source;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
 use crate::template::Templates;
@@ -39,6 +42,8 @@ pub struct Gear {
     pub(super) tape: Option<Tape>,
     warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    /// The limits of steps, by the step's own place in memory: the project lives as long as this does.
+    gates: std::sync::Mutex<HashMap<usize, Arc<Limits>>>,
     files: Mutex<HashMap<String, FileStore>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
     libraries: Mutex<HashMap<String, Library>>,
@@ -64,6 +69,7 @@ impl Gear {
             tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            gates: std::sync::Mutex::default(),
             files: Mutex::default(),
             bigqueries: Mutex::default(),
             libraries: Mutex::default(),
@@ -130,6 +136,22 @@ impl Gear {
         }
         clients.insert(connection.to_owned(), client.clone());
         Ok(client)
+    }
+
+    /// The limits of a step, which all its tasks share.
+    pub(super) fn gate(&self, step: &Extract) -> Option<Arc<Limits>> {
+        let Source::Http(http) = &step.source else { return None };
+        let limits = *http.limits;
+        if limits == StepLimits::default() {
+            return None;
+        }
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(Arc::as_ptr(&http.limits) as usize).or_insert_with(|| {
+            let interval = limits.max_dispatches_per_second.map(|rate| Duration::from_secs_f64(1.0 / rate));
+            // Without a limit of its own the step has that of its connection.
+            Arc::new(Limits::new(limits.max_concurrent_dispatches.unwrap_or(usize::MAX), interval))
+        });
+        Some(Arc::clone(gate))
     }
 
     /// The place with files behind a connection; the project's own folder without one.

@@ -10,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::gear::Gear;
 use super::scope::{self, Occasion};
-use super::{source, transform};
+use super::{fan, source, transform};
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{Page, Pulled, Sink};
+use crate::extract::{Page, Pull, Pulled, Sink};
 use crate::model::page::Progress;
-use crate::model::pipeline::{Action, Extract, Per, Pipeline, Step};
-use crate::template::Scope;
+use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
 use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::{Dialect, Rows};
 
@@ -50,7 +49,10 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
             }
             Action::Extract(extract) => {
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-                source::lines_of(gear, extract, &scope).await?.join("\n")
+                match fan::fan_out(extract) {
+                    Some((http, each)) => fan::rendered(gear, extract, http, each, &scope).await?,
+                    None => source::lines_of(gear, extract, &scope).await?.join("\n"),
+                }
             }
         };
         all.push(Rendered {
@@ -77,7 +79,18 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
             let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
             let unit = unit.filter(|_| extract.per == Per::Unit);
             let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-            first_page(gear, extract, &scope, rows).await
+            let pull: Arc<dyn Pull> = match fan::fan_out(extract) {
+                Some((http, each)) => {
+                    let units: Vec<Unit> = match (&occasion.window, unit) {
+                        (_, Some(unit)) => vec![unit],
+                        (Some(window), None) if step.write != Write::Full => window.units().to_vec(),
+                        _ => Vec::new(),
+                    };
+                    Arc::new(fan::first_pull(gear, pipeline, extract, http, each, &units, &scope).await?)
+                }
+                None => source::pull_of(gear, extract, &scope).await?,
+            };
+            first_page(&*pull, rows).await
         }
     }
 }
@@ -101,8 +114,7 @@ pub async fn bring(
     pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 
-async fn first_page(gear: &Gear, step: &Extract, scope: &Scope, rows: usize) -> Result<Rows> {
-    let pull = source::pull_of(gear, step, scope).await?;
+async fn first_page(pull: &dyn Pull, rows: usize) -> Result<Rows> {
     let enough = CancellationToken::new();
     let sink = Arc::new(FirstPage { rows, found: Mutex::default(), enough: enough.clone() });
     let ended = pull.pages(Progress::default(), Arc::clone(&sink) as Arc<dyn Sink>, enough).await;

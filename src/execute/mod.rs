@@ -14,11 +14,14 @@ mod change;
 mod decide;
 mod dispatcher;
 mod extract;
+mod fan;
 mod files;
 mod gear;
+mod items;
 mod look;
 mod outcome;
 mod probe;
+mod retry;
 mod scope;
 mod source;
 mod stages;
@@ -34,6 +37,7 @@ pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
 pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
+pub use retry::{Unfinished, plan_retry, run_retry, unfinished};
 
 use crate::error::{Kind, Result};
 use crate::model::ledger::{Loaded, Snapshot};
@@ -63,7 +67,7 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
     }
     let mended = gear.state.repair(&tables, &loads, gear.clock.now()).await?;
     let snapshot = ledger_of(gear, pipeline).await?;
-    Ok((crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?, mended))
+    Ok((build(gear, pipeline, &snapshot, ask)?, mended))
 }
 
 /// Plans without the right to wait: where another process has the warehouse, from what the state store knows.
@@ -75,11 +79,25 @@ pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result
             return Err(error);
         }
         let snapshot = ledger_of(gear, pipeline).await?;
-        let plan = crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?;
+        let plan = build(gear, pipeline, &snapshot, ask)?;
         let sentence = "the warehouse cannot be opened now: this plan is made from what the last run left behind";
         return Ok((plan, vec![sentence.to_owned()]));
     }
     plan(gear, pipeline, ask).await
+}
+
+/// Makes the plan, and counts the items that are written down somewhere.
+fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) -> Result<Plan> {
+    let mut plan = crate::plan::build(pipeline, snapshot, ask, gear.clock.now())?;
+    for step in &pipeline.steps {
+        let Action::Extract(extract) = &step.action else { continue };
+        let Some(each) = extract.source.for_each() else { continue };
+        // A file that cannot be read fails its own step, and not the plan of the others.
+        if let Ok(Some(count)) = items::count(&each.over, &gear.project.root) {
+            plan.requests.insert(step.name.clone(), count);
+        }
+    }
+    Ok(plan)
 }
 
 /// Walks a plan to its end, or until `cancel` is called.

@@ -6,18 +6,19 @@ use serde_json::Value;
 
 use super::gear::Gear;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{HttpPull, Pull};
+use crate::extract::{Breaker, FanPull, HttpPull, ItemRequest, Pull};
+use crate::model::fanout::{Added, ForEach, Over};
 use crate::model::hook::{Request, RequestTemplate};
 use crate::model::name::Text;
 use crate::model::pipeline::Extract;
-use crate::model::source::Source;
-use crate::template::Scope;
+use crate::model::source::{HttpSource, Source};
+use crate::template::{Item, Prepared, Scope};
 
 /// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let rows = rows_of(gear, step, scope).await?;
     match &step.download {
-        Some(download) => super::files::with_download(gear, step, download, rows).await,
+        Some(download) => super::files::with_download(gear, step, download, scope, rows).await,
         None => Ok(rows),
     }
 }
@@ -26,9 +27,10 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
-            let request = request(gear, &http.request, client.url(), scope)?;
+            let request = request(&Whole { gear, scope }, &http.request, client.url())?;
             stay_at_home(step, &request.url, client.url())?;
             Ok(Arc::new(HttpPull {
+                gate: gear.gate(step),
                 request,
                 client,
                 auth: http.auth.clone(),
@@ -50,8 +52,108 @@ pub(super) async fn lines_of(gear: &Gear, step: &Extract, scope: &Scope) -> Resu
     }
 }
 
-fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
-    let render = |text: &Text| gear.templates.render(text, scope);
+/// What a step asks for each of its items; nothing is sent yet.
+pub(super) async fn fan_of(
+    gear: &Gear,
+    step: &Extract,
+    http: &HttpSource,
+    each: &ForEach,
+    scope: &Scope,
+    breaker: Arc<Breaker>,
+) -> Result<FanPull> {
+    let client = gear.client(&step.connection).await?;
+    let nothing =
+        Request { method: http.request.method, url: String::new(), params: vec![], headers: vec![], body: None };
+    let (template, base, each) = (http.request.clone(), client.url().to_owned(), each.clone());
+    let prepared = Prepared::new(Arc::clone(&gear.templates), scope, &each.name);
+    let names = Added::names_of(each.add.iter().map(|(name, _)| name.as_str()));
+    let owner = step.clone();
+    let render = move |line: &str| {
+        let item = Item::parse(line)?;
+        let add = each.add.iter().map(|(_, text)| prepared.render_json(text, &item)).collect::<Result<Vec<_>>>()?;
+        let request = request(&OfItem { prepared: &prepared, item: &item }, &template, &base)?;
+        stay_at_home(&owner, &request.url, &base)?;
+        Ok(ItemRequest { request, add: (!add.is_empty()).then(|| Added::new(&names, add.into_iter())) })
+    };
+    let pull = HttpPull {
+        request: nothing,
+        gate: gear.gate(step),
+        client,
+        auth: http.auth.clone(),
+        paginate: http.paginate.clone(),
+        records: http.records.clone(),
+        retry: http.retry,
+    };
+    Ok(FanPull { pull, render: Arc::new(render), breaker })
+}
+
+/// All that decides which rows a fan-out brings, but its items: those are a snapshot beside its pages.
+pub(super) fn fan_identity(http: &HttpSource, each: &ForEach, scope: &Scope) -> String {
+    let add: Vec<_> = each.add.iter().map(|(name, text)| (name, &text.text)).collect();
+    let texts = |pairs: &[(String, Text)]| -> Vec<(String, Arc<str>)> {
+        pairs.iter().map(|(name, text)| (name.clone(), Arc::clone(&text.text))).collect()
+    };
+    let request = &http.request;
+    let over = match &each.over {
+        Over::Step(step) => format!("step {step}"),
+        Over::Sql { text, connection } => format!("sql {} {connection:?}", text.text),
+        Over::Values(values) => Value::from(values.to_vec()).to_string(),
+        Over::File(path) => format!("file {}", path.display()),
+    };
+    format!(
+        "fan {:?} {} {:?} {:?} {:?} {:?} {} {over} {} {add:?} {:?}",
+        request.method,
+        request.path.text,
+        texts(&request.params),
+        texts(&request.headers),
+        request.body.as_ref().map(|body| &body.text),
+        http.paginate,
+        http.records,
+        each.name,
+        scope.vars,
+    )
+}
+
+/// How the templates of a request are rendered.
+trait Render {
+    fn text(&self, text: &Text) -> Result<String>;
+    fn json(&self, text: &Text) -> Result<Value>;
+}
+
+/// For a unit or a window as a whole.
+struct Whole<'a> {
+    gear: &'a Gear,
+    scope: &'a Scope,
+}
+
+impl Render for Whole<'_> {
+    fn text(&self, text: &Text) -> Result<String> {
+        self.gear.templates.render(text, self.scope)
+    }
+
+    fn json(&self, text: &Text) -> Result<Value> {
+        self.gear.templates.render_json(text, self.scope)
+    }
+}
+
+/// For one item of it.
+struct OfItem<'a> {
+    prepared: &'a Prepared,
+    item: &'a Item,
+}
+
+impl Render for OfItem<'_> {
+    fn text(&self, text: &Text) -> Result<String> {
+        self.prepared.render(text, self.item)
+    }
+
+    fn json(&self, text: &Text) -> Result<Value> {
+        self.prepared.render_json(text, self.item)
+    }
+}
+
+fn request(by: &impl Render, template: &RequestTemplate, base: &str) -> Result<Request> {
+    let render = |text: &Text| by.text(text);
     let pairs = |pairs: &[(String, Text)]| {
         pairs.iter().map(|(name, text)| Ok((name.clone(), render(text)?))).collect::<Result<Vec<_>>>()
     };
@@ -68,7 +170,7 @@ fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -
         url,
         params: pairs(&template.params)?,
         headers: pairs(&template.headers)?,
-        body: template.body.as_ref().map(|body| json_body(gear, body, scope)).transpose()?,
+        body: template.body.as_ref().map(|body| json_body(by, body)).transpose()?,
     })
 }
 
@@ -87,10 +189,10 @@ fn stay_at_home(step: &Extract, url: &str, base: &str) -> Result<()> {
 }
 
 /// Renders a body string by string, so that it is JSON whatever the values are.
-fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
+fn json_body(by: &impl Render, body: &Text) -> Result<String> {
     let doing = || format!("reading the request's body at {}", body.origin);
     let mut value = serde_json::from_str(&body.text).context(Kind::Config, doing)?;
-    fill(&mut value, &|text| gear.templates.render_json(&Text::new(text, body.origin.clone()), scope))?;
+    fill(&mut value, &|text| by.json(&Text::new(text, body.origin.clone())))?;
     Ok(value.to_string())
 }
 

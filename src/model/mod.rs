@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod drift;
 pub mod exchange;
+pub mod fanout;
 pub mod files;
 pub mod fit;
 pub mod hook;

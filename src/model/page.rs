@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::fanout::{BatchEntry, FanProgress};
+
 /// Where a page begins, in the terms of its API.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,6 +65,8 @@ pub struct Progress {
     pub total: Option<u64>,
     /// Rows in all durable pages.
     pub rows: u64,
+    /// The requests of a fan-out, which has no pages of its own.
+    pub fan: FanProgress,
 }
 
 impl Progress {
@@ -74,6 +78,12 @@ impl Progress {
     /// How many pages are durable.
     pub fn pages(&self) -> u64 {
         self.done + self.beyond.len() as u64
+    }
+
+    /// Adds what became durable of a fan-out.
+    pub fn add_batch(&mut self, batch: &BatchEntry) {
+        self.rows += batch.rows;
+        self.fan.add(batch);
     }
 
     /// Adds a durable page.

@@ -1,8 +1,11 @@
 //! Sources: what an extract step asks a system for, as its author wrote it.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fanout::{ForEach, MaxFailed, StepLimits};
 use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
@@ -18,6 +21,24 @@ pub enum Source {
     Table(Box<TableSource>),
 }
 
+impl Source {
+    /// Over what it sends a request each, if it does.
+    pub fn for_each(&self) -> Option<&ForEach> {
+        match self {
+            Self::Http(http) => http.for_each.as_ref(),
+            Self::Files(_) | Self::Table(_) => None,
+        }
+    }
+
+    /// The same, to be completed.
+    pub fn for_each_mut(&mut self) -> Option<&mut ForEach> {
+        match self {
+            Self::Http(http) => http.for_each.as_mut(),
+            Self::Files(_) | Self::Table(_) => None,
+        }
+    }
+}
+
 /// Requests to an API, of hook and step together.
 #[derive(Debug, Clone)]
 pub struct HttpSource {
@@ -31,6 +52,12 @@ pub struct HttpSource {
     pub records: String,
     /// How often a request is tried again.
     pub retry: RetryPolicy,
+    /// How hard this step may press; one for all clones of the step.
+    pub limits: Arc<StepLimits>,
+    /// Over what it sends a request each; without it there is one sequence of requests.
+    pub for_each: Option<ForEach>,
+    /// How many of those requests may fail.
+    pub max_failed: MaxFailed,
 }
 
 /// Rows of a database: of one table, of one table for each unit, or of a query.

@@ -23,13 +23,12 @@ impl Graph {
             .steps
             .iter()
             .map(|step| match &step.action {
-                Action::Extract(_) => Vec::new(),
-                Action::Transform(transform) => transform
-                    .reads
-                    .iter()
-                    .filter(|read| read.pipeline == pipeline.name)
-                    .filter_map(|read| Some((place(&read.step)?, read.reach)))
-                    .collect(),
+                Action::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
+                Action::Transform(transform) => &transform.reads,
+            })
+            .map(|reads| {
+                let own = reads.iter().filter(|read| read.pipeline == pipeline.name);
+                own.filter_map(|read| Some((place(&read.step)?, read.reach))).collect()
             })
             .collect();
         let mut order: Vec<usize> = Vec::with_capacity(upstream.len());

@@ -10,6 +10,7 @@ mod days;
 mod demo;
 mod examples;
 mod extract;
+mod fanout;
 mod faults;
 mod files;
 mod hooks;

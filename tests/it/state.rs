@@ -83,13 +83,20 @@ async fn a_run_is_read_back_as_it_was_written() {
         log("items", TaskEvent::Started { attempt: 1 }),
         log("items", TaskEvent::Retried { reason: "503".into() }),
         log("items", TaskEvent::Started { attempt: 2 }),
-        log("items", TaskEvent::Loaded { rows: 3, changes: Some(Changes { added: 1, removed: 0, changed: 2 }) }),
+        log(
+            "items",
+            TaskEvent::Loaded {
+                rows: 3,
+                changes: Some(Changes { added: 1, removed: 0, changed: 2 }),
+                incomplete: None,
+            },
+        ),
     ];
     state.append(&run.id, &events[..2]).await.expect("events");
     state.append(&run.id, &events[2..]).await.expect("events");
     run.status = RunStatus::Held;
     run.finished_at = Some(now() + TimeDelta::seconds(9));
-    run.counts = RunCounts { loaded: 1, unchanged: 2, held: 3, late: 6, failed: 4, skipped: 5 };
+    run.counts = RunCounts { loaded: 1, unchanged: 2, held: 3, late: 6, failed: 4, skipped: 5, incomplete: 0 };
     state.finish_run(&run).await.expect("an end");
     state.close().await;
 
@@ -124,7 +131,7 @@ async fn a_run_whose_process_died_is_cancelled_and_a_living_one_is_left_alone() 
     let run = dead.begin_run("items", "2024-05-04", Trigger::Manual, now()).await.expect("a run");
     let events = [
         log("items", TaskEvent::Started { attempt: 1 }),
-        log("items", TaskEvent::Unchanged { rows: 3 }),
+        log("items", TaskEvent::Unchanged { rows: 3, incomplete: None }),
         log("notes", TaskEvent::Started { attempt: 1 }),
     ];
     dead.append(&run.id, &events).await.expect("events");
@@ -340,7 +347,10 @@ async fn tasks_write_their_state_without_waiting_for_the_disk() {
         state.append(&run.id, &[log(&key, TaskEvent::Started { attempt: 1 })]).await.expect("an event");
         let record = unit(&key, UnitState::Loaded, lease.pull, Some(loaded(lease.pull, lease.generation, 1)));
         state.record(&[pull(&key, lease.pull, PullOutcome::Unchanged)], &[record]).await.expect("recorded");
-        state.append(&run.id, &[log(&key, TaskEvent::Unchanged { rows: 1 })]).await.expect("an event");
+        state
+            .append(&run.id, &[log(&key, TaskEvent::Unchanged { rows: 1, incomplete: None })])
+            .await
+            .expect("an event");
     }
     let each = begun.elapsed() / TASKS;
     // Ten times the promise: this machine may be busy, and a store that waits for the disk takes longer still.

@@ -92,7 +92,7 @@ fn refused(inner: &Inner, status: StatusCode, headers: &HeaderMap, body: &[u8], 
         408 | 500..=599 => Kind::Unavailable,
         _ => Kind::Source,
     };
-    let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned());
+    let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned()).with_status(status.as_u16());
     if kind == Kind::Auth {
         error = error.hint(format!("check the credentials: `haul connections test {}`", inner.name));
     }

@@ -209,10 +209,10 @@ impl HttpClient {
             }
             broken += u32::from(refused.broken);
             let asked = refused.patience().filter(|asked| *asked <= patience);
-            if let Some(asked) = asked {
+            let replayed = self.inner.tape.get().is_some_and(Tape::is_replay);
+            if let Some(asked) = asked.filter(|_| !replayed) {
                 patience -= asked;
                 errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), asked);
-                self.inner.limits.quiet(asked);
                 self.unless_cancelled(errand, tokio::time::sleep(asked)).await?;
                 continue;
             }
@@ -225,7 +225,7 @@ impl HttpClient {
                 None => jitter,
             };
             errand.sink.retrying(&self.inner.redactor.redact(&refused.error.chain()), pause);
-            if self.inner.tape.get().is_some_and(Tape::is_replay) {
+            if replayed {
                 attempt += 1;
                 continue;
             }
@@ -262,7 +262,8 @@ impl HttpClient {
         let sent = inner.limits.turn().await;
         let answered = self.send(request, errand).await;
         let refusal = answered.as_ref().err().and_then(|refused| refused.refusal);
-        if let Err(Refused { after: Some(after), .. }) = &answered {
+        let replayed = inner.tape.get().is_some_and(Tape::is_replay);
+        if let (Err(Refused { after: Some(after), .. }), false) = (&answered, replayed) {
             inner.limits.quiet((*after).min(LONGEST_PAUSE));
         }
         if let Some(shift) = inner.limits.answered(sent, refusal) {
@@ -325,6 +326,5 @@ pub(in crate::extract) fn same_host() -> reqwest::redirect::Policy {
 
 /// Exponential backoff with full jitter: anything from nothing to the doubled pause.
 fn jitter(retry: &RetryPolicy, attempt: u32) -> Duration {
-    let ceiling = retry.min_backoff.saturating_mul(1 << (attempt - 1).min(20)).min(retry.max_backoff);
-    ceiling.mul_f64(rand::random::<f64>())
+    retry.ceiling(attempt).mul_f64(rand::random::<f64>())
 }

@@ -5,6 +5,7 @@
 mod answer;
 mod auth;
 mod client;
+mod fan;
 mod limits;
 mod paginate;
 mod pull;
@@ -20,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use client::HttpClient;
 pub(in crate::extract) use client::same_host;
+pub use fan::{Breaker, FanPull, ItemLines, ItemRequest, RenderItem};
+pub use limits::Limits;
 
 use super::{Failure, Pull, Pulled, Sink};
 use crate::error::{Error, Kind, Result};
@@ -65,6 +68,8 @@ pub struct HttpPull {
     pub records: String,
     /// How often a request is tried.
     pub retry: RetryPolicy,
+    /// The limits of the step, under those of the connection.
+    pub gate: Option<Arc<Limits>>,
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! A pull: page after page, or side by side where the API tells how many there are, until the last one is durable.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +13,13 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::super::Page;
 use super::answer::Refused;
-use super::client::{Errand, HttpClient};
+use super::client::{Errand, Held, HttpClient};
+use super::limits::Limits;
 use super::paginate::{self, Seen, Told};
 use super::records::{Document, RecordPath};
 use super::{Failure, HttpPull, Pulled, Sink, auth};
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::hook::PageStyle;
+use crate::model::hook::{PageStyle, Request};
 use crate::model::page::{PageEntry, Position, Progress};
 
 /// So many pages may be on their way to the disk at once.
@@ -34,34 +36,69 @@ pub(super) async fn pull(
     sink: Arc<dyn Sink>,
     cancel: CancellationToken,
 ) -> Result<Pulled, Failure> {
-    let client = &pull.client;
-    let pages = Puller {
-        client,
-        pull,
-        path: RecordPath::compile(&pull.records)?,
-        secret_param: auth::query_key(&client.inner.settings.auth, pull.auth.as_ref()),
-        sink,
-        cancel,
-        sent: AtomicU64::new(0),
-        rank: client.rank(),
-        puts: Arc::new(Semaphore::new(PUTS as usize)),
-    };
+    let terms = Terms::of(pull, sink, cancel)?;
+    let puts = Arc::new(Semaphore::new(PUTS as usize));
+    let pages = Puller { terms: &terms, pull, request: &pull.request, out: Out::Stage(&puts) };
     let pulled = pages.run(resume).await;
     // Whoever throws the stage away now must not be overtaken by a page that is still on its way there.
-    let _ = pages.puts.acquire_many(PUTS).await;
-    Ok(Pulled { requests: pages.sent.load(Ordering::Relaxed), ..pulled? })
+    let _ = puts.acquire_many(PUTS).await;
+    Ok(Pulled { requests: terms.sent.load(Ordering::Relaxed), ..pulled? })
 }
 
-struct Puller<'a> {
-    client: &'a HttpClient,
-    pull: &'a HttpPull,
+/// What all requests of one task have in common.
+pub(super) struct Terms {
+    client: HttpClient,
     path: RecordPath,
     secret_param: Option<String>,
-    sink: Arc<dyn Sink>,
-    cancel: CancellationToken,
-    sent: AtomicU64,
+    pub sink: Arc<dyn Sink>,
+    pub cancel: CancellationToken,
+    pub sent: AtomicU64,
+    pub gate: Option<Arc<Limits>>,
     rank: u64,
-    puts: Arc<Semaphore>,
+}
+
+impl Terms {
+    /// How many requests the connection lets be under way at once.
+    pub fn width(&self) -> usize {
+        self.client.width()
+    }
+
+    /// How many the step lets.
+    pub fn gate_width(&self) -> usize {
+        self.gate.as_ref().map_or(usize::MAX, |gate| gate.width())
+    }
+
+    /// What the requests of a pull have in common.
+    pub fn of(pull: &HttpPull, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Self> {
+        let client = pull.client.clone();
+        Ok(Self {
+            path: RecordPath::compile(&pull.records)?,
+            secret_param: auth::query_key(&client.inner.settings.auth, pull.auth.as_ref()),
+            sink,
+            cancel,
+            sent: AtomicU64::new(0),
+            gate: pull.gate.clone(),
+            rank: client.rank(),
+            client,
+        })
+    }
+}
+
+/// One sequence of requests.
+pub(super) struct Puller<'a> {
+    pub terms: &'a Terms,
+    pub pull: &'a HttpPull,
+    pub request: &'a Request,
+    pub out: Out<'a>,
+}
+
+/// Where the pages of a sequence go.
+#[derive(Clone, Copy)]
+pub(super) enum Out<'a> {
+    /// Into the stage, one by one; so many may be on their way there.
+    Stage(&'a Arc<Semaphore>),
+    /// To whoever gathers the pages of many sequences.
+    Gather(&'a (dyn Fn(Page, Held) + Send + Sync)),
 }
 
 /// A page with what it tells about the others.
@@ -97,11 +134,15 @@ impl Before {
 }
 
 impl Puller<'_> {
-    async fn run(&self, resume: Progress) -> Result<Pulled, Failure> {
+    /// Asks for the pages that are not durable yet.
+    pub async fn run(&self, resume: Progress) -> Result<Pulled, Failure> {
         let style = &self.pull.paginate.by;
         let mut pulled = Pulled::default();
         let mut before = Before { total: resume.total, ..Before::default() };
-        if let (1.., Some(total), Some(_)) = (resume.done, resume.total, paginate::numbered(style, 0)) {
+        let side_by_side = matches!(self.out, Out::Stage(_));
+        if let (1.., Some(total), Some(_), true) =
+            (resume.done, resume.total, paginate::numbered(style, 0), side_by_side)
+        {
             return self.side_by_side(total, &resume, pulled).await;
         }
         let (mut at, mut number, mut rows) = (paginate::first(style), 0, 0);
@@ -111,10 +152,13 @@ impl Puller<'_> {
             (at, number, rows) = (next, resume.done, resume.rows);
             before.digest = Some(last.digest);
         }
-        let mut visited: HashSet<u64> = HashSet::from([fold(&at)]);
+        let mut visited = HashSet::new();
+        if *style != PageStyle::Single {
+            visited.insert(fold(&at));
+        }
         loop {
             self.guard_endless(number)?;
-            let mut read = self.read(number, at).await?;
+            let (mut read, held) = self.read(number, at).await?;
             rows += read.page.entry.rows;
             self.guard_repeated(&mut before, &read)?;
             if before.moved(&read.told) {
@@ -124,7 +168,7 @@ impl Puller<'_> {
             if let Some(next) = next.as_ref().filter(|next| !visited.insert(fold(next))) {
                 return Err(in_doubt(
                     Error::new(Kind::Source, format!("page {} leads back to a page that was read", number + 1))
-                        .because(self.client.inner.redactor.redact(&format!("{next:?}")))
+                        .because(self.terms.client.inner.redactor.redact(&format!("{next:?}")))
                         .hint("the API's next page runs in a circle"),
                 ));
             }
@@ -132,13 +176,13 @@ impl Puller<'_> {
             pulled.pages += 1;
             pulled.bytes += read.page.wire_bytes;
             let entry = read.page.entry.clone();
-            self.put(read.page).await?;
+            self.put(read.page, held).await?;
             let Some(next) = next else { return complete(rows, before.total, pulled) };
-            if self.cancel.is_cancelled() {
+            if self.terms.cancel.is_cancelled() {
                 return Err(Error::new(Kind::Cancelled, "stopped between two pages").into());
             }
-            if let (0, Some(total), Some(_), Some(size)) =
-                (number, entry.total, paginate::numbered(style, 0), paginate::page_size(style))
+            if let (0, Some(total), Some(_), Some(size), true) =
+                (number, entry.total, paginate::numbered(style, 0), paginate::page_size(style), side_by_side)
             {
                 self.guard_size(&entry, total, size)?;
                 let mut progress = Progress::default();
@@ -163,15 +207,15 @@ impl Puller<'_> {
         let mut reading = stream::iter(missing)
             .map(|number| async move {
                 let at = paginate::numbered(style, number).unwrap_or(Position::Start);
-                let mut read = self.read(number, at).await?;
+                let (mut read, held) = self.read(number, at).await?;
                 read.page.entry.next = paginate::numbered(style, number + 1).filter(|_| number + 1 < pages);
                 let entry = read.page.entry.clone();
                 let bytes = read.page.wire_bytes;
-                self.put(read.page).await?;
+                self.put(read.page, held).await?;
                 Ok::<_, Error>((entry, bytes))
             })
             // Two more than may be asked for at once: some are on their way into the stage.
-            .buffer_unordered(self.client.width() + 2);
+            .buffer_unordered(self.terms.client.width() + 2);
         let mut rows = progress.rows;
         let mut digests: HashSet<u64> = progress.last.iter().map(|last| last.digest).collect();
         while let Some((entry, bytes)) = reading.try_next().await? {
@@ -238,39 +282,43 @@ impl Puller<'_> {
 
     fn seen<'r>(&'r self, read: &'r Read, rows_so_far: u64) -> Seen<'r> {
         Seen {
-            base: &self.pull.request,
+            base: self.request,
             at: &read.page.entry.at,
             number: read.page.entry.number,
             rows: read.page.entry.rows,
             rows_so_far,
             told: &read.told,
-            secret_param: self.secret_param.as_deref(),
+            secret_param: self.terms.secret_param.as_deref(),
         }
     }
 
-    async fn read(&self, number: u64, at: Position) -> Result<Read> {
-        let request = paginate::request_at(&self.pull.request, &self.pull.paginate.by, &at)?;
+    async fn read(&self, number: u64, at: Position) -> Result<(Read, Held)> {
+        let terms = self.terms;
+        let request = match &self.pull.paginate.by {
+            PageStyle::Single => Cow::Borrowed(self.request),
+            style => Cow::Owned(paginate::request_at(self.request, style, &at)?),
+        };
         let errand = Errand {
             style: self.pull.auth.as_ref(),
             retry: &self.pull.retry,
-            sink: &*self.sink,
-            cancel: &self.cancel,
-            sent: &self.sent,
-            gate: None,
-            rank: self.rank,
+            sink: &*terms.sink,
+            cancel: &terms.cancel,
+            sent: &terms.sent,
+            gate: terms.gate.as_deref(),
+            rank: terms.rank,
         };
-        let answer = self.client.fetch(&request, &errand, |answer| {
+        let answer = terms.client.fetch(&request, &errand, |answer| {
             let document = Document::read(&answer.body).map_err(Refused::broken)?;
-            let rows = self.path.rows(&document)?;
+            let rows = terms.path.rows(&document)?;
             let last_row = rows.last().map(|row| &answer.body[row.clone()]);
             let told = paginate::told(&self.pull.paginate, &document, &answer.headers, last_row)?;
             Ok((answer, rows, told))
         });
-        let ((answer, rows, told), _held) = answer.await.map_err(|error| {
+        let ((answer, rows, told), held) = answer.await.map_err(|error| {
             error.while_doing(format!(
                 "reading page {} of {}",
                 number + 1,
-                self.client.inner.redactor.redact(&request.url)
+                terms.client.inner.redactor.redact(&request.url)
             ))
         })?;
         let mut digest = Xxh3::new();
@@ -280,12 +328,20 @@ impl Puller<'_> {
         let entry =
             PageEntry { number, at, next: None, total: told.total, rows: rows.len() as u64, digest: digest.digest() };
         let page = Page { entry, wire_bytes: answer.body.len() as u64, body: answer.body, rows };
-        Ok(Read { page, told })
+        Ok((Read { page, told }, held))
     }
 
-    async fn put(&self, page: Page) -> Result<()> {
-        let sink = Arc::clone(&self.sink);
-        let turn = Arc::clone(&self.puts).acquire_owned().await;
+    async fn put(&self, page: Page, held: Held) -> Result<()> {
+        let puts = match self.out {
+            Out::Stage(puts) => puts,
+            Out::Gather(gather) => {
+                gather(page, held);
+                return Ok(());
+            }
+        };
+        drop(held);
+        let sink = Arc::clone(&self.terms.sink);
+        let turn = Arc::clone(puts).acquire_owned().await;
         let put = tokio::task::spawn_blocking(move || {
             let put = sink.put(page);
             drop(turn);

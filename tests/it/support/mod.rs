@@ -7,6 +7,7 @@ pub mod buckets;
 pub mod counterparts;
 pub mod days;
 pub mod doors;
+pub mod fan_api;
 pub mod files;
 pub mod ga4;
 pub mod mornings;
