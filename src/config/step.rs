@@ -125,9 +125,9 @@ pub fn extract(
         unused_window(table, &source, &name, reader);
     }
     if let Source::Files(source) = &source {
-        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+        files::check_window(source, by_unit && !divided, &name, table, around, reader);
     }
-    let download = files::download(table, reader);
+    let download = files::download(table, around, reader);
     let mut columns = parts.columns;
     if let Some(download) = &download {
         // Rows of which none points to a file have the column all the same.

@@ -31,7 +31,7 @@ pub(super) async fn pull_of(
         _ => rows_of(gear, extract, scope).await?,
     };
     match &extract.download {
-        Some(download) => super::files::with_download(gear, extract, download, rows).await,
+        Some(download) => super::files::with_download(gear, extract, download, scope, rows).await,
         None => Ok(rows),
     }
 }
