@@ -98,7 +98,7 @@ mod tests {
         let before = condition(StoredTime::ObjectId, "1960-01-01T00:00:00Z", "1960-01-02T00:00:00Z");
         assert_eq!(before, doc! { "t": { "$gte": zero, "$lt": zero } });
         let over = condition(StoredTime::ObjectId, "2106-02-07T00:00:00Z", "2106-02-08T00:00:00Z");
-        let from = ObjectId::parse_str("ffffd4800000000000000000").expect("an id");
+        let from = ObjectId::parse_str("ffffa5000000000000000000").expect("an id");
         assert_eq!(over, doc! { "t": { "$gte": from } });
         let after = condition(StoredTime::ObjectId, "2107-01-01T00:00:00Z", "2107-01-02T00:00:00Z");
         assert_eq!(after, doc! { "t": { "$gte": zero, "$lt": zero } });
