@@ -121,7 +121,6 @@ impl FanPull {
                     }
                 }
             }
-            counts.flying.store(flying.len() as u64, Ordering::Relaxed);
             tokio::select! {
                 next = flying.next() => match next {
                     None => break,
@@ -131,7 +130,7 @@ impl FanPull {
                         fault = fault.or(Some(failure));
                     }
                 },
-                _ = clock.tick() => sink.tally(counts.tally()),
+                _ = clock.tick() => sink.tally(counts.tally(terms.flying.load(Ordering::Relaxed))),
             }
         }
         drop(flying);
@@ -139,8 +138,8 @@ impl FanPull {
         terms.tell_unchanged(&self.pull).await;
         drop(walk);
         let written = writer.await.context(Kind::Internal, || "writing the answers of a fan-out".to_owned())?;
-        counts.flying.store(0, Ordering::Relaxed);
-        sink.tally(counts.tally());
+        terms.tell_unchanged(&self.pull).await;
+        sink.tally(counts.tally(0));
         // A disk that refuses is why the rest was stopped.
         let (pages, bytes) = written?;
         match fault {
@@ -298,23 +297,22 @@ struct Counts {
     finished: AtomicU64,
     failed: AtomicU64,
     retried: AtomicU64,
-    flying: AtomicU64,
 }
 
 impl Counts {
     fn new(total: u64, resume: &FanProgress) -> Self {
         let resumed = resume.finished.len();
         let zero = AtomicU64::default;
-        Self { total, resumed, finished: zero(), failed: zero(), retried: zero(), flying: zero() }
+        Self { total, resumed, finished: zero(), failed: zero(), retried: zero() }
     }
 
-    fn tally(&self) -> Tally {
+    fn tally(&self, in_flight: u64) -> Tally {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Tally {
             total: self.total,
             done: self.resumed + load(&self.finished),
             resumed: self.resumed,
-            in_flight: load(&self.flying),
+            in_flight,
             failed: load(&self.failed),
             retried: load(&self.retried),
         }
