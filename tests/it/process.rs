@@ -280,6 +280,23 @@ fn a_hook_describes_a_program_and_its_steps_say_what_differs() {
 }
 
 #[test]
+fn a_hook_of_others_runs_no_program_unless_its_step_agrees() {
+    let elsewhere = Project::empty();
+    elsewhere
+        .write("feed.toml", "type = \"process\"\ncommand = [\"echo\", \"{}\"]\npass_env = [\"LONG_LIVED_TOKEN\"]\n");
+    let project = project(&[], "[[extract]]\nname = \"feed\"\nhook = \"feed\"\n");
+    let added = project.output(&["hooks", "add", &elsewhere.path().join("feed.toml").display().to_string()]);
+    assert!(project.path().join("hooks/feed.toml").is_file(), "{}", told(&added));
+    let checked = told(&project.output(&["check"]));
+    for part in ["runs a program on this machine", "type = \"process\"", "passes variables of haul's environment on"] {
+        assert!(checked.contains(part), "{part} is not in {checked}");
+    }
+    project.write("pipelines/days.toml", "[[extract]]\nname = \"feed\"\nhook = \"feed\"\ntype = \"process\"\n");
+    let checked = told(&project.output(&["check"]));
+    assert!(!checked.contains("runs a program on") && checked.contains("passes variables"), "{checked}");
+}
+
+#[test]
 fn a_connection_of_a_program_has_any_fields_and_shows_no_secret() {
     let project = project(&[], &format!("{ONE_DAY}command = [\"a\"]"));
     let shown = project.stdout(&["connections", "show", "shop"]);
