@@ -62,9 +62,10 @@ fn with_all_digits(json: &str) -> Cow<'_, str> {
             || part.len() <= SAFE
             || part.parse::<i64>().is_ok()
             || part.parse::<u64>().is_ok();
-        match exact {
-            true => out.push_str(part),
-            false => out.extend(["\"", part, "\""]),
+        if exact {
+            out.push_str(part);
+        } else {
+            out.extend(["\"", part, "\""]);
         }
         at = end;
     }
@@ -106,7 +107,7 @@ impl Prepared {
             Ready::Paths(segments) => match joined(segments, item) {
                 Joined::Text(text) => Ok(text),
                 Joined::Null(path) => {
-                    let path = [&[self.name.clone()], &*path].concat().join(".");
+                    let path = [std::slice::from_ref(&self.name), &*path].concat().join(".");
                     Err(template_error(format!("{}: `{path}` is null", text.origin))
                         .hint(format!("leave such items out, or say what to write: {{{{ {path} or '…' }}}}")))
                 }

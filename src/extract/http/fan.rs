@@ -117,7 +117,7 @@ impl FanPull {
                 match line.and_then(|line| self.asked(this, line)) {
                     Ok(asked) => flying.push(walk.one(Arc::new(asked))),
                     Err(error) => {
-                        fault = Some(Failure::from(error.while_doing(format!("making request {}", this + 1))))
+                        fault = Some(Failure::from(error.while_doing(format!("making request {}", this + 1))));
                     }
                 }
             }

@@ -239,7 +239,7 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
                     Some(number) => body.extend_from_slice(number.as_bytes()),
                     // What JSON has no number for, floats have: they are read from their text.
                     None if cell.trim().parse::<f64>().is_ok_and(|float| !float.is_finite()) => {
-                        push_text(body, cell.trim())
+                        push_text(body, cell.trim());
                     }
                     None => {
                         let found = excerpt(cell.as_bytes());

@@ -85,7 +85,7 @@ fn a_hundred_and_forty_four_thousand_requests_end_complete_and_once() {
 
 #[test]
 fn a_stopped_fan_out_goes_on_where_it_was() {
-    let size = Size { videos: 400, days: 1, token_life: Duration::from_secs(60) };
+    let size = Size { videos: 400, days: 1, token_life: Duration::from_mins(1) };
     let (api, project) = start(&size);
     kill_at(&api, &project, 280);
     let output = project.output(&["run", "fan", "--date", "2024-05-04"]);
