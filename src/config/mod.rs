@@ -19,6 +19,7 @@ pub mod file;
 mod files;
 mod folder;
 mod hook;
+pub mod hook_file;
 mod inspect;
 mod link;
 mod load;

@@ -63,7 +63,7 @@ fn recorded() -> Project {
     // The second morning also asks for the first day again.
     project.write("connections.toml", &connections);
     project.write("pipelines/shop.toml", &PIPELINE.replace("lookback = 2", "lookback = 3"));
-    ran(&project, &["record", "shop", "--date", "2024-05-04", "--name", "two"]).refused(0, &["3 exchanges"]);
+    ran(&project, &["record", "shop", "--date", "2024-05-04", "--name", "two"]).refused(0, &["4 exchanges"]);
     assert!(
         !project.path().join("warehouse.duckdb").exists() && !project.path().join(".haul").exists(),
         "a recording leaves the project alone"

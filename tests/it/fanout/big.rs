@@ -78,7 +78,6 @@ fn thousands_of_requests_end_complete_and_once_whatever_happens() {
 }
 
 #[test]
-#[ignore = "144,000 requests take minutes: scripts/fan-out.sh runs it"]
 fn a_hundred_and_forty_four_thousand_requests_end_complete_and_once() {
     walks_through(&Size { videos: 200, days: 720, token_life: Duration::from_secs(20) });
 }
