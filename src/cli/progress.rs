@@ -122,7 +122,7 @@ impl Progress {
                 self.line(&format!("{GOOD}loaded{GOOD:#}    {name}: {rows}{} {cost}", changes.unwrap_or_default()));
             }
             TaskEvent::Unchanged { rows, .. } => {
-                self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row")))
+                self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row")));
             }
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
             TaskEvent::Late { reason } => self.line(&format!("{WARN}late{WARN:#}      {name}: {reason}")),

@@ -127,6 +127,8 @@ pub fn fan(table: &ExtractTable, around: &Surroundings<'_>, reader: &mut Reader)
         ("sql", table.sql.as_ref().map(|at| at.span.clone())),
         ("files", table.files.as_ref().map(|at| at.span.clone())),
         ("download", table.download.as_ref().map(|at| at.span.clone())),
+        ("collection", table.collection.as_ref().map(|at| at.span.clone())),
+        ("report", table.report.as_ref().map(|at| at.span.clone())),
     ];
     for (key, span) in others.into_iter().filter_map(|(key, span)| Some((key, span?))) {
         let message = format!("`for_each` sends requests to an API, and does not go together with `{key}`");

@@ -15,7 +15,6 @@ use super::reader::{At, Read, Reader, Required, Span, twin};
 use super::request::{RetryTable, retry};
 use super::scalar::{Count, words};
 use crate::model::files::{Address, CsvFormat, CsvHeader, Download, FileFormat, FilesSource, OnError};
-use crate::model::pipeline::{Pipeline, Write};
 
 /// A file that is downloaded for a row may be this large, where nothing else is said.
 const MAX_BYTES: u64 = 32 << 20;
@@ -52,7 +51,7 @@ twin! {
 twin! {
     /// A file that every row points to: it is stored once, under a name by its content.
     pub struct DownloadTable {
-        /// JSONPath of the address in a row: `"$.image.url"`.
+        /// Where a row has the address: a JSONPath such as `"$.image.url"`, or a template that sees the row as `row`.
         pub url: Required<String>,
         /// Where the files go: a connection of type `files`, or a folder below the project.
         pub to: Required<String>,
@@ -302,11 +301,9 @@ pub fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
 /// Reports a step that would read the same files for every unit.
 pub fn check_window(
     source: &FilesSource,
-    write: &Write,
-    divided: bool,
+    by_unit: bool,
     name: &At<String>,
     step: &ExtractTable,
-    pipeline: &Pipeline,
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) {
@@ -315,7 +312,7 @@ pub fn check_window(
             .inspector
             .inspect(&source.files, &mut reader.diagnostics)
             .is_none_or(|inspection| inspection.uses_window());
-    if pipeline.window.is_none() || *write == Write::Full || divided || dated {
+    if !by_unit || dated {
         return;
     }
     let span = step.files.as_ref().map_or(name.span.clone(), |files| files.span.clone());
@@ -327,9 +324,9 @@ pub fn check_window(
 }
 
 /// What a step downloads for its rows.
-pub fn download(step: &ExtractTable, reader: &mut Reader) -> Option<Download> {
+pub fn download(step: &ExtractTable, around: &Surroundings<'_>, reader: &mut Reader) -> Option<Download> {
     let table = &step.download.as_ref()?.value;
-    let address = table.url.0.as_ref().and_then(|url| address(url, reader));
+    let address = table.url.0.as_ref().and_then(|url| address(url, around, reader));
     let to = table.to.0.as_ref().filter(|to| {
         let wrong = wrong_pattern(&to.value).or_else(|| to.value.contains("{{").then_some("is no template"));
         if let Some(wrong) = wrong {
@@ -358,11 +355,17 @@ pub fn download(step: &ExtractTable, reader: &mut Reader) -> Option<Download> {
     })
 }
 
-fn address(url: &At<String>, reader: &mut Reader) -> Option<Address> {
+fn address(url: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> Option<Address> {
+    let text = reader.text(url);
+    if text.is_template() {
+        around.inspector.inspect_with(&text, &["row"], None, &mut reader.diagnostics)?;
+        return Some(Address::Template(text));
+    }
     let fault = match serde_json_path::JsonPath::parse(&url.value) {
         Ok(_) => return Some(Address::Path(url.value.clone())),
         Err(error) => format!("`{}` is not a JSONPath: {error}", url.value),
     };
-    reader.error("bad-path", url.span.clone(), fault).help = Some("a path looks like \"$.image.url\"".to_owned());
+    reader.error("bad-path", url.span.clone(), fault).help =
+        Some("a path looks like \"$.image.url\", a template like \"https://host/{{ row.id }}.png\"".to_owned());
     None
 }

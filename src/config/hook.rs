@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::answer::{AnswerKeys, AnswerParts};
 use super::diagnostic::{Diagnostic, Source, known_names};
-use super::file::{ExtractTable, HookFile};
+use super::file::ExtractTable;
+use super::hook_file::HookFile;
 use super::parameter;
 use super::process::{ProcessParts, process_parts};
 use super::reader::{At, Reader, Twin as _};
@@ -151,7 +152,7 @@ impl Said {
     fn of(file: &HookFile, reader: &mut Reader) -> Self {
         let parts: ApiParts = api_parts!(file, reader);
         let resources = file.resources.as_ref().map_or(&[][..], |resources| &resources.value.0);
-        let one = |(name, table): &(At<String>, At<super::file::ResourceTable>), reader: &mut Reader| {
+        let one = |(name, table): &(At<String>, At<super::hook_file::ResourceTable>), reader: &mut Reader| {
             let own: ApiParts = api_parts!(&table.value, reader);
             (name.value.clone(), own.over(&parts))
         };

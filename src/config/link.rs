@@ -100,13 +100,8 @@ impl Index {
         let lands = step.landing().is_some();
         let warehouse = if lands { String::new() } else { drafts[id.0].pipeline.warehouse.clone() };
         let key = (warehouse, step.into.to_string().to_lowercase());
-        let mixed = match self.names.get(&key.1) {
-            Some((other, first)) => (*other != lands).then_some(*first),
-            None => {
-                self.names.insert(key.1.clone(), (lands, id));
-                None
-            }
-        };
+        let (other, holder) = *self.names.entry(key.1.clone()).or_insert((lands, id));
+        let mixed = (other != lands).then_some(holder);
         let Some(first) = mixed.or_else(|| self.tables.get(&key).copied()) else {
             self.tables.insert(key, id);
             return;

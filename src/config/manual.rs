@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::diagnostic::Diagnostic;
-use super::file::{AnswerTable, ExtractTable, HookFile, HookTestTable, WriteWord};
+use super::file::{ExtractTable, WriteWord};
 use super::hook::Hook;
+use super::hook_file::{AnswerTable, HookFile, HookTestTable};
 use super::pipeline::Surroundings;
 use super::reader::{At, Reader, Required, Span};
 use super::request::MethodWord;
@@ -35,7 +36,7 @@ pub fn manual(name: &str, hook: &Hook, pin: Option<&Pin>, around: &Surroundings<
     unused_parameters(hook, around, &mut reader);
     let text = |at: &Option<At<String>>| at.as_ref().map(|at| at.value.clone());
     let resources = file.resources.as_ref().map_or(&[][..], |resources| &resources.value.0);
-    let resource = |(name, table): &(At<String>, At<super::file::ResourceTable>)| Resource {
+    let resource = |(name, table): &(At<String>, At<super::hook_file::ResourceTable>)| Resource {
         name: name.value.clone(),
         description: text(&table.value.description),
     };

@@ -1,6 +1,6 @@
 //! From the files of a project to the model: reading, checking, and telling every fault with its place.
 //!
-//! [`load`] reads `haul.toml`, `pipelines/*.toml`, `hooks/*.toml` and `sql/*.sql` and never stops at the first fault.
+//! [`load()`] reads `haul.toml`, `pipelines/*.toml`, `hooks/*.toml` and `sql/*.sql` and never stops at the first fault.
 //! Each kind of file has a twin, a struct whose fields are its keys: one declaration gives the reader
 //! ([`reader`]), the list of known keys and, by the documentation, the JSON Schema ([`schemas`]).
 //! The twins are then validated into the model; references between steps are resolved last.
@@ -19,6 +19,7 @@ pub mod file;
 mod files;
 mod folder;
 mod hook;
+pub mod hook_file;
 mod inspect;
 mod link;
 mod load;

@@ -18,6 +18,7 @@ use crate::model::pipeline::{Pipeline, Write};
 use crate::model::source::{HttpSource, Source};
 
 /// The source that step and hook describe together.
+#[expect(clippy::too_many_arguments, reason = "the parts of one step; a struct would only rename them")]
 pub fn source(
     step: &ExtractTable,
     parts: &ApiParts,

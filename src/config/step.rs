@@ -100,25 +100,24 @@ pub fn extract(
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
     let fan = fan(table, around, reader);
-    let Asked { source, time, uses_window } = match &table.collection {
-        Some(collection) => collection::asked(collection, table, &parts, (per, by_unit), around, reader),
-        None => {
-            collection::without_collection(table, reader);
-            // What an unknown hook says of rows and their times is unknown too.
-            let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-            let source = source(table, &parts, &fan, &name, &write, pipeline, around, reader);
-            if let Source::Table(source) = &source {
-                check_window(table, source, &write, &name, pipeline, around, reader);
-            }
-            // A program gets its unit by variables, whatever its templates say.
-            let by_itself = match &source {
-                Source::Process(process) => matches!(process.speaks, Speaks::JsonLines),
-                _ => is_table(table) || is_files(table),
-            };
-            let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
-            let uses_window = inspect_request(&looked, &name, around, reader) || by_itself;
-            Asked { source, time, uses_window }
+    let Asked { source, time, uses_window } = if let Some(collection) = &table.collection {
+        collection::asked(collection, table, &parts, (per, by_unit), around, reader)
+    } else {
+        collection::without_collection(table, reader);
+        // What an unknown hook says of rows and their times is unknown too.
+        let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
+        let source = source(table, &parts, &fan, &name, &write, pipeline, around, reader);
+        if let Source::Table(source) = &source {
+            check_window(table, source, &write, &name, pipeline, around, reader);
         }
+        // A program gets its unit by variables, whatever its templates say.
+        let by_itself = match &source {
+            Source::Process(process) => matches!(process.speaks, Speaks::JsonLines),
+            _ => is_table(table) || is_files(table),
+        };
+        let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
+        let uses_window = inspect_request(&looked, &name, around, reader) || by_itself;
+        Asked { source, time, uses_window }
     };
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
@@ -126,9 +125,9 @@ pub fn extract(
         unused_window(table, &source, &name, reader);
     }
     if let Source::Files(source) = &source {
-        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+        files::check_window(source, by_unit && !divided, &name, table, around, reader);
     }
-    let download = files::download(table, reader);
+    let download = files::download(table, around, reader);
     let mut columns = parts.columns;
     if let Some(download) = &download {
         // Rows of which none points to a file have the column all the same.

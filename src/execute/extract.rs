@@ -105,7 +105,9 @@ pub(super) async fn run(
         stages.done(&dir)?;
         return Err(error);
     }
-    outcomes.iter_mut().for_each(|outcome| outcome.inputs.clone_from(&inputs));
+    for outcome in &mut outcomes {
+        outcome.inputs.clone_from(&inputs);
+    }
     shared.spare_rejected(task, &mut outcomes).await?;
     shared.crossed(task, Boundary::Judged);
     if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {

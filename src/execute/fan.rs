@@ -60,7 +60,9 @@ pub(super) async fn bring(
         Items::find(&folder)
     })
     .await?;
-    let identity = source::fan_identity(fan.http, fan.each, fan.scope);
+    let breaker = shared.breakers.of(&task.step.name);
+    let pull = source::fan_of(shared.gear, fan.step, fan.http, fan.each, fan.scope, breaker).await?;
+    let identity = source::fan_identity(&pull, fan.http, fan.each, fan.scope);
     let stage = open_stage(dir, &spec_of(shared, task, fan.step, &identity, lease, None), true).await?;
     if let Some(manifest) = stage.sealed() {
         let of = manifest.missing.as_ref().map_or(manifest.pages, |missing| missing.of);
@@ -76,8 +78,6 @@ pub(super) async fn bring(
     if !progress.fan.finished.is_empty() {
         tell_resumed(shared, task, progress.fan.finished.len(), items.count, progress.rows);
     }
-    let breaker = shared.breakers.of(&task.step.name);
-    let pull = source::fan_of(shared.gear, fan.step, fan.http, fan.each, fan.scope, breaker).await?;
     let sink = FanSink {
         stage: stage.clone(),
         monitor: Arc::clone(&shared.monitor),

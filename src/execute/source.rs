@@ -31,7 +31,7 @@ pub(super) async fn pull_of(
         _ => rows_of(gear, extract, scope).await?,
     };
     match &extract.download {
-        Some(download) => super::files::with_download(gear, extract, download, rows).await,
+        Some(download) => super::files::with_download(gear, extract, download, scope, rows).await,
         None => Ok(rows),
     }
 }
@@ -114,7 +114,7 @@ pub(super) async fn fan_of(
 }
 
 /// All that decides which rows a fan-out brings, but its items: those are a snapshot beside its pages.
-pub(super) fn fan_identity(http: &HttpSource, each: &ForEach, scope: &Scope) -> String {
+pub(super) fn fan_identity(fan: &FanPull, http: &HttpSource, each: &ForEach, scope: &Scope) -> String {
     let add: Vec<_> = each.add.iter().map(|(name, text)| (name, &text.text)).collect();
     let texts = |pairs: &[(String, Text)]| -> Vec<(String, Arc<str>)> {
         pairs.iter().map(|(name, text)| (name.clone(), Arc::clone(&text.text))).collect()
@@ -136,14 +136,12 @@ pub(super) fn fan_identity(http: &HttpSource, each: &ForEach, scope: &Scope) -> 
         Over::File(path) => format!("file {}", path.display()),
     };
     format!(
-        "fan {:?} {} {:?} {:?} {:?} {:?} {:?} {over} {} {add:?} {:?}",
-        request.method,
+        "fan {} {} {:?} {:?} {:?} {over} {} {add:?} {:?}",
+        fan.pull.identity(),
         request.path.text,
         texts(&request.params),
         texts(&request.headers),
         request.body.as_ref().map(body),
-        http.paginate,
-        (&http.records, &http.form),
         each.name,
         scope.vars,
     )

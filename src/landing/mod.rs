@@ -149,12 +149,12 @@ impl Landing {
     /// The unit has to be claimed: nobody else can point at what is removed.
     pub async fn sweep(&self, unit: &UnitKey, up_to: u64) -> Result<()> {
         let current = self.current(unit).await?.map(|current| current.loaded.generation);
-        let ranges = match current {
-            Some(current) => vec![0..current, current + 1..up_to + 1],
-            None => vec![0..up_to + 1],
-        };
-        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-            self.remove(unit, range).await?;
+        // Without a current one, nothing is kept.
+        let (before, behind) = current.map_or((up_to + 1, up_to + 1), |current| (current, current + 1));
+        for range in [0..before, behind..up_to + 1] {
+            if !range.is_empty() {
+                self.remove(unit, range).await?;
+            }
         }
         self.call_clean(unit, up_to).await
     }

@@ -256,20 +256,16 @@ impl Added {
     pub fn join(&self, row: &[u8], out: &mut Vec<u8>) {
         out.push(b'{');
         out.extend_from_slice(&self.json);
-        let own = row.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
-        match own {
-            Some(rest) => {
-                if !rest.starts_with(b"}") {
-                    out.push(b',');
-                }
-                out.extend_from_slice(rest);
+        if let Some(own) = row.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start) {
+            if !own.starts_with(b"}") {
+                out.push(b',');
             }
-            None => {
-                out.extend_from_slice(b",\"value\":");
-                out.extend_from_slice(row);
-                out.push(b'}');
-            }
+            out.extend_from_slice(own);
+            return;
         }
+        out.extend_from_slice(b",\"value\":");
+        out.extend_from_slice(row);
+        out.push(b'}');
     }
 }
 
@@ -282,7 +278,7 @@ pub struct Tally {
     pub done: u64,
     /// Of these, the ones that an earlier attempt had finished.
     pub resumed: u64,
-    /// Under way, or waiting for their turn.
+    /// Under way.
     pub in_flight: u64,
     /// Failed for good.
     pub failed: u64,

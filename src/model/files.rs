@@ -128,12 +128,15 @@ pub struct Download {
 pub enum Address {
     /// At this JSONPath.
     Path(String),
+    /// What this template gives, which sees the row as `row`.
+    Template(Text),
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Path(path) => f.write_str(path),
+            Self::Template(text) => f.write_str(&text.text),
         }
     }
 }

@@ -109,8 +109,7 @@ impl Request {
         };
         let mut line = format!("{method} {}", self.url);
         for (index, (name, value)) in self.params.iter().enumerate() {
-            let mark = if index == 0 { '?' } else { '&' };
-            line.push_str(&format!("{mark}{name}={value}"));
+            line.extend([if index == 0 { "?" } else { "&" }, name, "=", value]);
         }
         if let Some(body) = &self.body {
             line.push(' ');

@@ -76,7 +76,7 @@ impl<'d> Names<'d> {
             there || names.renamed.iter().any(|other| other == name)
         };
         if known(self, name) {
-            let new = (2..).map(|count| format!("{name}_{count}")).find(|new| !known(self, new))?;
+            let new = (2..=u32::MAX).map(|count| format!("{name}_{count}")).find(|new| !known(self, new))?;
             self.renamed.push(new.clone());
             return Some(new);
         }

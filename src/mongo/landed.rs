@@ -142,7 +142,7 @@ mod tests {
             (r#"{"a":1,"a":2}"#, true),
             (r#"{"$set":1,"a.b":2,"":3,"in":{"$oid":1}}"#, true),
             (r#"{"_haul_row":"x","_haul_pull":1,"_haul_id":5,"_id":6}"#, true),
-            (r#"{}"#, false),
+            ("{}", false),
         ] {
             let (document, again) = there_and_back(text);
             assert_eq!(again, text);

@@ -184,6 +184,9 @@ fn judge(test: &HookTest, came: &Came, report: &mut Report) {
 
 /// Compares the members of a row that the test names.
 fn first(number: usize, expected: &Map<String, Value>, row: &Value, report: &mut Report) {
+    // As it lands: a row that is no object is one with the member `value`.
+    let landed = if row.is_object() { row.clone() } else { serde_json::json!({ "value": row }) };
+    let row = &landed;
     for (name, value) in expected {
         let member = |name: &str| name.split('.').try_fold(row, |value, part| value.get(part));
         let found = row.get(name).or_else(|| member(name)).cloned().unwrap_or_default();

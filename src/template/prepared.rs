@@ -62,9 +62,10 @@ fn with_all_digits(json: &str) -> Cow<'_, str> {
             || part.len() <= SAFE
             || part.parse::<i64>().is_ok()
             || part.parse::<u64>().is_ok();
-        match exact {
-            true => out.push_str(part),
-            false => out.extend(["\"", part, "\""]),
+        if exact {
+            out.push_str(part);
+        } else {
+            out.extend(["\"", part, "\""]);
         }
         at = end;
     }
@@ -104,8 +105,13 @@ impl Prepared {
         match &*ready {
             Ready::Fixed(fixed, _) => Ok(fixed.clone()),
             Ready::Paths(segments) => match joined(segments, item) {
-                Some(text) => Ok(text),
-                None => self.any(&self.environment(text)?, text, item),
+                Joined::Text(text) => Ok(text),
+                Joined::Null(path) => {
+                    let path = [std::slice::from_ref(&self.name), &*path].concat().join(".");
+                    Err(template_error(format!("{}: `{path}` is null", text.origin))
+                        .hint(format!("leave such items out, or say what to write: {{{{ {path} or '…' }}}}")))
+                }
+                Joined::Missing => self.any(&self.environment(text)?, text, item),
             },
             Ready::Any(environment) => self.any(environment, text, item),
         }
@@ -222,22 +228,36 @@ fn found(path: &[String], item: &Item) -> Option<Value> {
     (!value.is_undefined()).then_some(value)
 }
 
-fn joined(segments: &[Segment], item: &Item) -> Option<String> {
+/// What became of a template of plain paths.
+#[derive(Debug, PartialEq, Eq)]
+enum Joined {
+    Text(String),
+    /// The item has a null here, which nobody wants to ask for.
+    Null(Vec<String>),
+    /// The item lacks something: the engine tells it well.
+    Missing,
+}
+
+fn joined(segments: &[Segment], item: &Item) -> Joined {
     use std::fmt::Write as _;
     let mut text = String::new();
     for segment in segments {
         match segment {
             Segment::Literal(literal) => text.push_str(literal),
             Segment::Path(path) => {
-                let value = found(path, item)?;
+                let Some(value) = found(path, item) else { return Joined::Missing };
+                if value.is_none() {
+                    return Joined::Null(path.clone());
+                }
                 match value.as_str() {
                     Some(plain) => text.push_str(plain),
-                    None => write!(text, "{value}").ok()?,
+                    // Writing into memory does not fail.
+                    None => drop(write!(text, "{value}")),
                 }
             }
         }
     }
-    Some(text)
+    Joined::Text(text)
 }
 
 #[cfg(test)]
@@ -262,9 +282,10 @@ mod tests {
     fn plain_paths_are_taken_apart_and_nothing_else_is() {
         let item = Item::parse(r#"{"id":"v1","owner":{"n":7},"none":null}"#).expect("an item");
         let text = |template| joined(&segments(template, "item").expect("plain"), &item);
-        assert_eq!(text("/videos/{{ item.id }}/of/{{item.owner.n}}.json\n").as_deref(), Some("/videos/v1/of/7.json"));
-        assert_eq!(text("{{ item.none }}").as_deref(), Some("none"));
-        assert_eq!(text("{{ item.missing }}"), None);
+        let whole = text("/videos/{{ item.id }}/of/{{item.owner.n}}.json\n");
+        assert_eq!(whole, Joined::Text("/videos/v1/of/7.json".to_owned()));
+        assert_eq!(text("{{ item.none }}"), Joined::Null(vec!["none".to_owned()]));
+        assert_eq!(text("{{ item.missing }}"), Joined::Missing);
         for other in
             ["{{ item.id | upper }}", "{{ ds }}", "{% if item %}x{% endif %}", "{{ item['id'] }}", "{{ item.a-b }}"]
         {

@@ -306,12 +306,22 @@ async fn where_ledger_and_warehouse_differ_the_warehouse_is_right() {
 async fn a_file_of_a_newer_haul_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().expect("a folder");
     open(dir.path()).await.close().await;
+    let own = version(&dir.path().join("state.db")).await;
     set_version(&dir.path().join("state.db"), 99).await;
     let error = State::open(dir.path()).await.err().expect("a refusal");
     assert_eq!(error.kind(), Kind::Storage);
     assert!(error.chain().contains("newer haul"), "{}", error.chain());
-    set_version(&dir.path().join("state.db"), 1).await;
+    set_version(&dir.path().join("state.db"), own).await;
     assert!(open(dir.path()).await.runs(None, 1).await.expect("still whole").is_empty());
+}
+
+async fn version(file: &Path) -> u32 {
+    use sqlx::{ConnectOptions, Connection};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let mut connection = options.connect().await.expect("a connection");
+    let version = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await.expect("a version");
+    connection.close().await.expect("closed");
+    version
 }
 
 async fn set_version(file: &Path, version: u32) {

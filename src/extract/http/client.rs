@@ -61,6 +61,8 @@ pub(super) struct Errand<'a> {
     pub cancel: &'a CancellationToken,
     /// Counts the requests that were sent for it.
     pub sent: &'a AtomicU64,
+    /// Counts those of them that are under way.
+    pub flying: &'a AtomicU64,
     /// The limits of the step itself, under those of the connection.
     pub gate: Option<&'a Limits>,
     /// Of those who wait for the connection the smallest comes first.
@@ -78,6 +80,22 @@ pub(super) struct Errand<'a> {
 pub(super) struct Held {
     _own: Slot,
     _gate: Option<Slot>,
+}
+
+/// Counts a request for as long as it is under way, also when nobody waits for it any more.
+struct Flying<'a>(&'a AtomicU64);
+
+impl<'a> Flying<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Hears nothing of retries.
@@ -162,6 +180,7 @@ impl HttpClient {
             sink: &Silent,
             cancel: &cancel,
             sent: &sent,
+            flying: &AtomicU64::new(0),
             gate: None,
             rank: 0,
             manner: &manner,
@@ -318,6 +337,7 @@ impl HttpClient {
     }
 
     async fn send(&self, request: &Request, errand: &Errand<'_>) -> Result<Answer, Refused> {
+        let _flying = Flying::begin(errand.flying);
         let inner = &*self.inner;
         // What is recorded is whole, and what is replayed depends on nothing that was kept.
         let tape = inner.tape.get();

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -70,10 +71,9 @@ impl FanPull {
         sink: Arc<dyn Sink>,
         cancel: CancellationToken,
     ) -> Result<Pulled, Failure> {
-        // On a thread of the runtime: who waits for it may be many tasks that share one.
         let (fan, stop) = (self.clone(), cancel.child_token());
         let halt = stop.clone().drop_guard();
-        let ended = tokio::spawn(async move { fan.walk(items, total, resume, sink, stop).await }).await;
+        let ended = engine().spawn(async move { fan.walk(items, total, resume, sink, stop).await }).await;
         drop(halt);
         ended.context(Kind::Internal, || "walking a fan-out".to_owned())?
     }
@@ -117,11 +117,10 @@ impl FanPull {
                 match line.and_then(|line| self.asked(this, line)) {
                     Ok(asked) => flying.push(walk.one(Arc::new(asked))),
                     Err(error) => {
-                        fault = Some(Failure::from(error.while_doing(format!("making request {}", this + 1))))
+                        fault = Some(Failure::from(error.while_doing(format!("making request {}", this + 1))));
                     }
                 }
             }
-            counts.flying.store(flying.len() as u64, Ordering::Relaxed);
             tokio::select! {
                 next = flying.next() => match next {
                     None => break,
@@ -131,7 +130,7 @@ impl FanPull {
                         fault = fault.or(Some(failure));
                     }
                 },
-                _ = clock.tick() => sink.tally(counts.tally()),
+                _ = clock.tick() => sink.tally(counts.tally(terms.flying.load(Ordering::Relaxed))),
             }
         }
         drop(flying);
@@ -139,8 +138,8 @@ impl FanPull {
         terms.tell_unchanged(&self.pull).await;
         drop(walk);
         let written = writer.await.context(Kind::Internal, || "writing the answers of a fan-out".to_owned())?;
-        counts.flying.store(0, Ordering::Relaxed);
-        sink.tally(counts.tally());
+        terms.tell_unchanged(&self.pull).await;
+        sink.tally(counts.tally(0));
         // A disk that refuses is why the rest was stopped.
         let (pages, bytes) = written?;
         match fault {
@@ -154,6 +153,20 @@ impl FanPull {
         let ItemRequest { request, add } = (self.render)(&item)?;
         Ok(Asked { number, item, request, add })
     }
+}
+
+/// Where fan-outs run: one thread for all of them and for their connections, so that no small request is handed from one
+/// thread to another; that would cost a third more.
+fn engine() -> Handle {
+    static ENGINE: OnceLock<Option<Handle>> = OnceLock::new();
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let handle = runtime.handle().clone();
+        let run = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("fan-out".to_owned()).spawn(run).ok()?;
+        Some(handle)
+    };
+    ENGINE.get_or_init(start).clone().unwrap_or_else(Handle::current)
 }
 
 /// What ended, on its way into the stage.
@@ -284,23 +297,22 @@ struct Counts {
     finished: AtomicU64,
     failed: AtomicU64,
     retried: AtomicU64,
-    flying: AtomicU64,
 }
 
 impl Counts {
     fn new(total: u64, resume: &FanProgress) -> Self {
         let resumed = resume.finished.len();
         let zero = AtomicU64::default;
-        Self { total, resumed, finished: zero(), failed: zero(), retried: zero(), flying: zero() }
+        Self { total, resumed, finished: zero(), failed: zero(), retried: zero() }
     }
 
-    fn tally(&self) -> Tally {
+    fn tally(&self, in_flight: u64) -> Tally {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Tally {
             total: self.total,
             done: self.resumed + load(&self.finished),
             resumed: self.resumed,
-            in_flight: load(&self.flying),
+            in_flight,
             failed: load(&self.failed),
             retried: load(&self.retried),
         }

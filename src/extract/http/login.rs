@@ -78,7 +78,7 @@ fn token_in_headers(answer: &Response, at: &TokenAt) -> Option<String> {
         TokenAt::Cookie(name) => {
             let cookies = answer.headers().get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
             let pairs = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
-            pairs.filter(|(own, _)| own.trim() == name).map(|(_, value)| value.trim().to_owned()).last()
+            pairs.filter(|(own, _)| own.trim() == name).map(|(_, value)| value.trim().to_owned()).next_back()
         }
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Terms {
     pub sink: Arc<dyn Sink>,
     pub cancel: CancellationToken,
     pub sent: AtomicU64,
+    /// Requests that are under way.
+    pub flying: AtomicU64,
     /// The status of the last answer.
     pub status: AtomicU16,
     /// How many pages were made durable.
@@ -91,6 +93,7 @@ impl Terms {
             sink,
             cancel,
             sent: AtomicU64::new(0),
+            flying: AtomicU64::new(0),
             status: AtomicU16::new(0),
             brought: AtomicU64::new(0),
             unchanged: AtomicU64::new(0),

@@ -38,18 +38,28 @@ impl Read {
 
 /// An answer as it is read: at once, or part by part.
 pub(super) enum Answered {
-    Whole(Box<Read>),
-    Parts { parts: mpsc::Receiver<Result<Read>>, digest: u64 },
+    Whole(Option<Box<Read>>),
+    /// The slot goes with the last part.
+    Parts {
+        parts: mpsc::Receiver<Result<Read>>,
+        digest: u64,
+        held: Option<Held>,
+    },
 }
 
 impl Answered {
     pub async fn next(&mut self) -> Option<Result<Read>> {
         match self {
-            Self::Parts { parts, .. } => parts.recv().await,
-            Self::Whole(_) => {
-                let taken = std::mem::replace(self, Self::Parts { parts: mpsc::channel(1).1, digest: 0 });
-                if let Self::Whole(read) = taken { Some(Ok(*read)) } else { None }
+            Self::Parts { parts, held, .. } => {
+                let mut read = parts.recv().await?;
+                if let Ok(read) = &mut read
+                    && read.last
+                {
+                    read.held = held.take();
+                }
+                Some(read)
             }
+            Self::Whole(read) => read.take().map(|read| Ok(*read)),
         }
     }
 
@@ -67,6 +77,7 @@ impl Puller<'_> {
             sink: &*self.terms.sink,
             cancel: &self.terms.cancel,
             sent: &self.terms.sent,
+            flying: &self.terms.flying,
             gate: self.terms.gate.as_deref(),
             rank: self.terms.rank,
             manner: &self.pull.manner,
@@ -114,16 +125,16 @@ impl Puller<'_> {
         let wire_bytes = answer.length();
         let fate = answer.fate;
         let (rows, told) = match found {
-            Some(Err(plan)) => return Ok(self.parts(plan, number, at, answer)),
+            Some(Err(plan)) => return Ok(self.parts(plan, number, at, answer, held)),
             Some(Ok(found)) => found,
             None => (Vec::new(), Told::default()),
         };
         let page = page_of(number, at, rows, told.total, answer.body, wire_bytes);
-        Ok(Answered::Whole(Box::new(Read { page, told, fate, last: true, held: Some(held) })))
+        Ok(Answered::Whole(Some(Box::new(Read { page, told, fate, last: true, held: Some(held) }))))
     }
 
     /// Reads an answer part by part, away from the async threads.
-    fn parts(&self, plan: Plan, number: u64, at: Position, answer: Answer) -> Answered {
+    fn parts(&self, plan: Plan, number: u64, at: Position, answer: Answer, held: Held) -> Answered {
         let (send, parts) = mpsc::channel(1);
         let (manner, paginate) = (Arc::clone(&self.pull.manner), self.pull.paginate.clone());
         let digest = digest_of(&answer);
@@ -154,7 +165,7 @@ impl Puller<'_> {
                 let _ = send.blocking_send(Err(error));
             }
         });
-        Answered::Parts { parts, digest }
+        Answered::Parts { parts, digest, held: Some(held) }
     }
 }
 

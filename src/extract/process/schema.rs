@@ -46,7 +46,7 @@ fn words(schema: &Value) -> Vec<&str> {
 
 /// Whether whole numbers of this schema have 64 bits.
 fn fits(schema: &Value) -> bool {
-    let within = |key: &str| schema.get(key).is_none_or(|bound| bound.is_i64());
+    let within = |key: &str| schema.get(key).is_none_or(Value::is_i64);
     within("minimum") && within("maximum")
 }
 

@@ -159,6 +159,18 @@ fn the_apis_credentials_go_to_the_apis_host_alone() {
 }
 
 #[test]
+fn an_address_may_be_made_of_the_rows_members() {
+    let shelf = Shelf::start();
+    shelf.put("/by-id/1.png", Thing::Plain(PNG.to_vec(), "image/png"));
+    let url = format!("{{% if row.id %}}{}/by-id/{{{{ row.id }}}}.png{{% endif %}}", shelf.url);
+    let project = project("", &pipeline("").replace("$.image.url", &url));
+    rockets(&project, &[String::new(), String::new(), String::new()]);
+    run(&project, "2024-05-04", 0);
+    assert_eq!(rows(&project, TABLE), ["0|none".to_owned(), format!("1|{}", name_of(PNG, "png")), "2|none".to_owned()]);
+    assert_eq!(shelf.got(), ["/by-id/1.png", "/by-id/2.png"]);
+}
+
+#[test]
 fn a_killed_pull_fetches_no_picture_twice() {
     let shelf = Shelf::start();
     let connection = format!("[api]\ntype = \"http\"\nurl = \"{}\"\nmax_concurrent = 1\n", shelf.url);

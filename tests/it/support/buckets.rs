@@ -29,7 +29,7 @@ impl Server {
             let mut command = command(port);
             let mut process =
                 command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).spawn().expect("it starts");
-            let end = Instant::now() + Duration::from_secs(60);
+            let end = Instant::now() + Duration::from_mins(1);
             while Instant::now() < end && process.try_wait().expect("a process").is_none() {
                 if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                     return Self { process, url: format!("http://127.0.0.1:{port}") };

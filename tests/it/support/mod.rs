@@ -20,3 +20,4 @@ pub mod project;
 pub mod scripted;
 pub mod shelf;
 pub mod station;
+pub mod youtube;

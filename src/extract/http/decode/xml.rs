@@ -67,9 +67,9 @@ pub(super) fn rows(
         let length = xml.buffer_position() - before;
         let in_row = walk.stack.iter().any(|node| node.is_row);
         if in_row {
-            since += length
+            since += length;
         } else {
-            (frame, since) = (frame + length, 0)
+            (frame, since) = (frame + length, 0);
         }
         if since > LONGEST_ROW || frame > LARGEST_FRAME {
             let what = if since > LONGEST_ROW {
