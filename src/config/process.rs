@@ -225,19 +225,10 @@ impl ProcessParts {
         }
     }
 
-    /// Reports a hook of others that runs a program without the step's consent, or takes of haul's environment.
-    pub fn check_consent(&self, step: &Self, hook: &At<String>, reader: &mut Reader) {
-        if self.is_process() && !step.is_process() {
-            let message =
-                format!("the hook `{}` was taken from elsewhere, and runs a program on this machine", hook.value);
-            reader.error("foreign-program", hook.span.clone(), message).help =
-                Some("if that is meant, the step says so too: type = \"process\"".to_owned());
-        }
+    /// Reports a hook of others that takes of haul's environment; that it runs a program was agreed to when it was added.
+    pub fn check_consent(&self, hook: &At<String>, reader: &mut Reader) {
         if self.pass_env.is_some() {
-            let message = format!(
-                "the hook `{}` was taken from elsewhere, and passes variables of haul's environment on",
-                hook.value
-            );
+            let message = format!("the hook `{}` of others passes variables of haul's environment on", hook.value);
             reader.error("foreign-program", hook.span.clone(), message).help =
                 Some("`pass_env` stands in the step, not in a hook of others".to_owned());
         }

@@ -327,7 +327,7 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
             match said.resource(table.resource.as_ref(), hook, reader) {
                 Some(resource) => {
                     if known.foreign {
-                        resource.process.check_consent(&parts.process, hook, reader);
+                        resource.process.check_consent(hook, reader);
                     }
                     parts = parts.over(resource);
                 }
