@@ -282,10 +282,8 @@ fn a_hook_describes_a_program_and_its_steps_say_what_differs() {
 #[test]
 fn a_program_of_others_gets_no_variable_that_only_their_hook_asks_for() {
     let elsewhere = Project::empty();
-    elsewhere.write(
-        "feed.toml",
-        "type = \"process\"\ncommand = [\"echo\", \"{}\"]\npass_env = [\"LONG_LIVED_TOKEN\"]\n",
-    );
+    elsewhere
+        .write("feed.toml", "type = \"process\"\ncommand = [\"echo\", \"{}\"]\npass_env = [\"LONG_LIVED_TOKEN\"]\n");
     let project = project(&[], "[[extract]]\nname = \"feed\"\nhook = \"feed\"\n");
     let path = elsewhere.path().join("feed.toml").display().to_string();
     project.stdout(&["hooks", "add", &path, "--allow-programs"]);
