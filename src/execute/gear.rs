@@ -86,11 +86,6 @@ impl Gear {
         Self { tape: Some(tape), ..self }
     }
 
-    /// Whether nothing may be asked over a network, since all answers are recorded ones.
-    pub(super) fn is_replay(&self) -> bool {
-        self.tape.as_ref().is_some_and(Tape::is_replay)
-    }
-
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
         let mut warehouses = self.warehouses.lock().await;

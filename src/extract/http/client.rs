@@ -135,11 +135,6 @@ impl HttpClient {
         let _ = self.inner.tape.set(tape);
     }
 
-    /// The tape, with the name under which it knows this connection.
-    pub(in crate::extract) fn taped(&self) -> Option<(Tape, String)> {
-        self.inner.tape.get().map(|tape| (tape.clone(), self.inner.name.clone()))
-    }
-
     /// The connection's name.
     pub(in crate::extract) fn name(&self) -> &str {
         &self.inner.name
