@@ -8,6 +8,7 @@ use super::gear::Gear;
 use super::process;
 use super::request::{OfItem, Whole, request, stay_at_home};
 use crate::error::{Error, Result};
+use crate::extract::cassette::Tape;
 use crate::extract::{Breaker, Cache, FanPull, HttpPull, ItemRequest, Manner, Pull, Render, Report, Values};
 use crate::model::answer::ReportTemplate;
 use crate::model::fanout::{Added, ForEach, Over};
@@ -27,6 +28,10 @@ pub(super) async fn pull_of(
     bookmark: Option<String>,
 ) -> Result<Arc<dyn Pull>> {
     let rows: Arc<dyn Pull> = match &extract.source {
+        Source::Process(_) if gear.tape.as_ref().is_some_and(Tape::is_replay) => {
+            return Err(Error::config(format!("`{}` runs a program, of which nothing is recorded", step.name))
+                .hint("leave the step out of the test: steps = [...]"));
+        }
         Source::Process(source) => Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, bookmark)?),
         _ => rows_of(gear, extract, scope).await?,
     };
@@ -47,7 +52,7 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
                 gate: gear.gate(step),
                 request,
                 manner: Arc::new(manner(gear, http, &step.connection)),
-                report: http.report.as_ref().map(|template| report(gear, template, &base, scope)),
+                report: http.report.as_ref().map(|template| report(gear, step, template, &base, scope)),
                 client,
                 auth: http.auth.clone(),
                 paginate: http.paginate.clone(),
@@ -165,13 +170,15 @@ fn manner(gear: &Gear, http: &HttpSource, connection: &str) -> Manner {
 }
 
 /// A report whose later requests are rendered when it is known.
-fn report(gear: &Gear, template: &ReportTemplate, base: &str, scope: &Scope) -> Report {
+fn report(gear: &Gear, step: &Extract, template: &ReportTemplate, base: &str, scope: &Scope) -> Report {
     let render = |request_template: &RequestTemplate| -> Render {
         let (templates, scope) = (Arc::clone(&gear.templates), scope.clone());
-        let (request_template, base) = (request_template.clone(), base.to_owned());
+        let (request_template, base, owner) = (request_template.clone(), base.to_owned(), step.clone());
         Arc::new(move |values: &Values| {
             let scope = Scope { report: Some(values.clone()), ..scope.clone() };
-            request(&Whole { templates: &templates, scope: &scope }, &request_template, &base)
+            let request = request(&Whole { templates: &templates, scope: &scope }, &request_template, &base)?;
+            stay_at_home(&owner, &request.url, &base)?;
+            Ok(request)
         })
     };
     Report {

@@ -153,4 +153,11 @@ fn a_hook_that_runs_a_program_says_so_before_it_comes() {
     let from = source.path().join("hooks/tap.toml").display().to_string();
     ran(&project, &["hooks", "add", &from]).refused(2, &["runs a program on this machine", "--allow-programs"]);
     assert!(!project.path().join("hooks/tap.toml").exists());
+    ran(&project, &["hooks", "add", &from, "--allow-programs"]).refused(0, &["added tap"]);
+    // A test runs nothing that no cassette has.
+    let extract = "[[extract]]\nname = \"rows\"\nhook = \"tap\"\nwrite = \"full\"\n";
+    project.write("pipelines/p.toml", extract);
+    let test = "pipeline = \"p\"\ndate = 2024-05-04\nstatus = \"failed\"\ntells = \"runs a program\"\n";
+    project.write("tests/p.toml", test);
+    ran(&project, &["test"]).refused(0, &["1 passed"]);
 }
