@@ -91,12 +91,8 @@ impl FanPull {
         }
         let counts = Arc::new(Counts::new(total, &resume));
         let (to, ended) = mpsc::unbounded_channel();
-        let writer = Writer {
-            sink: Arc::clone(&sink),
-            counts: Arc::clone(&counts),
-            breaker: Arc::clone(&self.breaker),
-            stop: stop.clone(),
-        };
+        let (sink_of, breaker) = (Arc::clone(&sink), Arc::clone(&self.breaker));
+        let writer = Writer { sink: sink_of, counts: Arc::clone(&counts), breaker, stop: stop.clone() };
         let writer = tokio::spawn(writer.write(ended));
         let heard: Arc<dyn Sink> =
             Arc::new(Quiet { sink: Arc::clone(&sink), counts: Arc::clone(&counts), told: Mutex::default() });
@@ -108,17 +104,10 @@ impl FanPull {
         let mut clock = tokio::time::interval(TOLD_EVERY);
         loop {
             while fault.is_none() && flying.len() < width && !stop.is_cancelled() {
-                let Some(line) = items.next() else { break };
-                let this = number;
-                number += 1;
-                if resume.finished.contains(this) {
-                    continue;
-                }
-                match line.and_then(|line| self.asked(this, line)) {
-                    Ok(asked) => flying.push(walk.one(Arc::new(asked))),
-                    Err(error) => {
-                        fault = Some(Failure::from(error.while_doing(format!("making request {}", this + 1))));
-                    }
+                match self.next(&mut items, &mut number, &resume) {
+                    None => break,
+                    Some(Ok(asked)) => flying.push(walk.one(Arc::new(asked))),
+                    Some(Err(error)) => fault = Some(Failure::from(error)),
                 }
             }
             tokio::select! {
@@ -138,7 +127,6 @@ impl FanPull {
         terms.tell_unchanged(&self.pull).await;
         drop(walk);
         let written = writer.await.context(Kind::Internal, || "writing the answers of a fan-out".to_owned())?;
-        terms.tell_unchanged(&self.pull).await;
         sink.tally(counts.tally(0));
         // A disk that refuses is why the rest was stopped.
         let (pages, bytes) = written?;
@@ -149,9 +137,20 @@ impl FanPull {
         }
     }
 
-    fn asked(&self, number: u64, item: String) -> Result<Asked> {
-        let ItemRequest { request, add } = (self.render)(&item)?;
-        Ok(Asked { number, item, request, add })
+    /// The next request that is not finished yet.
+    fn next(&self, items: &mut ItemLines, number: &mut u64, resume: &FanProgress) -> Option<Result<Asked>> {
+        loop {
+            let (line, this) = (items.next()?, *number);
+            *number += 1;
+            if resume.finished.contains(this) {
+                continue;
+            }
+            let asked = line.and_then(|item| {
+                let ItemRequest { request, add } = (self.render)(&item)?;
+                Ok(Asked { number: this, item, request, add })
+            });
+            return Some(asked.map_err(|error| error.while_doing(format!("making request {}", this + 1))));
+        }
     }
 }
 
