@@ -28,7 +28,11 @@ async fn main() -> std::io::Result<()> {
         ("events", Dataset { limit: 500, pages: pages(events, 500, event) }),
         ("few", Dataset { limit: 10, pages: pages(3, 10, rating) }),
     ]));
-    let router = Router::new().route("/{dataset}", get(page)).with_state(datasets);
+    let router = Router::new()
+        .route("/{dataset}", get(page))
+        .route("/items/{item}", get(item))
+        .route("/slow/{item}", get(slow))
+        .with_state(datasets);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let line = format!("http://{}\n", listener.local_addr()?);
     tokio::io::AsyncWriteExt::write_all(&mut tokio::io::stdout(), line.as_bytes()).await?;
@@ -46,6 +50,18 @@ async fn page(
     });
     let body = body.unwrap_or_else(|| Bytes::from_static(b"{\"result\":[],\"total\":0}"));
     ([(header::CONTENT_TYPE, "application/json")], body)
+}
+
+/// A small answer, as fast as can be.
+async fn item(Path(item): Path<String>) -> impl IntoResponse {
+    let body = format!("[{{\"id\":\"{item}\",\"views\":{},\"likes\":12,\"title\":\"a video\"}}]", item.len() * 1009);
+    ([(header::CONTENT_TYPE, "application/json")], body)
+}
+
+/// The same answer after 50 ms.
+async fn slow(path: Path<String>) -> impl IntoResponse {
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    item(path).await
 }
 
 fn pages(rows: usize, limit: usize, row: fn(usize) -> String) -> Vec<Bytes> {

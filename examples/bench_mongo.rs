@@ -54,7 +54,7 @@ fn document(number: u32) -> RawDocumentBuf {
         "email": format!("user{number}@example.com"),
         "age": i32::try_from(number % 90).expect("an age"),
         "balance": f64::from(number) * 1.25,
-        "active": number % 3 == 0,
+        "active": number.is_multiple_of(3),
         "visits": i64::from(number) * 1_000_003,
         "created_at": DateTime::from_millis(1_700_000_000_000 + i64::from(number) * 1000),
         "address": { "street": format!("{} Main Street", number % 1000), "city": "Seoul", "zip": format!("{:05}", number % 100_000) },

@@ -134,12 +134,22 @@ struct Inner {
     source: Option<Source>,
     hints: Vec<String>,
     detail: Option<String>,
+    status: Option<u16>,
 }
 
 impl Error {
     /// An error of `kind` that happened in the operation `doing`.
     pub fn new(kind: Kind, doing: impl Into<String>) -> Self {
-        Self { inner: Box::new(Inner { kind, doing: doing.into(), source: None, hints: Vec::new(), detail: None }) }
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                doing: doing.into(),
+                source: None,
+                hints: Vec::new(),
+                detail: None,
+                status: None,
+            }),
+        }
     }
 
     /// The file or value that a project's author wrote is wrong.
@@ -176,6 +186,18 @@ impl Error {
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.inner.detail = Some(detail.into());
         self
+    }
+
+    /// Says with which HTTP status the other side refused.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.inner.status = Some(status);
+        self
+    }
+
+    /// The HTTP status with which the other side refused, here or in a cause.
+    pub fn status(&self) -> Option<u16> {
+        self.inner.status.or_else(|| self.cause().and_then(Self::status))
     }
 
     /// Wraps this error in a wider operation, keeping its kind.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::model::fanout::Tally;
 use crate::model::run::{RunRecord, TaskEvent, TaskId};
 
 /// Listens to a run; called from many threads, and never blocks for long.
@@ -39,6 +40,24 @@ pub enum Event<'a> {
         /// The rows of all pages, where the source told.
         total: Option<u64>,
     },
+    /// How the requests of a fan-out stand; told a few times a second.
+    Fan {
+        /// The task.
+        task: &'a TaskId,
+        /// How they stand.
+        tally: Tally,
+    },
+    /// Requests that an earlier attempt of a fan-out had finished are not sent again.
+    ResumedFan {
+        /// The task.
+        task: &'a TaskId,
+        /// How many are finished.
+        finished: u64,
+        /// Of how many.
+        of: u64,
+        /// The rows of their answers.
+        rows: u64,
+    },
     /// Durable pages of an earlier attempt are used again.
     Resumed {
         /// The task.
@@ -63,6 +82,13 @@ pub enum Event<'a> {
         reason: String,
         /// How long the pause is.
         pause: Duration,
+    },
+    /// The source said something that is no row: a line of a program's log.
+    Said {
+        /// The task.
+        task: &'a TaskId,
+        /// The line, redacted.
+        line: String,
     },
     /// A source is asked less, or more again, than before.
     Pace {

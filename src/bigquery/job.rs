@@ -17,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 /// How long the service may hold back an answer while a job runs.
 const HOLD: Duration = Duration::from_secs(20);
 
+/// The pause between two questions for a job that runs.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// How long cancelling a job may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -177,8 +180,9 @@ impl BigQuery {
             }),
             ..Job::default()
         };
-        let sent =
-            self.patiently(caller, || async { Ok(self.google().job().insert(self.project(), job()).await?) }).await;
+        // The client's model of a job is as large as all that a job can be.
+        let insert = || async { Ok(Box::pin(self.google().job().insert(self.project(), job())).await?) };
+        let sent = Box::pin(self.patiently(caller, insert)).await;
         match sent {
             Ok(job) => Ok(job.job_reference.and_then(|reference| reference.location)),
             Err(refused) if refused.why == Why::Duplicate => {
@@ -226,6 +230,14 @@ impl BigQuery {
             if results.job_complete {
                 let location = location.map(str::to_owned);
                 return Ok(QueryJob { id: id.to_owned(), location, schema: results.schema, total: results.total_rows });
+            }
+            // The service holds its answer back; one that does not is not asked without a pause.
+            tokio::select! {
+                () = caller.cancel.cancelled() => {
+                    self.cancel(id, location).await;
+                    return Err(Error::new(Kind::Cancelled, "stopped").into());
+                }
+                () = tokio::time::sleep(PAUSE) => {}
             }
         }
     }

@@ -50,7 +50,8 @@ fn faulty_connections(connections: &Connections, project: &Project, sources: &So
         .flat_map(|pipeline| {
             let extracts = pipeline.steps.iter().flat_map(|step| {
                 let own = match &step.action {
-                    Action::Extract(extract) => Some(extract.connection.as_str()),
+                    // A program may need no connection.
+                    Action::Extract(extract) => Some(extract.connection.as_str()).filter(|name| !name.is_empty()),
                     Action::Transform(_) | Action::Load(_) => None,
                 };
                 own.into_iter().chain(step.landing().map(|landing| landing.connection.as_str()))

@@ -78,7 +78,7 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
         }
     }
     screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   ~ late   x failed   - missing in the warehouse   · never{DIM:#}"));
-    attention(&tables, &snapshot, screen);
+    attention(&project, &tables, &snapshot, screen);
     Ok(0)
 }
 
@@ -108,11 +108,17 @@ fn matrix(grain: Grain, tables: &[TableName], snapshot: &Snapshot, units: usize,
 }
 
 /// The units that are not loaded, each with its reason, and what may be done.
-fn attention(tables: &[TableName], snapshot: &Snapshot, screen: &Screen) {
+fn attention(project: &Project, tables: &[TableName], snapshot: &Snapshot, screen: &Screen) {
     for record in tables.iter().flat_map(|table| snapshot.table(table)) {
         let reason = record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("");
         let (table, unit) = (&record.table, &record.unit);
         match record.state {
+            UnitState::Loaded if record.reason.is_some() && record.held_stage.is_some() => {
+                let pipeline = project.pipelines.iter().find(|pipeline| pipeline.steps.iter().any(|s| s.into == *table));
+                let name = pipeline.map_or("", |pipeline| pipeline.name.as_str());
+                let unit = if unit.is_whole() { String::new() } else { format!(" {unit}") };
+                screen.data(&format!("{table}{unit} is incomplete: {reason}; `haul retry {name}` completes it"));
+            }
             UnitState::Loaded => {}
             UnitState::Held => screen.data(&format!(
                 "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
@@ -157,7 +163,10 @@ pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> R
                 word(run.status),
                 run.started_at.format("%Y-%m-%d %H:%M:%S").to_string(),
                 took(run),
-                counts.loaded.to_string(),
+                match counts.incomplete {
+                    0 => counts.loaded.to_string(),
+                    some => format!("{} ({some} incomplete)", counts.loaded),
+                },
                 counts.unchanged.to_string(),
                 counts.held.to_string(),
                 counts.late.to_string(),
@@ -216,16 +225,22 @@ pub(super) async fn show(id: &str, common: &Common, screen: &Screen) -> Result<u
     Ok(0)
 }
 
+fn lacking(incomplete: Option<&str>) -> String {
+    incomplete.map(|why| format!("; incomplete: {why}")).unwrap_or_default()
+}
+
 /// How a task ended, in words.
 fn ended(state: &TaskState) -> String {
     match state {
-        TaskState::Loaded { rows, changes } => {
+        TaskState::Loaded { rows, changes, incomplete } => {
             let rows = counted(*rows, "row");
             let changes =
                 changes.map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed));
-            format!("{rows}{}", changes.unwrap_or_default())
+            format!("{rows}{}{}", changes.unwrap_or_default(), lacking(incomplete.as_deref()))
         }
-        TaskState::Unchanged { rows } => counted(*rows, "row"),
+        TaskState::Unchanged { rows, incomplete } => {
+            format!("{}{}", counted(*rows, "row"), lacking(incomplete.as_deref()))
+        }
         TaskState::Failed { kind, reason } => format!("{kind}: {reason}"),
         TaskState::Held { reason } | TaskState::Late { reason } | TaskState::Skipped { reason } => reason.clone(),
         TaskState::Waiting | TaskState::Running { .. } | TaskState::Cancelled => String::new(),

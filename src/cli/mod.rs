@@ -7,11 +7,13 @@ mod backfill;
 mod check;
 mod connections;
 mod demo;
+mod fan_view;
 mod hooks;
 mod init;
 mod inspect;
 mod look;
 mod progress;
+mod retry;
 mod run;
 mod screen;
 mod session;
@@ -98,6 +100,8 @@ enum Command {
     Run(run::Args),
     /// Run a pipeline for a range of dates
     Backfill(backfill::Args),
+    /// Send the requests of a fan-out that failed once more, just those
+    Retry(retry::Args),
     /// Show all tables by days, one sign a day
     Status(inspect::StatusArgs),
     /// List the last runs
@@ -178,6 +182,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Plan(args) => run::plan(&args, common, screen).await,
         Command::Run(args) => run::run(&args, common, screen).await,
         Command::Backfill(args) => backfill::backfill(&args, common, screen).await,
+        Command::Retry(args) => retry::retry(&args, common, screen).await,
         Command::Status(args) => inspect::status(&args, common, screen).await,
         Command::Runs(args) => inspect::runs(&args, common, screen).await,
         Command::Show { run } => inspect::show(&run, common, screen).await,

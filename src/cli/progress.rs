@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Screen;
+use super::fan_view::{FanView, grouped};
 use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
 use crate::model::plan::{Plan, PlannedTask};
 use crate::model::run::{TaskEvent, TaskId};
@@ -19,6 +20,7 @@ pub(super) struct Progress {
     tasks: Mutex<HashMap<TaskId, Task>>,
     /// The names of tasks over several units, which their identifiers call by the first one.
     spans: HashMap<TaskId, String>,
+    fans: Mutex<FanView>,
     kill_at: Option<(String, u64)>,
     crossed: Mutex<HashMap<&'static str, u64>>,
 }
@@ -29,7 +31,12 @@ struct Task {
     pages: u64,
     rows: u64,
     bytes: u64,
+    /// When the bar was last drawn.
+    drawn: Option<Instant>,
 }
+
+/// A bar is drawn so often at the most: answers may come by the thousand.
+const DRAWN_EVERY: Duration = Duration::from_millis(100);
 
 /// The name of a task over several units.
 fn span(task: &PlannedTask) -> Option<(TaskId, String)> {
@@ -50,6 +57,7 @@ impl Progress {
             bars: screen.has_bars().then(MultiProgress::new),
             tasks: Mutex::default(),
             spans: plan.tasks.iter().filter_map(span).collect(),
+            fans: Mutex::new(FanView::of(plan)),
             kill_at,
             crossed: Mutex::default(),
         }
@@ -91,7 +99,7 @@ impl Progress {
                 bar.enable_steady_tick(Duration::from_millis(120));
                 bar
             });
-            tasks.insert(id.clone(), Task { begun: Instant::now(), bar, pages: 0, rows: 0, bytes: 0 });
+            tasks.insert(id.clone(), Task { begun: Instant::now(), bar, pages: 0, rows: 0, bytes: 0, drawn: None });
             return;
         }
         let task = tasks.remove(id);
@@ -107,13 +115,15 @@ impl Progress {
             cost = format!("{DIM}({cost}{:.1} s){DIM:#}", task.begun.elapsed().as_secs_f64());
         }
         match event {
-            TaskEvent::Loaded { rows, changes } => {
+            TaskEvent::Loaded { rows, changes, .. } => {
                 let changes =
                     changes.map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed));
                 let rows = counted(*rows, "row");
                 self.line(&format!("{GOOD}loaded{GOOD:#}    {name}: {rows}{} {cost}", changes.unwrap_or_default()));
             }
-            TaskEvent::Unchanged { rows } => self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row"))),
+            TaskEvent::Unchanged { rows, .. } => {
+                self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row")));
+            }
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
             TaskEvent::Late { reason } => self.line(&format!("{WARN}late{WARN:#}      {name}: {reason}")),
             TaskEvent::Failed { kind, reason } => {
@@ -133,7 +143,10 @@ impl Progress {
         task.pages += 1;
         task.rows += rows;
         task.bytes += bytes;
-        if let Some(bar) = &task.bar {
+        if let Some(bar) = &task.bar
+            && task.drawn.is_none_or(|drawn| drawn.elapsed() >= DRAWN_EVERY)
+        {
+            task.drawn = Some(Instant::now());
             let total = total.map(|total| format!(" of {total}")).unwrap_or_default();
             #[expect(clippy::cast_precision_loss, reason = "a rate on a screen")]
             let rate = task.rows as f64 / task.begun.elapsed().as_secs_f64().max(0.001);
@@ -164,6 +177,23 @@ impl Monitor for Progress {
                 self.page(task, *rows, *bytes, *total);
                 self.cross("page");
             }
+            Event::Fan { task, tally } => {
+                let mut fans = self.fans.lock().unwrap_or_else(PoisonError::into_inner);
+                let line = fans.tally(task, *tally, self.bars.as_ref(), Instant::now());
+                drop(fans);
+                if let Some(line) = line {
+                    self.line(&line);
+                }
+            }
+            Event::ResumedFan { task, finished, of, rows } => {
+                let task = self.name(task);
+                self.line(&format!(
+                    "resumed   {task}: {} of {} requests are done already, with {}",
+                    grouped(*finished),
+                    grouped(*of),
+                    counted(*rows, "row")
+                ));
+            }
             Event::Resumed { task, pages, rows } => {
                 let task = self.name(task);
                 self.line(&format!(
@@ -185,13 +215,18 @@ impl Monitor for Progress {
                 let task = self.name(task);
                 self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
             }
+            Event::Said { task, line } if self.screen.is_verbose() => {
+                let task = self.name(task);
+                self.line(&format!("{DIM}says      {task}: {line}{DIM:#}"));
+            }
+            Event::Said { .. } => {}
             Event::Pace { sentence } => self.line(&format!("{WARN}pace{WARN:#}      {sentence}")),
             Event::Warning { task: Some(task), message } => {
                 let task = self.name(task);
                 self.line(&format!("{WARN}warning{WARN:#}   {task}: {message}"));
             }
             Event::Warning { task: None, message } => self.line(&format!("{WARN}warning{WARN:#}   {message}")),
-            Event::RunFinished { .. } => {}
+            Event::RunFinished { .. } => self.fans.lock().unwrap_or_else(PoisonError::into_inner).end(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::NaiveDate;
 use tokio_util::sync::CancellationToken;
 
+use super::fan_view::grouped;
 use super::progress::Progress;
 use super::screen::{BAD, DIM, GOOD, WARN, counted};
 use super::{Common, Screen, session};
@@ -66,8 +67,7 @@ pub(super) async fn run(args: &Args, common: &Common, screen: &Screen) -> Result
 
 /// Plans and runs one pipeline after the other, and tells how it ended.
 pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &Common, screen: &Screen) -> Result<u8> {
-    let cancel = CancellationToken::new();
-    watch_interrupts(cancel.clone(), screen.clone());
+    let cancel = cancel_on_interrupt(screen);
     let alone = asks.len() == 1;
     let mut code = 0;
     let mut records = Vec::new();
@@ -121,6 +121,13 @@ fn tell_mended(mended: &[String], screen: &Screen) {
     }
 }
 
+/// What Ctrl-C stops.
+pub(super) fn cancel_on_interrupt(screen: &Screen) -> CancellationToken {
+    let cancel = CancellationToken::new();
+    watch_interrupts(cancel.clone(), screen.clone());
+    cancel
+}
+
 fn watch_interrupts(cancel: CancellationToken, screen: Screen) {
     let Ok(mut interrupts) = Interrupts::watch() else { return };
     tokio::spawn(async move {
@@ -162,7 +169,7 @@ impl Interrupts {
     }
 }
 
-fn exit_code(status: RunStatus) -> u8 {
+pub(super) fn exit_code(status: RunStatus) -> u8 {
     match status {
         RunStatus::Succeeded => 0,
         RunStatus::Held => 3,
@@ -173,7 +180,7 @@ fn exit_code(status: RunStatus) -> u8 {
 }
 
 /// Of two endings the one that needs more attention.
-fn worse(one: u8, other: u8) -> u8 {
+pub(super) fn worse(one: u8, other: u8) -> u8 {
     let rank = |code| match code {
         0 => 0,
         4 => 1,
@@ -185,21 +192,7 @@ fn worse(one: u8, other: u8) -> u8 {
 }
 
 fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &Screen) {
-    let counts = record.counts;
-    let ended = counts.loaded + counts.unchanged + counts.held + counts.late + counts.failed + counts.skipped;
-    let open = (plan.tasks.len() as u64).saturating_sub(ended);
-    let open = if open > 0 { format!(", {open} not done") } else { String::new() };
-    let late = if counts.late > 0 { format!("{} late, ", counts.late) } else { String::new() };
-    screen.note(&format!(
-        "{}: {} loaded, {} unchanged, {} held, {late}{} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
-        record.id,
-        counts.loaded,
-        counts.unchanged,
-        counts.held,
-        counts.failed,
-        counts.skipped,
-        took.as_secs_f64()
-    ));
+    counts(record, plan, took, screen);
     match record.status {
         RunStatus::Failed => screen.note(&format!(
             "{BAD}failed{BAD:#}: `haul show {}` says why; what failed is done again by `{}`",
@@ -216,6 +209,29 @@ fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &
         )),
         RunStatus::Held | RunStatus::Succeeded | RunStatus::Running => {}
     }
+}
+
+/// How many tasks of a run ended how.
+pub(super) fn counts(record: &RunRecord, plan: &Plan, took: Duration, screen: &Screen) {
+    let counts = record.counts;
+    let ended = counts.loaded + counts.unchanged + counts.held + counts.late + counts.failed + counts.skipped;
+    let open = (plan.tasks.len() as u64).saturating_sub(ended);
+    let open = if open > 0 { format!(", {open} not done") } else { String::new() };
+    let late = if counts.late > 0 { format!("{} late, ", counts.late) } else { String::new() };
+    let incomplete = match counts.incomplete {
+        0 => String::new(),
+        some => format!(" ({some} incomplete)"),
+    };
+    screen.note(&format!(
+        "{}: {} loaded{incomplete}, {} unchanged, {} held, {late}{} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
+        record.id,
+        counts.loaded,
+        counts.unchanged,
+        counts.held,
+        counts.failed,
+        counts.skipped,
+        took.as_secs_f64()
+    ));
 }
 
 /// The command that does what is left of a run.
@@ -313,6 +329,16 @@ fn print(plan: &Plan, screen: &Screen) {
         }
     }
     screen.table(&["step", "does", "unit", "into", "write", "why"], rows);
+    for (step, each) in &plan.requests {
+        let tasks = plan.tasks.iter().filter(|task| task.step.name == *step).count() as u64;
+        if tasks > 0 {
+            let product = if tasks > 1 { format!(" ({tasks} × {})", grouped(*each)) } else { String::new() };
+            screen.data(&format!(
+                "{step} sends {} requests{product}, and more where answers have several pages",
+                grouped(tasks * each)
+            ));
+        }
+    }
     left_alone(&plan.left, screen);
 }
 

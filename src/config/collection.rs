@@ -1,11 +1,11 @@
 //! The keys of an extract from a collection of MongoDB: which documents, of which time.
 
+use super::body::strings_of;
 use super::diagnostic::quoted;
 use super::file::ExtractTable;
 use super::hook::ApiParts;
 use super::pipeline::Surroundings;
 use super::reader::{At, Reader, Span};
-use super::request::strings_of;
 use crate::model::name::Text;
 use crate::model::pipeline::{Outside, Per, TimeColumn, TimeFormat};
 use crate::model::source::{

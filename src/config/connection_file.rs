@@ -93,6 +93,7 @@ enum TypeWord {
     MySql,
     MongoDb,
     BigQuery,
+    Process,
     Files,
 }
 
@@ -112,6 +113,13 @@ pub enum AuthType {
     ClientCredentials,
     /// OAuth 2 with a refresh token.
     RefreshToken,
+    /// A signature in the way of AWS, version 4.
+    #[serde(rename = "sigv4")]
+    SigV4,
+    /// A signature of what the API wants to have signed.
+    Hmac,
+    /// A token that a login call returns.
+    Login,
 }
 
 /// Whether and how a connection to a server is encrypted.
@@ -142,6 +150,13 @@ pub enum AuthWord {
     ApiKey,
     /// OAuth 2, as `grant` says.
     Oauth2,
+    /// A signature in the way of AWS, version 4.
+    #[serde(rename = "sigv4")]
+    SigV4,
+    /// A signature of what the API wants to have signed.
+    Hmac,
+    /// A token that a login call returns.
+    Login,
 }
 
 /// How an OAuth 2 token is asked for.
@@ -194,6 +209,12 @@ twin! {
         pub timeout: Option<At<TypedDuration>>,
         /// The path that `haul connections test` asks for.
         pub test_path: Option<At<SecretValue>>,
+        /// Our certificate in PEM, for mutual TLS, with those that vouch for it.
+        pub client_cert: Option<At<SecretValue>>,
+        /// The certificate's private key in PEM.
+        pub client_key: Option<At<SecretValue>>,
+        /// Certificates in PEM of authorities that are believed besides those of the system.
+        pub ca: Option<At<SecretValue>>,
         /// The user (`basic`).
         pub user: Option<At<SecretValue>>,
         /// The password (`basic`).
@@ -202,9 +223,9 @@ twin! {
         pub token: Option<At<SecretValue>>,
         /// The key (`api_key`).
         pub key: Option<At<SecretValue>>,
-        /// The header that the key goes into (`api_key`).
+        /// The header that the key goes into (`api_key`), or the token (`login`).
         pub header: Option<At<SecretValue>>,
-        /// The parameter of the query that the key goes into (`api_key`).
+        /// The parameter of the query that the key goes into (`api_key`), or the token (`login`).
         pub query: Option<At<SecretValue>>,
         /// The token endpoint (OAuth 2).
         pub token_url: Option<At<SecretValue>>,
@@ -218,6 +239,44 @@ twin! {
         pub scope: Option<At<SecretValue>>,
         /// Further parameters of the token request, such as `audience` (OAuth 2).
         pub extra: Option<At<Entries<SecretValue>>>,
+        /// The service whose requests are signed, such as `"execute-api"` (`sigv4`).
+        pub service: Option<At<SecretValue>>,
+        /// The region, such as `"eu-west-1"` (`sigv4`).
+        pub region: Option<At<SecretValue>>,
+        /// The access key's identifier (`sigv4`).
+        pub access_key: Option<At<SecretValue>>,
+        /// The secret access key (`sigv4`).
+        pub secret_key: Option<At<SecretValue>>,
+        /// The token of temporary credentials (`sigv4`).
+        pub session_token: Option<At<SecretValue>>,
+        /// The identifier of the key (`hmac`).
+        pub key_id: Option<At<SecretValue>>,
+        /// The key of the signature (`hmac`).
+        pub secret: Option<At<SecretValue>>,
+        /// How the key is written: `"text"` (the default), `"base64"` or `"hex"` (`hmac`).
+        pub secret_encoding: Option<At<String>>,
+        /// The digest: `"sha256"` (the default) or `"sha512"` (`hmac`).
+        pub algorithm: Option<At<String>>,
+        /// How the signature is written: `"hex"` (the default) or `"base64"` (`hmac`).
+        pub encoding: Option<At<String>>,
+        /// What is signed, with placeholders such as `{timestamp}`, `{method}`, `{path}`, `{query}` and `{body}` (`hmac`).
+        pub sign: Option<At<SecretValue>>,
+        /// Headers with placeholders, of which one is `{signature}` (`hmac`).
+        pub send: Option<At<Entries<SecretValue>>>,
+        /// Parameters of the query with placeholders (`hmac`).
+        pub send_query: Option<At<Entries<SecretValue>>>,
+        /// The path of the login (`login`).
+        pub path: Option<At<SecretValue>>,
+        /// The members of the login's JSON body (`login`).
+        pub body: Option<At<Entries<SecretValue>>>,
+        /// The fields of the login's form (`login`).
+        pub form: Option<At<Entries<SecretValue>>>,
+        /// Where the login's answer has the token: `"$.token"`, `"header X-Session"` or `"cookie sid"` (`login`).
+        pub token_at: Option<At<SecretValue>>,
+        /// The cookie that the token goes into (`login`).
+        pub cookie: Option<At<SecretValue>>,
+        /// How long a token is good for (`login`).
+        pub ttl: Option<At<TypedDuration>>,
         /// How a token is asked for (OAuth 2). Default: by the refresh token if there is one.
         pub grant: Option<At<GrantWord>>,
     }
@@ -236,9 +295,9 @@ twin! {
         pub token: Option<At<SecretValue>>,
         /// The key (`api_key`).
         pub key: Option<At<SecretValue>>,
-        /// The header that the key goes into (`api_key`).
+        /// The header that the key goes into (`api_key`), or the token (`login`).
         pub header: Option<At<SecretValue>>,
-        /// The parameter of the query that the key goes into (`api_key`).
+        /// The parameter of the query that the key goes into (`api_key`), or the token (`login`).
         pub query: Option<At<SecretValue>>,
         /// The token endpoint (OAuth 2).
         pub token_url: Option<At<SecretValue>>,
@@ -252,6 +311,44 @@ twin! {
         pub scope: Option<At<SecretValue>>,
         /// Further parameters of the token request, such as `audience` (OAuth 2).
         pub extra: Option<At<Entries<SecretValue>>>,
+        /// The service whose requests are signed, such as `"execute-api"` (`sigv4`).
+        pub service: Option<At<SecretValue>>,
+        /// The region, such as `"eu-west-1"` (`sigv4`).
+        pub region: Option<At<SecretValue>>,
+        /// The access key's identifier (`sigv4`).
+        pub access_key: Option<At<SecretValue>>,
+        /// The secret access key (`sigv4`).
+        pub secret_key: Option<At<SecretValue>>,
+        /// The token of temporary credentials (`sigv4`).
+        pub session_token: Option<At<SecretValue>>,
+        /// The identifier of the key (`hmac`).
+        pub key_id: Option<At<SecretValue>>,
+        /// The key of the signature (`hmac`).
+        pub secret: Option<At<SecretValue>>,
+        /// How the key is written: `"text"` (the default), `"base64"` or `"hex"` (`hmac`).
+        pub secret_encoding: Option<At<String>>,
+        /// The digest: `"sha256"` (the default) or `"sha512"` (`hmac`).
+        pub algorithm: Option<At<String>>,
+        /// How the signature is written: `"hex"` (the default) or `"base64"` (`hmac`).
+        pub encoding: Option<At<String>>,
+        /// What is signed, with placeholders such as `{timestamp}`, `{method}`, `{path}`, `{query}` and `{body}` (`hmac`).
+        pub sign: Option<At<SecretValue>>,
+        /// Headers with placeholders, of which one is `{signature}` (`hmac`).
+        pub send: Option<At<Entries<SecretValue>>>,
+        /// Parameters of the query with placeholders (`hmac`).
+        pub send_query: Option<At<Entries<SecretValue>>>,
+        /// The path of the login (`login`).
+        pub path: Option<At<SecretValue>>,
+        /// The members of the login's JSON body (`login`).
+        pub body: Option<At<Entries<SecretValue>>>,
+        /// The fields of the login's form (`login`).
+        pub form: Option<At<Entries<SecretValue>>>,
+        /// Where the login's answer has the token: `"$.token"`, `"header X-Session"` or `"cookie sid"` (`login`).
+        pub token_at: Option<At<SecretValue>>,
+        /// The cookie that the token goes into (`login`).
+        pub cookie: Option<At<SecretValue>>,
+        /// How long a token is good for (`login`).
+        pub ttl: Option<At<TypedDuration>>,
     }
 }
 
@@ -310,7 +407,8 @@ twin! {
         pub project: Required<SecretValue>,
         /// Where datasets are created and jobs run: `"EU"`.
         pub location: Option<At<SecretValue>>,
-        /// The service account's key as JSON. Default: application default credentials.
+        /// Credentials as JSON: a service account's key, what gcloud writes, or workload identity federation. Default:
+        /// application default credentials.
         pub service_account: Option<At<SecretValue>>,
         /// Another address of the REST service, for an emulator.
         pub endpoint: Option<At<SecretValue>>,
@@ -365,6 +463,8 @@ pub enum ConnectionTable {
     MongoDb(MongoDbTable),
     /// A BigQuery project.
     BigQuery(BigQueryTable),
+    /// What a program wants to know.
+    Process,
     /// Files.
     Files(Box<FilesTable>),
 }
@@ -377,8 +477,9 @@ impl Read for ConnectionTable {
         };
         let Some(kind) = table.get("type") else {
             let message = format!("the connection `{}` has no `type`", reader.path());
-            reader.error("missing-key", value.span(), message).help =
-                Some("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`".to_owned());
+            reader.error("missing-key", value.span(), message).help = Some(
+                "one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `process`".to_owned(),
+            );
             return None;
         };
         let span = value.span();
@@ -388,9 +489,33 @@ impl Read for ConnectionTable {
             TypeWord::Postgres => Self::Postgres(ServerTable::read_table(table, span, reader)),
             TypeWord::MySql => Self::MySql(ServerTable::read_table(table, span, reader)),
             TypeWord::MongoDb => Self::MongoDb(MongoDbTable::read_table(table, span, reader)),
+            TypeWord::Process => {
+                for (key, value) in table.iter().filter(|(key, _)| key.get_ref() != "type") {
+                    reader.within(key.get_ref(), |reader| check_places(value, reader));
+                }
+                Self::Process
+            }
             TypeWord::BigQuery => Self::BigQuery(BigQueryTable::read_table(table, span, reader)),
             TypeWord::Files => Self::Files(Box::new(FilesTable::read_table(table, span, reader))),
         })
+    }
+}
+
+/// Reports the tables that look like the place of a secret and are none.
+fn check_places(value: &Spanned<DeValue<'_>>, reader: &mut Reader) {
+    match value.get_ref() {
+        DeValue::Table(table)
+            if table.len() == 1 && table.keys().any(|key| SECRET_KEYS.contains(&&**key.get_ref())) =>
+        {
+            let _ = SecretValue::read(value, reader);
+        }
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                reader.within(key.get_ref(), |reader| check_places(value, reader));
+            }
+        }
+        DeValue::Array(items) => items.iter().for_each(|item| check_places(item, reader)),
+        _ => {}
     }
 }
 
@@ -411,6 +536,12 @@ impl JsonSchema for ConnectionTable {
             of(&["mongodb"], MongoDbTable::json_schema(generator)),
             of(&["bigquery"], BigQueryTable::json_schema(generator)),
             of(&["files"], FilesTable::json_schema(generator)),
+            json_schema!({
+                "description": "What a program wants to know: any fields, any of whose values may be the place of a secret.",
+                "type": "object",
+                "properties": { "type": { "enum": ["process"] } },
+                "required": ["type"],
+            }),
         ] })
     }
 }

@@ -1,17 +1,16 @@
-//! The twins of `haul.toml`, `pipelines/*.toml` and `hooks/*.toml`: their documentation is the JSON Schema's.
+//! The twins of `haul.toml` and `pipelines/*.toml`: their documentation is the JSON Schema's.
 
+use super::answer::{CompressionWord, FormatWord, RecordsText, ReportTable, XmlTable};
+use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
 use super::reader::{At, Required, twin};
-use super::request::{AuthValue, MethodWord, PaginateTable, RequestTable, RetryTable};
+use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
+use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
-use super::value::{
-    ByteSize, ColumnType, CronText, Date, JsonPathText, Lookback, Moment, Percent, ReachValue, TypedDuration, Zone,
-};
-use crate::model::files::FileFormat;
-use crate::model::parameter::ParameterType;
+use super::value::{ByteSize, ColumnType, CronText, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
-use crate::model::source::ProbeRule;
+use crate::model::source::{ProbeRule, ReplicationMethod};
 use crate::time::Grain;
 
 use super::scalar::words;
@@ -116,7 +115,27 @@ pub enum WriteWord {
     Full,
 }
 
-words!(WriteWord);
+/// The kinds of sources that keys alone do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceWord {
+    /// Requests to an API.
+    Http,
+    /// What a program prints.
+    Process,
+}
+
+/// What a program prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtocolWord {
+    /// Every line is a row, a JSON object.
+    Jsonl,
+    /// Singer's messages.
+    Singer,
+}
+
+words!(WriteWord, SourceWord, ProtocolWord, ReplicationMethod);
 
 twin! {
     /// A step that pulls rows from outside. Its keys win over those of its hook.
@@ -135,12 +154,37 @@ twin! {
         pub request: Option<At<RequestTable>>,
         /// How the answer is divided into pages. Default: there is one page.
         pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page. Default `"$[*]"`: the answer is a list of rows.
-        pub records: Option<At<JsonPathText>>,
+        /// Where the rows of a page are: a JSONPath, or the path of an XML element as `"/feed/entry"`. Default `"$[*]"`: the answer is a list of rows.
+        pub records: Option<At<RecordsText>>,
+        /// How the rows of an answer or of files are written. Default: of an answer as `records` and its type tell, else
+        /// `"json"`; of files as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
+        pub format: Option<At<FormatWord>>,
+        /// Whether the answer is a compressed file. Default: seen from its first bytes.
+        pub compression: Option<At<CompressionWord>>,
+        /// The members of a zip file that have rows: a name with `*` and `?`. Default: the only one there is.
+        pub members: Option<At<String>>,
+        /// How CSV is written.
+        pub csv: Option<At<CsvTable>>,
+        /// The form of XML.
+        pub xml: Option<At<XmlTable>>,
+        /// What is done with odd answers: `404 = "empty"`, `"403 containing quota" = "wait until midnight America/Los_Angeles"`.
+        pub on: Option<At<Rules>>,
+        /// Whether answers are kept, and sent again only where they have changed. Default false.
+        pub conditional: Option<At<bool>>,
+        /// The report that `request` creates, where its answer has no rows: how it is waited for and downloaded.
+        pub report: Option<At<ReportTable>>,
         /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
         pub auth: Option<At<AuthValue>>,
         /// How often and how patiently a request is tried again.
         pub retry: Option<At<RetryTable>>,
+        /// How hard this step may press, under the limits of its connection.
+        pub limits: Option<At<LimitsTable>>,
+        /// A request for each row of a step, of a SELECT, of a list or of a file, in each unit.
+        pub for_each: Option<At<ForEachTable>>,
+        /// Members that every row of a `for_each` gets besides its own. Each is a template.
+        pub add: Option<At<Entries<String>>>,
+        /// How many requests of a `for_each` may fail without the unit failing: a count, or a share such as `"1%"`. Default 0.
+        pub max_failed: Option<At<MaxFailedValue>>,
         /// The collection of a MongoDB connection whose documents are the rows. A template.
         pub collection: Option<At<String>>,
         /// Which documents of the collection: a table, or JSON in a text. Its strings are templates, extended JSON tells types.
@@ -154,10 +198,6 @@ twin! {
         /// The files that have the rows of the unit, relative to the connection (without one: to the project). A template
         /// first, then a pattern: `*` and `?` within a name, `**` over folders, `{a,b}` for either.
         pub files: Option<At<String>>,
-        /// How the files are written. Default: as their endings tell, also with `.gz`, `.zst` or `.zip` behind them.
-        pub format: Option<At<FileFormat>>,
-        /// How CSV is written.
-        pub csv: Option<At<CsvTable>>,
         /// The column that gets the name of a row's file.
         pub file_column: Option<At<String>>,
         /// Whether a unit without any file is an empty one. Default false: its files are late.
@@ -180,6 +220,37 @@ twin! {
         pub stage: Option<At<LandingTable>>,
         /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
         pub max_bytes: Option<At<ByteSize>>,
+        /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
+        pub r#type: Option<At<SourceWord>>,
+        /// The program and its arguments (`process`): a list, every text a template, no shell between. It is looked for on the
+        /// PATH, or from the project's folder where it has a slash.
+        pub command: Option<At<Vec<At<String>>>>,
+        /// Further arguments (`process`). A step's take the place of its hook's.
+        pub args: Option<At<Vec<At<String>>>>,
+        /// Variables that the program gets (`process`). Templates; a step's win over its hook's.
+        pub env: Option<At<Entries<Texts>>>,
+        /// Variables of haul's own environment that the program gets as they are (`process`).
+        pub pass_env: Option<At<Names>>,
+        /// The folder that the program works in (`process`), relative to the project. Default: the project's.
+        pub dir: Option<At<String>>,
+        /// How long the program may run (`process`). Default `"6h"`.
+        pub timeout: Option<At<TypedDuration>>,
+        /// What the program prints (`process`). Default `"jsonl"`: every line is a row.
+        pub protocol: Option<At<ProtocolWord>>,
+        /// The settings of a Singer tap; strings are templates. Laid over the connection's fields; a step's win over its hook's.
+        pub config: Option<At<Entries<serde_json::Value>>>,
+        /// The stream of a Singer tap whose records are the rows. Default: the step's name.
+        pub stream: Option<At<String>>,
+        /// How a Singer tap replicates the stream. Default: its own way.
+        pub replication_method: Option<At<ReplicationMethod>>,
+        /// The member by which a Singer tap sees what is new.
+        pub replication_key: Option<At<String>>,
+        /// A file with the catalog of a Singer tap, relative to the project, in place of the one that it discovers.
+        pub catalog: Option<At<String>>,
+        /// Whether a Singer tap is asked for its catalog by `--discover`. Default true.
+        pub discover: Option<At<bool>>,
+        /// The argument before the catalog's file. Default `"--catalog"`; old taps want `"--properties"`.
+        pub catalog_argument: Option<At<String>>,
         /// The table, as `schema.table`. Default `raw.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.
@@ -338,151 +409,5 @@ twin! {
         pub to: Required<String>,
         /// The other table's column.
         pub field: Required<String>,
-    }
-}
-
-twin! {
-    /// One file of `hooks/`: how to talk to one API.
-    pub struct HookFile {
-        /// Which API this is, in one line.
-        pub description: Option<At<String>>,
-        /// More about it, in Markdown.
-        pub docs: Option<At<String>>,
-        /// Where the API or this hook is at home.
-        pub homepage: Option<At<String>>,
-        /// The license of this file, as SPDX writes it.
-        pub license: Option<At<String>>,
-        /// The version of this file.
-        pub version: Option<At<String>>,
-        /// What a step may set by `with`, by name; templates here see it as `{{ param.name }}`.
-        pub parameters: Option<At<Entries<ParameterTable>>>,
-        /// The connection that says where, and who we are; a step may name another.
-        pub connection: Option<At<String>>,
-        /// What every request has; a step's own parameters are laid over these.
-        pub request: Option<At<RequestTable>>,
-        /// How the answer is divided into pages.
-        pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page.
-        pub records: Option<At<JsonPathText>>,
-        /// How we say who we are: `"none"`, `"basic"`, `"bearer"`, `{ header = "X-Api-Key" }` or `{ query = "key" }`.
-        pub auth: Option<At<AuthValue>>,
-        /// How often and how patiently a request is tried again.
-        pub retry: Option<At<RetryTable>>,
-        /// Declared types by the source's names.
-        pub columns: Option<At<Entries<ColumnType>>>,
-        /// What columns mean, by the source's names.
-        pub column_docs: Option<At<Entries<String>>>,
-        /// How nested values land.
-        pub nested: Option<At<Nested>>,
-        /// How the source's names become column names.
-        pub naming: Option<At<Naming>>,
-        /// The member of a row that has its own time, with dots between levels.
-        pub time_column: Option<At<String>>,
-        /// How that time is written.
-        pub time_format: Option<At<TimeFormat>>,
-        /// The parts of an API, by name; each is laid over what stands above. A step says which: `resource = "ratings"`.
-        pub resources: Option<At<Entries<ResourceTable>>>,
-        /// What the hook does with recorded answers; `haul hooks test` tries it without a network.
-        pub test: Option<At<Vec<At<HookTestTable>>>>,
-    }
-}
-
-twin! {
-    /// One part of an API: what it has besides what the whole hook says.
-    pub struct ResourceTable {
-        /// What it has, in one line.
-        pub description: Option<At<String>>,
-        /// The connection, where it is another one.
-        pub connection: Option<At<String>>,
-        /// What every request of it has.
-        pub request: Option<At<RequestTable>>,
-        /// How the answer is divided into pages.
-        pub paginate: Option<At<PaginateTable>>,
-        /// JSONPath of the rows in a page.
-        pub records: Option<At<JsonPathText>>,
-        /// How we say who we are.
-        pub auth: Option<At<AuthValue>>,
-        /// How often and how patiently a request is tried again.
-        pub retry: Option<At<RetryTable>>,
-        /// Declared types by the source's names.
-        pub columns: Option<At<Entries<ColumnType>>>,
-        /// How nested values land.
-        pub nested: Option<At<Nested>>,
-        /// How the source's names become column names.
-        pub naming: Option<At<Naming>>,
-        /// The member of a row that has its own time, with dots between levels.
-        pub time_column: Option<At<String>>,
-        /// How that time is written.
-        pub time_format: Option<At<TimeFormat>>,
-    }
-}
-
-twin! {
-    /// A parameter of a hook.
-    pub struct ParameterTable {
-        /// What its values are.
-        pub r#type: Required<ParameterType>,
-        /// The value where a step says nothing. Without one every step has to say something.
-        pub default: Option<At<serde_json::Value>>,
-        /// Whether every step has to give a value. Default: where there is no `default`.
-        pub required: Option<At<bool>>,
-        /// The values that are allowed, where they are few.
-        pub choices: Option<At<Vec<At<serde_json::Value>>>>,
-        /// What it is for.
-        pub doc: Option<At<String>>,
-    }
-}
-
-twin! {
-    /// One test of a hook: what a step would say, and what then has to come.
-    pub struct HookTestTable {
-        /// The test's name.
-        pub name: Required<String>,
-        /// Which part of the API.
-        pub resource: Option<At<String>>,
-        /// Values for the hook's parameters.
-        pub with: Option<At<Entries<serde_json::Value>>>,
-        /// What a step would say of the request.
-        pub request: Option<At<RequestTable>>,
-        /// The logical date: the unit is the day before it. Default 2000-01-02.
-        pub date: Option<At<Date>>,
-        /// The instant at which the clock stands still. Default: the logical date's midnight, UTC.
-        pub now: Option<At<Moment>>,
-        /// The answers, where they are few and short; by default those of `hooks/<name>.cassette.jsonl`.
-        pub answers: Option<At<Vec<At<AnswerTable>>>>,
-        /// What has to come.
-        pub expect: Required<HookExpectTable>,
-    }
-}
-
-twin! {
-    /// An answer that an API gave.
-    pub struct AnswerTable {
-        /// The method of the request. Default `GET`.
-        pub method: Option<At<MethodWord>>,
-        /// The path of the request, behind the connection's address.
-        pub path: Option<At<String>>,
-        /// The parameters of the request's query, all of them.
-        pub params: Option<At<Entries<Texts>>>,
-        /// The status of the answer. Default 200.
-        pub status: Option<At<u64>>,
-        /// Headers of the answer.
-        pub headers: Option<At<Entries<String>>>,
-        /// The answer's body as a table, or as a text.
-        pub body: Option<At<serde_json::Value>>,
-    }
-}
-
-twin! {
-    /// What a hook's test expects.
-    pub struct HookExpectTable {
-        /// How many rows come.
-        pub rows: Option<At<u64>>,
-        /// In how many pages.
-        pub pages: Option<At<u64>>,
-        /// The first rows, in their order; members that are not named may have any value.
-        pub first: Option<At<Vec<At<Entries<serde_json::Value>>>>>,
-        /// A text of the error that has to come instead.
-        pub fails: Option<At<String>>,
     }
 }

@@ -1,19 +1,20 @@
 //! The keys of an extract that reads files, and of one that downloads files for its rows.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::answer::{EncodingWord, FormatWord};
 use super::file::ExtractTable;
 use super::pipeline::Surroundings;
 use super::reader::{At, Read, Reader, Required, Span, twin};
 use super::request::{RetryTable, retry};
 use super::scalar::{Count, words};
 use crate::model::files::{Address, CsvFormat, CsvHeader, Download, FileFormat, FilesSource, OnError};
-use crate::model::pipeline::{Pipeline, Write};
 
 /// A file that is downloaded for a row may be this large, where nothing else is said.
 const MAX_BYTES: u64 = 32 << 20;
@@ -21,7 +22,7 @@ const MAX_BYTES: u64 = 32 << 20;
 /// So many files are downloaded at once, where nothing else is said.
 const MAX_CONCURRENT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
-words!(FileFormat, OnError);
+words!(OnError);
 
 twin! {
     /// How CSV is written.
@@ -42,13 +43,15 @@ twin! {
         pub infer: Option<At<bool>>,
         /// How many lines are left out at the start. Default 0.
         pub skip: Option<At<u64>>,
+        /// How characters of an answer are written: `"utf-8"` (the default), `"windows-1252"` or `"latin1"`.
+        pub encoding: Option<At<EncodingWord>>,
     }
 }
 
 twin! {
     /// A file that every row points to: it is stored once, under a name by its content.
     pub struct DownloadTable {
-        /// JSONPath of the address in a row: `"$.image.url"`.
+        /// Where a row has the address: a JSONPath such as `"$.image.url"`, or a template that sees the row as `row`.
         pub url: Required<String>,
         /// Where the files go: a connection of type `files`, or a folder below the project.
         pub to: Required<String>,
@@ -187,8 +190,6 @@ pub fn is_files(step: &ExtractTable) -> bool {
 /// Reports the keys that mean something only to a step that reads files.
 pub fn refuse_orphans(step: &ExtractTable, reader: &mut Reader) {
     let orphans = [
-        ("format", step.format.as_ref().map(|at| &at.span)),
-        ("csv", step.csv.as_ref().map(|at| &at.span)),
         ("file_column", step.file_column.as_ref().map(|at| &at.span)),
         ("allow_none", step.allow_none.as_ref().map(|at| &at.span)),
     ];
@@ -218,7 +219,22 @@ pub fn files_source(step: &ExtractTable, records: Option<&String>, reader: &mut 
         let message = format!("`{key}` is how an API is asked, and `files` are read");
         reader.error("two-sources", span.clone(), message).help = Some("leave one of them out".to_owned());
     }
-    let format = step.format.as_ref().map(|at| at.value);
+    let format = step.format.as_ref().and_then(|at| match at.value {
+        FormatWord::Json => Some(FileFormat::Json),
+        FormatWord::Jsonl => Some(FileFormat::Jsonl),
+        FormatWord::Csv => Some(FileFormat::Csv),
+        FormatWord::Parquet => Some(FileFormat::Parquet),
+        FormatWord::Xml => {
+            reader.error("foreign-key", at.span.clone(), "XML is read from answers of an API, not from `files`").help =
+                Some("format = \"csv\", \"json\", \"jsonl\" or \"parquet\"".to_owned());
+            None
+        }
+    });
+    if let Some(encoding) = step.csv.as_ref().and_then(|csv| csv.value.encoding.as_ref()) {
+        reader
+            .error("foreign-key", encoding.span.clone(), "`encoding` is for answers of an API, not for `files`")
+            .help = Some("convert the files: iconv -f latin1 -t utf-8".to_owned());
+    }
     if let (Some(records), Some(format)) = (&step.records, format.filter(|format| *format != FileFormat::Json)) {
         let message = format!("`records` leads to the rows of a JSON document, and these files are {}", format.word());
         reader.error("records-of-rows", records.span.clone(), message).help = Some("leave it out".to_owned());
@@ -254,7 +270,8 @@ fn wrong_pattern(text: &str) -> Option<&'static str> {
     text.split('/').any(|part| part == "..").then_some("leads out of the connection's folder")
 }
 
-fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
+/// How CSV is written; signs that contradict each other are reported.
+pub fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
     let usual = CsvFormat::default();
     let sign = |at: &Option<At<Sign>>| at.as_ref().map(|at| at.value.0);
     let format = CsvFormat {
@@ -266,7 +283,7 @@ fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
         null: table.null.as_ref().map_or(usual.null, |at| at.value.0.clone()),
         infer: table.infer.as_ref().is_some_and(|at| at.value),
         skip: table.skip.as_ref().map_or(0, |at| u32::try_from(at.value).unwrap_or(u32::MAX)),
-        numbers: Vec::new(),
+        declared: BTreeMap::new(),
     };
     let at = table.quote.as_ref().or(table.escape.as_ref()).or(table.comment.as_ref()).or(table.delimiter.as_ref());
     let signs = [Some(format.delimiter.unwrap_or(b',')), format.quote, format.escape, format.comment];
@@ -284,11 +301,9 @@ fn csv_format(table: &CsvTable, reader: &mut Reader) -> CsvFormat {
 /// Reports a step that would read the same files for every unit.
 pub fn check_window(
     source: &FilesSource,
-    write: &Write,
-    divided: bool,
+    by_unit: bool,
     name: &At<String>,
     step: &ExtractTable,
-    pipeline: &Pipeline,
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) {
@@ -297,7 +312,7 @@ pub fn check_window(
             .inspector
             .inspect(&source.files, &mut reader.diagnostics)
             .is_none_or(|inspection| inspection.uses_window());
-    if pipeline.window.is_none() || *write == Write::Full || divided || dated {
+    if !by_unit || dated {
         return;
     }
     let span = step.files.as_ref().map_or(name.span.clone(), |files| files.span.clone());
@@ -309,9 +324,9 @@ pub fn check_window(
 }
 
 /// What a step downloads for its rows.
-pub fn download(step: &ExtractTable, reader: &mut Reader) -> Option<Download> {
+pub fn download(step: &ExtractTable, around: &Surroundings<'_>, reader: &mut Reader) -> Option<Download> {
     let table = &step.download.as_ref()?.value;
-    let address = table.url.0.as_ref().and_then(|url| address(url, reader));
+    let address = table.url.0.as_ref().and_then(|url| address(url, around, reader));
     let to = table.to.0.as_ref().filter(|to| {
         let wrong = wrong_pattern(&to.value).or_else(|| to.value.contains("{{").then_some("is no template"));
         if let Some(wrong) = wrong {
@@ -340,11 +355,17 @@ pub fn download(step: &ExtractTable, reader: &mut Reader) -> Option<Download> {
     })
 }
 
-fn address(url: &At<String>, reader: &mut Reader) -> Option<Address> {
+fn address(url: &At<String>, around: &Surroundings<'_>, reader: &mut Reader) -> Option<Address> {
+    let text = reader.text(url);
+    if text.is_template() {
+        around.inspector.inspect_with(&text, &["row"], None, &mut reader.diagnostics)?;
+        return Some(Address::Template(text));
+    }
     let fault = match serde_json_path::JsonPath::parse(&url.value) {
         Ok(_) => return Some(Address::Path(url.value.clone())),
         Err(error) => format!("`{}` is not a JSONPath: {error}", url.value),
     };
-    reader.error("bad-path", url.span.clone(), fault).help = Some("a path looks like \"$.image.url\"".to_owned());
+    reader.error("bad-path", url.span.clone(), fault).help =
+        Some("a path looks like \"$.image.url\", a template like \"https://host/{{ row.id }}.png\"".to_owned());
     None
 }

@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::answer::{AnswerKeys, AnswerParts};
 use super::diagnostic::{Diagnostic, Source, known_names};
-use super::file::{ExtractTable, HookFile};
+use super::file::ExtractTable;
+use super::hook_file::HookFile;
 use super::parameter;
+use super::process::{ProcessParts, process_parts};
 use super::reader::{At, Reader, Twin as _};
 use super::request::{RequestParts, paginate, retry};
 use super::scalar::Entries;
 use super::value::ColumnType;
 use crate::model::hook::{AuthStyle, Paginate, RetryPolicy};
+use crate::model::name::Text;
 use crate::model::parameter::{Parameter, ParameterValues};
 use crate::model::pipeline::{Naming, Nested, TimeFormat};
 use crate::model::schema::LogicalType;
@@ -24,8 +28,10 @@ pub struct ApiParts {
     pub request: RequestParts,
     /// The pages.
     pub paginate: Option<Paginate>,
-    /// JSONPath of the rows.
+    /// Where the rows are.
     pub records: Option<String>,
+    /// How answers are written, and what is done with odd ones.
+    pub answers: AnswerParts,
     /// How we say who we are.
     pub auth: Option<AuthStyle>,
     /// How often a request is tried again.
@@ -40,6 +46,8 @@ pub struct ApiParts {
     pub time_column: Option<String>,
     /// How that time is written.
     pub time_format: Option<TimeFormat>,
+    /// The program, where the rows are what one prints.
+    pub process: ProcessParts,
 }
 
 /// A hook, which says what it says for the values of its parameters.
@@ -79,6 +87,19 @@ macro_rules! api_parts {
                 .map_or_else(RequestParts::default, |at| RequestParts::new(&at.value, reader)),
             paginate: table.paginate.as_ref().and_then(|at| paginate(at, reader)),
             records: table.records.as_ref().map(|at| at.value.0.clone()),
+            answers: AnswerParts::new(
+                &AnswerKeys {
+                    format: table.format.as_ref(),
+                    compression: table.compression.as_ref(),
+                    members: table.members.as_ref(),
+                    csv: table.csv.as_ref(),
+                    xml: table.xml.as_ref(),
+                    on: table.on.as_ref(),
+                    conditional: table.conditional.as_ref(),
+                    report: table.report.as_ref(),
+                },
+                reader,
+            ),
             auth: table.auth.as_ref().map(|at| at.value.0.clone()),
             retry: table.retry.as_ref().map(|at| retry(at, reader)),
             columns: columns(table.columns.as_ref()),
@@ -86,6 +107,7 @@ macro_rules! api_parts {
             naming: table.naming.as_ref().map(|at| at.value),
             time_column: table.time_column.as_ref().and_then(|at| reader.filled(&at.value, at.span.clone())),
             time_format: table.time_format.as_ref().map(|at| at.value),
+            process: process_parts!(table, reader),
         }
     }};
 }
@@ -106,6 +128,7 @@ impl ApiParts {
             request: self.request.over(&hook.request),
             paginate: self.paginate.or_else(|| hook.paginate.clone()),
             records: self.records.or_else(|| hook.records.clone()),
+            answers: self.answers.over(&hook.answers),
             auth: self.auth.or_else(|| hook.auth.clone()),
             retry: self.retry.or(hook.retry),
             columns,
@@ -113,7 +136,15 @@ impl ApiParts {
             naming: self.naming.or(hook.naming),
             time_column: self.time_column.or_else(|| hook.time_column.clone()),
             time_format: self.time_format.or(hook.time_format),
+            process: self.process.over(&hook.process),
         }
+    }
+}
+
+impl ApiParts {
+    /// All templates.
+    pub fn texts(&self) -> Vec<Text> {
+        self.request.texts().into_iter().chain(self.answers.texts()).collect()
     }
 }
 
@@ -121,7 +152,7 @@ impl Said {
     fn of(file: &HookFile, reader: &mut Reader) -> Self {
         let parts: ApiParts = api_parts!(file, reader);
         let resources = file.resources.as_ref().map_or(&[][..], |resources| &resources.value.0);
-        let one = |(name, table): &(At<String>, At<super::file::ResourceTable>), reader: &mut Reader| {
+        let one = |(name, table): &(At<String>, At<super::hook_file::ResourceTable>), reader: &mut Reader| {
             let own: ApiParts = api_parts!(&table.value, reader);
             (name.value.clone(), own.over(&parts))
         };
@@ -131,13 +162,13 @@ impl Said {
 
     /// The parts of the API that a step means; none when that is unclear, which is reported.
     pub fn resource(&self, named: Option<&At<String>>, hook: &At<String>, reader: &mut Reader) -> Option<&ApiParts> {
-        let names = || self.resources.keys().map(String::as_str);
+        let known = || self.resources.keys().map(String::as_str);
         match named {
             Some(name) => {
                 let found = self.resources.get(&name.value);
                 if found.is_none() {
                     let message = format!("the hook `{}` has no resource `{}`", hook.value, name.value);
-                    let help = known_names(&name.value, names().collect::<Vec<_>>());
+                    let help = known_names(&name.value, known().collect::<Vec<_>>());
                     reader.error("unknown-resource", name.span.clone(), message).help =
                         help.or_else(|| Some("it has no resources at all".to_owned()));
                 }
@@ -146,8 +177,8 @@ impl Said {
             None if self.resources.is_empty() => Some(&self.parts),
             None => {
                 let message = format!("the hook `{}` has several resources", hook.value);
-                let first = names().next().unwrap_or_default();
-                let all = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let first = known().next().unwrap_or_default();
+                let all = known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 reader.error("missing-key", hook.span.clone(), message).help =
                     Some(format!("say which, as in resource = \"{first}\"; there are {all}"));
                 None
@@ -194,6 +225,9 @@ pub fn read_hook(source: &Arc<Source>) -> (Hook, Vec<Diagnostic>) {
     let (file, _): (HookFile, bool) = reader.read_file();
     parameter::declared(file.parameters.as_ref(), &mut reader);
     let said = Said::of(&file, &mut reader);
+    for parts in [&said.parts].into_iter().chain(said.resources.values()) {
+        parts.process.check_alone(&mut reader);
+    }
     (Hook { source: source.clone(), file, parameters, said, foreign: false }, reader.diagnostics)
 }
 

@@ -10,8 +10,8 @@ use crate::model::name::{Origin, Text};
 use crate::template::{Inspection, Templates};
 
 /// The one place where config asks the template room.
-fn look(templates: &Templates, text: &Text) -> Result<Inspection> {
-    templates.inspect(text)
+fn look(templates: &Templates, text: &Text, own: &[&str]) -> Result<Inspection> {
+    templates.inspect_with(text, own)
 }
 
 /// The project's templates, as far as their files are sound.
@@ -39,6 +39,12 @@ impl<'a> Inspector<'a> {
         }
     }
 
+    /// Puts a fault at the place where a template mentions a name.
+    pub fn placed(&self, fault: Diagnostic, text: &Text, name: &str) -> Diagnostic {
+        let Some(source) = self.sources.get(text.origin.file.as_path()) else { return fault };
+        fault.at(source, mention(source, text.origin.line, text.origin.column, name), "")
+    }
+
     /// Calls `visit` with every text that a template consists of: its file, the byte where it begins there, and the text.
     pub fn each_text(&self, text: &Text, inspection: &Inspection, mut visit: impl FnMut(&Source, usize, &str)) {
         if let Some(source) = self.sources.get(text.origin.file.as_path()) {
@@ -57,17 +63,19 @@ impl<'a> Inspector<'a> {
 
     /// Looks at a template that no hook has parameters for; a fault of its syntax is reported.
     pub fn inspect(&self, text: &Text, faults: &mut Vec<Diagnostic>) -> Option<Inspection> {
-        self.inspect_with(text, None, faults)
+        self.inspect_with(text, &[], None, faults)
     }
 
-    /// Looks at a template in which a hook's parameters, these, can be used; a fault of its syntax is reported.
+    /// Looks at a template that has variables of its own besides those of all, and in which a hook's parameters, these, can
+    /// be used; a fault of its syntax is reported.
     pub fn inspect_with(
         &self,
         text: &Text,
+        own: &[&str],
         params: Option<&[&str]>,
         faults: &mut Vec<Diagnostic>,
     ) -> Option<Inspection> {
-        let error = match look(self.templates.as_ref()?, text) {
+        let error = match look(self.templates.as_ref()?, text, own) {
             Ok(inspection) => {
                 for (name, at) in
                     inspection.params.iter().filter(|(name, _)| !params.unwrap_or_default().contains(&name.as_str()))

@@ -8,7 +8,7 @@ use super::inspect::mention;
 use super::pipeline::PipelineDraft;
 use super::step::StepDraft;
 use crate::model::name::{Origin, TableName};
-use crate::model::pipeline::{Action, Landing, Pipeline, Read, Write};
+use crate::model::pipeline::{Action, Landing, Pipeline, Read, Step, Write};
 use crate::model::source::Source as LandedSource;
 use crate::time::Reach;
 
@@ -47,6 +47,11 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
                     transform.reads = reads;
                     transform.sources = read_tables;
                 }
+                Some(Action::Extract(extract)) => {
+                    if let Some(for_each) = extract.source.for_each_mut() {
+                        for_each.reads = reads;
+                    }
+                }
                 Some(Action::Load(load)) => {
                     if let Some(landing) = landed {
                         load.rows.connection.clone_from(&landing.connection);
@@ -54,7 +59,7 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
                     }
                     load.reads = reads.into_iter().next();
                 }
-                Some(Action::Extract(_)) | None => {}
+                None => {}
             }
         }
         edges.push(of_pipeline);
@@ -241,7 +246,10 @@ impl Linker<'_> {
             let near = nearest(name, names(own)).map(|near| format!("did you mean `{near}`?"));
             near.or_else(|| self.elsewhere(name)).or_else(|| known_names(name, names(own)))
         };
-        let message = format!("ref('{name}') names no step");
+        let message = match &draft.step {
+            Some(Step { action: Action::Extract(_), .. }) => format!("there is no step `{name}`"),
+            _ => format!("ref('{name}') names no step"),
+        };
         faults.push(self.at("unknown-ref", message, name, at, draft).maybe_help(help));
     }
 

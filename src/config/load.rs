@@ -24,6 +24,8 @@ pub fn load(
         write: table.write.as_ref(),
         keys: table.keys.as_ref(),
         newest_by: table.newest_by.as_ref(),
+        merges: false,
+        tells_keys: false,
         append_repeats: table.append_repeats.as_ref(),
     };
     let write = write_mode(&write, &name, pipeline, reader);

@@ -10,8 +10,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::diagnostic::Diagnostic;
-use super::file::{AnswerTable, ExtractTable, HookFile, HookTestTable, WriteWord};
+use super::file::{ExtractTable, WriteWord};
 use super::hook::Hook;
+use super::hook_file::{AnswerTable, HookFile, HookTestTable};
 use super::pipeline::Surroundings;
 use super::reader::{At, Reader, Required, Span};
 use super::request::MethodWord;
@@ -35,7 +36,7 @@ pub fn manual(name: &str, hook: &Hook, pin: Option<&Pin>, around: &Surroundings<
     unused_parameters(hook, around, &mut reader);
     let text = |at: &Option<At<String>>| at.as_ref().map(|at| at.value.clone());
     let resources = file.resources.as_ref().map_or(&[][..], |resources| &resources.value.0);
-    let resource = |(name, table): &(At<String>, At<super::file::ResourceTable>)| Resource {
+    let resource = |(name, table): &(At<String>, At<super::hook_file::ResourceTable>)| Resource {
         name: name.value.clone(),
         description: text(&table.value.description),
     };
@@ -99,8 +100,10 @@ fn unused_parameters(hook: &Hook, around: &Surroundings<'_>, reader: &mut Reader
     let names = Some(&*names).filter(|names| !names.is_empty());
     let mut quiet = Vec::new();
     for parts in hook.said.resources.values().chain([&hook.said.parts]) {
-        for text in parts.request.texts().iter().filter(|text| text.is_template()) {
-            let Some(inspection) = around.inspector.inspect_with(text, names, &mut quiet) else { return };
+        for text in parts.texts().iter().filter(|text| text.is_template()) {
+            let Some(inspection) = around.inspector.inspect_with(text, &["item", "parent"], names, &mut quiet) else {
+                return;
+            };
             used.extend(inspection.params.into_iter().map(|(name, _)| name));
         }
     }

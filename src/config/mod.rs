@@ -1,21 +1,25 @@
 //! From the files of a project to the model: reading, checking, and telling every fault with its place.
 //!
-//! [`load`] reads `haul.toml`, `pipelines/*.toml`, `hooks/*.toml` and `sql/*.sql` and never stops at the first fault.
+//! [`load()`] reads `haul.toml`, `pipelines/*.toml`, `hooks/*.toml` and `sql/*.sql` and never stops at the first fault.
 //! Each kind of file has a twin, a struct whose fields are its keys: one declaration gives the reader
 //! ([`reader`]), the list of known keys and, by the documentation, the JSON Schema ([`schemas`]).
 //! The twins are then validated into the model; references between steps are resolved last.
 //!
 //! Secrets are not resolved here, and connections only matter by their names.
 
+pub mod answer;
+pub mod body;
 mod check;
 mod clock_words;
 mod collection;
 pub mod connection_file;
 mod diagnostic;
+pub mod fanout;
 pub mod file;
 mod files;
 mod folder;
 mod hook;
+pub mod hook_file;
 mod inspect;
 mod link;
 mod load;
@@ -23,8 +27,10 @@ pub mod lock;
 mod manual;
 mod parameter;
 mod pipeline;
+mod process;
 pub mod reader;
 pub mod request;
+pub mod rule;
 pub mod scalar;
 mod schema;
 mod source;

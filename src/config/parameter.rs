@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::known_names;
-use super::file::ParameterTable;
+use super::hook_file::ParameterTable;
 use super::pipeline::is_plain_name;
 use super::reader::{At, Reader, Span};
 use super::scalar::Entries;

@@ -1,17 +1,18 @@
 //! The tables that describe an API: request, pages, retries, authentication; shared by hooks and extract steps.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::body::{self, GraphQlTable};
 use super::diagnostic::{known_names, quoted};
 use super::reader::{At, Read, Reader, Required, Span, twin};
 use super::scalar::{Count, Entries, Texts, read_word, words};
 use super::value::{JsonPathText, TypedDuration, one_key_of, schema};
-use crate::model::hook::{AuthStyle, CursorPlace, Method, PageStyle, Paginate, RetryPolicy};
+use crate::model::hook::{
+    AuthStyle, BodyTemplate, CursorPlace, Method, PageStyle, Paginate, RequestTemplate, RetryPolicy,
+};
 use crate::model::name::Text;
 
 /// The HTTP method of a request.
@@ -55,7 +56,19 @@ pub enum PageWord {
     Keyset,
 }
 
-words!(MethodWord, Place, PageWord);
+words!(Place, PageWord);
+
+impl Read for MethodWord {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let writes = ["PUT", "PATCH", "DELETE"];
+        if let Some(word) = value.get_ref().as_str().filter(|word| writes.contains(&word.to_uppercase().as_str())) {
+            let message = format!("`{word}` changes what is there, and an extract only reads");
+            reader.error("unknown-value", value.span(), message).help = Some("`GET` or `POST`".to_owned());
+            return None;
+        }
+        read_word(value, reader)
+    }
+}
 
 twin! {
     /// A request. Every text in it is a template.
@@ -70,6 +83,14 @@ twin! {
         pub headers: Option<At<Entries<Texts>>>,
         /// The JSON body: a table, or JSON in a text. Its strings are templates; one that is a single expression keeps the type of its value.
         pub body: Option<At<serde_json::Value>>,
+        /// The body as a form, `application/x-www-form-urlencoded`.
+        pub form: Option<At<Entries<Texts>>>,
+        /// The body as a query in GraphQL. An answer with `errors` in it is a failure.
+        pub graphql: Option<At<GraphQlTable>>,
+        /// The body as it stands, `text/plain` where no header tells another type.
+        pub text: Option<At<String>>,
+        /// The body as it stands, `application/xml` where no header tells another type.
+        pub xml: Option<At<String>>,
     }
 }
 
@@ -96,7 +117,7 @@ twin! {
         pub param: Option<At<String>>,
         /// Whether the cursor goes into the query (the default) or into the JSON body.
         pub r#in: Option<At<Place>>,
-        /// Where the answer has the cursor or the next address: a JSONPath, or `{ header = "X" }` for a cursor.
+        /// Where the answer has the cursor or the next address: a JSONPath, or `{ header = "X" }`.
         pub at: Option<At<CursorAt>>,
         /// JSONPath of the value in a row (`keyset`).
         pub value: Option<At<JsonPathText>>,
@@ -124,6 +145,8 @@ twin! {
         pub min_backoff: Option<At<TypedDuration>>,
         /// No pause is longer, but for one that the server asks for by `Retry-After`. Default `"60s"`.
         pub max_backoff: Option<At<TypedDuration>>,
+        /// So often the pause doubles; after that it grows by the same step each time, up to `max_backoff`. Default 16.
+        pub max_doublings: Option<At<u64>>,
     }
 }
 
@@ -212,8 +235,8 @@ pub struct RequestParts {
     pub params: Vec<(String, Text)>,
     /// The headers in the order of the file.
     pub headers: Vec<(String, Text)>,
-    /// The body as JSON text, where given.
-    pub body: Option<Text>,
+    /// The body, where given.
+    pub body: Option<BodyTemplate>,
 }
 
 impl RequestParts {
@@ -223,11 +246,7 @@ impl RequestParts {
             MethodWord::Get => Method::Get,
             MethodWord::Post => Method::Post,
         });
-        if let (Some(body), Some(Method::Get)) = (&table.body, method) {
-            reader.error("get-with-body", body.span.clone(), "a GET request has no body").help =
-                Some("write method = \"POST\"".to_owned());
-        }
-        let body = table.body.as_ref().and_then(|body| body_text(body, reader));
+        let body = body::body(table, method, reader);
         Self {
             method: method.or(body.is_some().then_some(Method::Post)),
             path: table.path.as_ref().map(|path| reader.text(path)),
@@ -258,44 +277,30 @@ impl RequestParts {
     pub fn texts(&self) -> Vec<Text> {
         let named = self.params.iter().chain(&self.headers).map(|(_, text)| text);
         let mut texts: Vec<Text> = self.path.iter().chain(named).cloned().collect();
-        if let Some(body) = &self.body
-            && let Ok(value) = serde_json::from_str(&body.text)
-        {
-            strings_of(&value, &mut |string| texts.push(Text::new(string, body.origin.clone())));
-        }
+        texts.extend(self.body.iter().flat_map(body::texts));
         texts
     }
-}
 
-/// Every string of a value: each of them is a template.
-pub fn strings_of(value: &serde_json::Value, found: &mut impl FnMut(&str)) {
-    match value {
-        serde_json::Value::String(text) => found(text),
-        serde_json::Value::Array(items) => items.iter().for_each(|item| strings_of(item, found)),
-        serde_json::Value::Object(members) => members.values().for_each(|member| strings_of(member, found)),
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    /// The parts of a request that is whole.
+    pub fn of_template(request: &RequestTemplate) -> Self {
+        Self {
+            method: Some(request.method),
+            path: Some(request.path.clone()),
+            params: request.params.clone(),
+            headers: request.headers.clone(),
+            body: request.body.clone(),
+        }
     }
 }
 
-fn pairs(entries: Option<&At<Entries<Texts>>>, reader: &Reader) -> Vec<(String, Text)> {
+/// Names with texts, each text with its name.
+pub fn pairs(entries: Option<&At<Entries<Texts>>>, reader: &Reader) -> Vec<(String, Text)> {
     let entries = entries.map_or(&[][..], |entries| &entries.value.0);
     let each = |(name, texts): &(At<String>, At<Texts>)| {
         let name = name.value.clone();
         texts.value.0.iter().map(|text| (name.clone(), reader.text(text))).collect::<Vec<_>>()
     };
     entries.iter().flat_map(each).collect()
-}
-
-fn body_text(body: &At<serde_json::Value>, reader: &mut Reader) -> Option<Text> {
-    let Some(text) = body.value.as_str() else {
-        return Some(Text::new(body.value.to_string(), reader.origin(&body.span)));
-    };
-    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
-        let fault = reader.error("bad-body", body.span.clone(), format!("this body is not JSON: {error}"));
-        fault.help = Some("templates stand inside of JSON strings; or write the body as a table".to_owned());
-        return None;
-    }
-    Some(reader.text(&At { value: text.to_owned(), span: body.span.clone() }))
 }
 
 /// Reads a retry table.
@@ -309,7 +314,8 @@ pub fn retry(table: &At<RetryTable>, reader: &mut Reader) -> RetryPolicy {
             Some("`min_backoff` is at most `max_backoff`".to_owned());
     }
     let max_attempts = table.value.max_attempts.as_ref().map_or(default.max_attempts, |at| at.value.0.get());
-    RetryPolicy { max_attempts, min_backoff, max_backoff }
+    let doublings = table.value.max_doublings.as_ref().and_then(|at| u32::try_from(at.value).ok());
+    RetryPolicy { max_attempts, min_backoff, max_backoff, max_doublings: doublings.unwrap_or(default.max_doublings) }
 }
 
 /// The keys that a style of pages has, besides those that all have.
@@ -428,10 +434,13 @@ fn style(table: &At<PaginateTable>, word: PageWord, reader: &mut Reader) -> Opti
             }
         }
         PageWord::NextUrl => match needed(pages.at.as_ref(), "at", table, reader)? {
-            CursorAt::Body(at) => PageStyle::NextUrl { at },
+            CursorAt::Body(at) => PageStyle::NextUrl { at: CursorPlace::Body(at) },
+            CursorAt::Header(name) if !name.eq_ignore_ascii_case("link") => {
+                PageStyle::NextUrl { at: CursorPlace::Header(name) }
+            }
             CursorAt::Header(_) => {
                 let span = pages.at.as_ref().map_or(table.span.clone(), |at| at.span.clone());
-                let fault = reader.error("foreign-key", span, "the next address stands in the body here");
+                let fault = reader.error("foreign-key", span, "the `Link` header has more in it than an address");
                 fault.help = Some("for the address in the `Link` header write by = \"link\"".to_owned());
                 return None;
             }

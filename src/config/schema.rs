@@ -7,7 +7,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::connection_file::ConnectionsFile;
-use super::file::{HookFile, PipelineFile, ProjectFile};
+use super::file::{PipelineFile, ProjectFile};
+use super::hook_file::HookFile;
 use super::trial::TestFile;
 
 /// The schemas by the name of their file.

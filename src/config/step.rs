@@ -4,6 +4,7 @@ use super::check::{checks, table_name};
 use super::clock_words::clock_words;
 use super::collection::{self, Asked};
 use super::diagnostic::{Diagnostic, known_names};
+use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
 use super::hook::ApiParts;
@@ -19,7 +20,7 @@ use crate::model::name::{TableName, Text};
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
 use crate::model::schema::LogicalType;
-use crate::model::source::Source;
+use crate::model::source::{Source, Speaks};
 use crate::template::Inspection;
 use crate::time::Reach;
 
@@ -56,6 +57,10 @@ pub(super) struct WriteKeys<'a> {
     pub keys: Option<&'a At<Names>>,
     pub newest_by: Option<&'a At<String>>,
     pub append_repeats: Option<&'a At<bool>>,
+    /// Whether a step that does not say how it writes merges.
+    pub merges: bool,
+    /// Whether the source tells the columns that identify a row.
+    pub tells_keys: bool,
 }
 
 /// Stands in faults for the name of a step that has none.
@@ -70,11 +75,14 @@ pub fn extract(
 ) -> Option<StepDraft> {
     let table = &at.value;
     let name = step_name(table.name.0.as_ref(), &at.span, reader);
+    let Api { parts, hook: hook_known, params } = api(table, &name, around, reader);
     let write = WriteKeys {
         write: table.write.as_ref(),
         keys: table.keys.as_ref(),
         newest_by: table.newest_by.as_ref(),
         append_repeats: table.append_repeats.as_ref(),
+        merges: parts.process.merges(pipeline),
+        tells_keys: parts.process.tells_keys(),
     };
     let write = write_mode(&write, &name, pipeline, reader);
     let (landing, into) = match &table.stage {
@@ -82,34 +90,44 @@ pub fn extract(
         None => (None, into_table(table.into.as_ref(), "raw", &name, reader)),
     };
     let checks = checks(table.checks.as_ref(), around, reader);
-    let guard = step_guard(table.guard.as_ref(), pipeline);
-    let Api { parts, hook: hook_known, params } = api(table, &name, around, reader);
+    let keeps_state = parts.process.keeps_state(&write, pipeline);
+    let guard = match &table.guard {
+        // What is new since the last state has nothing to do with how many rows were new before.
+        None if keeps_state => Guard::OPEN,
+        guard => step_guard(guard.as_ref(), pipeline),
+    };
     let per = per(table.per.as_ref(), pipeline, reader);
     let foreign = table.hook.as_ref().and_then(|hook| around.hooks.get(&hook.value)).is_some_and(|hook| hook.foreign);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
+    let fan = fan(table, around, reader);
     let Asked { source, time, uses_window } = if let Some(collection) = &table.collection {
         collection::asked(collection, table, &parts, (per, by_unit), around, reader)
     } else {
         collection::without_collection(table, reader);
         // What an unknown hook says of rows and their times is unknown too.
         let time = hook_known.then(|| time_column(table, &parts, per, &write, &name, pipeline, reader)).flatten();
-        let source = source(table, &parts, &name, around, reader);
+        let source = source(table, &parts, &fan, &name, &write, pipeline, around, reader);
         if let Source::Table(source) = &source {
             check_window(table, source, &write, &name, pipeline, around, reader);
         }
-        let own = is_table(table) || is_files(table);
-        let uses_window = own || uses_window(&parts, &params, foreign, around, reader);
+        // A program gets its unit by variables, whatever its templates say.
+        let by_itself = match &source {
+            Source::Process(process) => matches!(process.speaks, Speaks::JsonLines),
+            _ => is_table(table) || is_files(table),
+        };
+        let looked = Looked { table, fan: &fan, parts: &parts, params: &params, foreign };
+        let uses_window = inspect_request(&looked, &name, around, reader) || by_itself;
         Asked { source, time, uses_window }
     };
     // Rows that are divided, or thrown out, by their own time land in the right unit whatever was asked for.
     let divided = per == Per::Window || time.as_ref().is_some_and(|time| time.outside != Outside::Keep);
     if by_unit && hook_known && !divided && !uses_window {
-        unused_window(table, &name, reader);
+        unused_window(table, &source, &name, reader);
     }
     if let Source::Files(source) = &source {
-        files::check_window(source, &write, divided, &name, table, pipeline, around, reader);
+        files::check_window(source, by_unit && !divided, &name, table, around, reader);
     }
-    let download = files::download(table, reader);
+    let download = files::download(table, around, reader);
     let mut columns = parts.columns;
     if let Some(download) = &download {
         // Rows of which none points to a file have the column all the same.
@@ -145,16 +163,9 @@ pub fn extract(
         action: Action::Extract(Box::new(action)),
     });
     let named = table.name.0.is_some();
-    let sql = name.span.clone();
-    named.then_some(StepDraft {
-        name,
-        into: into_span,
-        step,
-        inspection: None,
-        sql,
-        reach: Reaches::default(),
-        from: None,
-    })
+    let sql = fan.at.unwrap_or_else(|| name.span.clone());
+    let inspection = fan.inspection;
+    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach: Reaches::default(), from: None })
 }
 
 /// Reads a transform step; `None` when not even its name is known.
@@ -171,6 +182,8 @@ pub fn transform(
         keys: table.keys.as_ref(),
         newest_by: table.newest_by.as_ref(),
         append_repeats: table.append_repeats.as_ref(),
+        merges: false,
+        tells_keys: false,
     };
     let write = write_mode(&write, &name, pipeline, reader);
     let into = into_table(table.into.as_ref(), "mart", &name, reader);
@@ -238,7 +251,12 @@ pub(super) fn names_of(names: Option<&At<Names>>) -> Vec<String> {
 
 pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pipeline, reader: &mut Reader) -> Write {
     let windowed = pipeline.window.is_some();
-    let word = given.write.map_or(if windowed { WriteWord::Replace } else { WriteWord::Full }, |write| write.value);
+    let default = match (windowed, given.merges) {
+        (true, _) => WriteWord::Replace,
+        (false, true) => WriteWord::Merge,
+        (false, false) => WriteWord::Full,
+    };
+    let word = given.write.map_or(default, |write| write.value);
     let span = given.write.map_or(name.span.clone(), |write| write.span.clone());
     if let (Some(newest_by), false) = (given.newest_by, word == WriteWord::Merge) {
         let message = "`newest_by` chooses among rows of one key, which only a merge does";
@@ -259,7 +277,7 @@ pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pi
             Write::Append
         }
         WriteWord::Merge => {
-            if given.keys.is_none() {
+            if given.keys.is_none() && !given.tells_keys {
                 let message = format!("`{}` merges, but does not say which columns identify a row", name.value);
                 reader.error("merge-without-keys", span, message).help = Some("keys = [\"id\"]".to_owned());
             }
@@ -307,7 +325,12 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
             params = parameter::values(&known.parameters, table.with.as_ref(), hook, reader);
             let said = known.with(&params, &mut reader.diagnostics);
             match said.resource(table.resource.as_ref(), hook, reader) {
-                Some(resource) => parts = parts.over(resource),
+                Some(resource) => {
+                    if known.foreign {
+                        resource.process.check_consent(hook, reader);
+                    }
+                    parts = parts.over(resource);
+                }
                 None => hook_known = false,
             }
         } else {
@@ -327,7 +350,7 @@ fn api(table: &ExtractTable, name: &At<String>, around: &Surroundings<'_>, reade
     }
     // A key that is there but wrong was reported when it was read; only what nobody wrote is missing.
     let wrong = reader.diagnostics.iter().any(|fault| fault.message.contains("connection` "));
-    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) {
+    if parts.connection.is_none() && hook_known && !wrong && !is_files(table) && !parts.process.is_process() {
         let message = format!("`{}` has no connection", name.value);
         reader.error("missing-key", name.span.clone(), message).help =
             Some("connection = \"…\" in the step or in its hook".to_owned());
@@ -389,31 +412,18 @@ fn time_column(
     })
 }
 
-/// Whether a template of the request uses the window; one that cannot be read may.
-fn uses_window(
-    parts: &ApiParts,
-    params: &ParameterValues,
-    foreign: bool,
-    around: &Surroundings<'_>,
-    reader: &mut Reader,
-) -> bool {
-    let names: Vec<&str> = params.keys().map(String::as_str).collect();
-    let names = Some(&*names).filter(|names| !names.is_empty());
-    let mut used = false;
-    for text in parts.request.texts().iter().filter(|text| text.is_template()) {
-        let inspection = around.inspector.inspect_with(text, names, &mut reader.diagnostics);
-        if foreign
-            && inspection.as_ref().is_some_and(|inspection| inspection.env)
-            && *text.origin.file != *reader.source.path
-        {
-            around.inspector.no_environment(text, &mut reader.diagnostics);
-        }
-        used |= inspection.is_none_or(|inspection| inspection.uses_window());
+fn unused_window(table: &ExtractTable, source: &Source, name: &At<String>, reader: &mut Reader) {
+    if matches!(source, Source::Process(_)) {
+        let span = table.config.as_ref().map_or(name.span.clone(), |config| config.span.clone());
+        let message =
+            format!("the settings of `{}` never use the window: every unit would get the same rows", name.value);
+        reader.error("unused-window", span, message).help = Some(
+            "config = { start_date = \"{{ ds }}\", end_date = \"{{ next_ds }}\" }; or a pipeline without a window, where \
+             the tap gets its state back"
+                .to_owned(),
+        );
+        return;
     }
-    used
-}
-
-fn unused_window(table: &ExtractTable, name: &At<String>, reader: &mut Reader) {
     let (what, example) = match &table.collection {
         Some(_) => ("query", "time_column = \"updated_at\""),
         None => ("request", "params = { start = \"{{ ds }}\", end = \"{{ next_ds }}\" }"),

@@ -101,11 +101,6 @@ fn table_rows(
     around: &Surroundings<'_>,
     reader: &mut Reader,
 ) -> Option<TableRows> {
-    if table.value.trim().is_empty() {
-        reader.error("empty", table.span.clone(), "`table` has no name").help =
-            Some("table = \"public.events\"".to_owned());
-        return None;
-    }
     if table.value.contains(char::is_whitespace) && !table.value.contains("{{") {
         let message = "`table` is the name of a table; this looks like a statement";
         reader.error("bad-table-name", table.span.clone(), message).help = Some("sql = \"SELECT …\"".to_owned());

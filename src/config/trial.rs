@@ -285,14 +285,14 @@ fn expectation(at: &At<ExpectTable>, runs: usize, pipeline: &Pipeline, reader: &
     };
     let after = match &table.after {
         None => runs,
-        Some(at) => match usize::try_from(at.value).ok().filter(|run| (1..=runs).contains(run)) {
-            Some(run) => run,
-            None => {
+        Some(at) => {
+            let Some(run) = usize::try_from(at.value).ok().filter(|run| (1..=runs).contains(run)) else {
                 reader.error("out-of-range", at.span.clone(), format!("there is no run {}", at.value)).help =
                     Some(format!("the runs of this test are 1 to {runs}"));
                 return None;
-            }
-        },
+            };
+            run
+        }
     };
     Some(Expectation {
         after,

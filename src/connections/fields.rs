@@ -19,6 +19,7 @@ pub(super) enum System {
     MongoDb,
     BigQuery,
     Files,
+    Process,
 }
 
 /// What the text of a field has to look like.
@@ -59,7 +60,10 @@ impl Field {
     }
 }
 
-const AUTH: &[&str] = &["none", "basic", "bearer", "api_key", "oauth2"];
+const AUTH: &[&str] = &["none", "basic", "bearer", "api_key", "oauth2", "sigv4", "hmac", "login"];
+const ALGORITHM: &[&str] = &["sha256", "sha512"];
+const ENCODING: &[&str] = &["hex", "base64"];
+const SECRET_ENCODING: &[&str] = &["text", "base64", "hex"];
 const GRANT: &[&str] = &["client_credentials", "refresh_token"];
 const TLS: &[&str] = &["disable", "prefer", "require", "verify-full"];
 
@@ -79,6 +83,28 @@ const HTTP: &[Field] = &[
     field("refresh_token", Form::Text).secret(),
     field("scope", Form::Text),
     field("extra", Form::Map),
+    field("service", Form::Text),
+    field("region", Form::Text),
+    field("access_key", Form::Text),
+    field("secret_key", Form::Text).secret(),
+    field("session_token", Form::Text).secret(),
+    field("key_id", Form::Text),
+    field("secret", Form::Text).secret(),
+    field("secret_encoding", Form::Word(SECRET_ENCODING)),
+    field("algorithm", Form::Word(ALGORITHM)),
+    field("encoding", Form::Word(ENCODING)),
+    field("sign", Form::Text),
+    field("send", Form::Map),
+    field("send_query", Form::Map),
+    field("path", Form::Text),
+    field("body", Form::Map),
+    field("form", Form::Map),
+    field("token_at", Form::Text),
+    field("cookie", Form::Text),
+    field("ttl", Form::Duration),
+    field("client_cert", Form::Text),
+    field("client_key", Form::Text).secret(),
+    field("ca", Form::Text),
     field("headers", Form::Map),
     field("rate", Form::Rate),
     field("max_concurrent", Form::Count),
@@ -108,8 +134,16 @@ const BIGQUERY: &[Field] = &[
 ];
 
 impl System {
-    pub const ALL: [Self; 7] =
-        [Self::Http, Self::DuckDb, Self::Postgres, Self::MySql, Self::MongoDb, Self::BigQuery, Self::Files];
+    pub const ALL: [Self; 8] = [
+        Self::Http,
+        Self::DuckDb,
+        Self::Postgres,
+        Self::MySql,
+        Self::MongoDb,
+        Self::BigQuery,
+        Self::Files,
+        Self::Process,
+    ];
 
     /// The word that stands behind `type =`.
     pub fn name(self) -> &'static str {
@@ -121,6 +155,7 @@ impl System {
             Self::MongoDb => "mongodb",
             Self::BigQuery => "bigquery",
             Self::Files => "files",
+            Self::Process => "process",
         }
     }
 
@@ -140,6 +175,8 @@ impl System {
             Self::MongoDb => MONGODB,
             Self::BigQuery => BIGQUERY,
             Self::Files => super::files::FIELDS,
+            // A program has any fields.
+            Self::Process => &[],
         }
     }
 
@@ -184,12 +221,24 @@ impl std::fmt::Display for Reference {
     }
 }
 
+/// JSON that may have secrets in it, so that it is never shown by itself.
+#[derive(Clone)]
+pub(super) struct Json(pub serde_json::Value);
+
+impl std::fmt::Debug for Json {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Json")
+    }
+}
+
 /// What stands behind a field. Every text is kept as a secret: which of them is one depends on the field.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Plain(SecretString),
     From(Reference),
     Map(BTreeMap<String, Value>),
+    /// A field of a program: any JSON, in which every table with one place of a secret stands for that secret.
+    Tree(Json),
 }
 
 impl Value {
@@ -200,7 +249,7 @@ impl Value {
     pub fn as_plain(&self) -> Option<&str> {
         match self {
             Self::Plain(text) => Some(text.expose_secret()),
-            Self::From(_) | Self::Map(_) => None,
+            Self::From(_) | Self::Map(_) | Self::Tree(_) => None,
         }
     }
 
@@ -213,6 +262,7 @@ impl Value {
                 serde_json::json!({ key: place })
             }
             Self::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+            Self::Tree(tree) => tree.0.clone(),
         }
     }
 }
@@ -256,6 +306,9 @@ impl Definition {
     /// that contradict each other.
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
+        if self.system == System::Process {
+            return faults;
+        }
         let known: Vec<&str> = self.system.fields().iter().map(|field| field.key).collect();
         for (key, value) in &self.fields {
             let Some(field) = self.system.field(key) else {
@@ -284,6 +337,11 @@ impl Definition {
         {
             faults.push(Fault::of("", format!("`{}` is missing", field.key)));
         }
+        if self.system == System::Http
+            && self.fields.contains_key("client_cert") != self.fields.contains_key("client_key")
+        {
+            faults.push(Fault::of("client_cert", "`client_cert` and `client_key` belong together"));
+        }
         if self.system == System::Http && faults.is_empty() {
             faults.extend(super::style::of(&self.fields).err());
         }
@@ -297,7 +355,8 @@ impl Definition {
     pub fn is_secret(&self, key: &str) -> bool {
         // A user without a password is how many services pass an API key.
         let lone_user = key == "user" && self.system == System::Http && !self.fields.contains_key("password");
-        lone_user || self.system.field(key).is_some_and(|field| field.secret)
+        let of_program = self.system == System::Process && !is_harmless_entry("extra", key);
+        lone_user || of_program || self.system.field(key).is_some_and(|field| field.secret)
     }
 }
 
@@ -316,16 +375,30 @@ pub(super) fn names_a_place(key: &str) -> bool {
         "project",
         "location",
         "region",
+        "service",
+        "access_key",
+        "key_id",
+        "sign",
+        "token_at",
+        "cookie",
+        "client_cert",
+        "ca",
     ];
     PLACES.contains(&key)
 }
 
-/// Whether an entry of `headers` or `extra` may be shown: everything else there is taken for a secret.
+/// Whether an entry of `headers`, `extra`, `body` or `form` may be shown: everything else there is taken for a secret.
 pub(super) fn is_harmless_entry(map: &str, entry: &str) -> bool {
     let entry = entry.to_ascii_lowercase();
     if map == "headers" {
         let known = ["accept", "content-type", "user-agent", "cache-control", "prefer", "from", "origin", "referer"];
         return known.contains(&entry.as_str()) || entry.starts_with("accept-") || entry.ends_with("-version");
+    }
+    if map == "send" || map == "send_query" {
+        return true;
+    }
+    if map == "body" || map == "form" {
+        return ["user", "username", "user_name", "email", "login", "account", "tenant"].contains(&entry.as_str());
     }
     !["secret", "token", "password", "passwd", "key", "assertion", "credential"].iter().any(|word| entry.contains(word))
 }

@@ -53,12 +53,11 @@ pub(super) fn check_place(url: &str) -> Result<(), Fault> {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     match scheme(url) {
         "file" if url.contains("://") && !rest.starts_with('/') => wrong("`url` names a folder of another machine"),
-        "file" => Ok(()),
         "s3" | "gs" if rest.split('/').next().is_none_or(str::is_empty) => wrong("`url` has no bucket"),
         "s3" | "gs" if rest.contains('@') => {
             wrong("`url` has credentials in it: they are `access_key` and `secret_key`, or `service_account`")
         }
-        "s3" | "gs" => Ok(()),
+        "file" | "s3" | "gs" => Ok(()),
         "https" => match url::Url::parse(url) {
             Ok(url) if url.password().is_some() => wrong("`url` has a password in it: that is `user` and `password`"),
             Ok(_) => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
 
-use super::fields::{Definition, Fault, Form, Reference, System, Value};
+use super::fields::{Definition, Fault, Form, Json as Tree, Reference, System, Value};
 
 /// The keys of a nested `auth` table under their names beside `url`.
 pub(super) fn flat_auth_word(word: &str) -> (&str, Option<&str>) {
@@ -19,7 +19,7 @@ pub(super) fn definition(members: &Map<String, Json>) -> Result<Definition, Vec<
     let Some(kind) = members.get("type").and_then(Json::as_str) else {
         return Err(vec![
             Fault::of("type", "`type` is missing")
-                .help("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`"),
+                .help("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `process`"),
         ]);
     };
     let system = System::from_name(kind).map_err(|fault| vec![fault])?;
@@ -30,6 +30,7 @@ pub(super) fn definition(members: &Map<String, Json>) -> Result<Definition, Vec<
             Json::Object(auth) if key == "auth" && system == System::Http => {
                 nested_auth(auth, &mut fields, &mut faults);
             }
+            _ if system == System::Process => drop(fields.insert(key.clone(), Value::Tree(Tree(json.clone())))),
             _ => put(&mut fields, &mut faults, key, value(system, key, json)),
         }
     }

@@ -169,6 +169,17 @@ impl Connections {
             .map_err(|error| error.while_doing(format!("opening the connection `{name}`")))
     }
 
+    /// The fields of a connection of any type as a JSON object, for a program, each secret resolved and known to the redactor.
+    ///
+    /// # Errors
+    /// As for [`Connections::get`].
+    pub fn fields(&self, name: &str) -> Result<SecretString> {
+        let (_, definition) = self.definition(name)?;
+        let object = resolve::object(&definition, &self.inner.resolver)
+            .map_err(|error| error.while_doing(format!("opening the connection `{name}`")))?;
+        Ok(SecretString::from(object.to_string()))
+    }
+
     /// A variable of the environment, for `env_var()` in templates.
     ///
     /// The redactor learns it when its name says that it is a secret.
@@ -335,9 +346,43 @@ impl Inner {
                         }
                     }
                 }
+                Value::Tree(tree) => learn_tree(&self.redactor, key, &tree.0),
                 Value::Plain(_) | Value::From(_) => {}
             }
         }
+    }
+}
+
+/// Tells the redactor of the secrets that stand written out in a program's field; `key` is the nearest name above.
+fn learn_tree(redactor: &Redactor, key: &str, json: &Json) {
+    match json {
+        Json::String(text) if !is_harmless_entry("extra", key) => resolve::learn(redactor, key, text),
+        Json::String(text) => resolve::learn_login(redactor, text),
+        Json::Array(items) => items.iter().for_each(|item| learn_tree(redactor, key, item)),
+        Json::Object(members) if resolve::place(members).is_none() => {
+            members.iter().for_each(|(name, json)| learn_tree(redactor, name, json));
+        }
+        _ => {}
+    }
+}
+
+/// A program's field as `haul connections show` prints it; `key` is the nearest name above.
+fn masked_tree(key: &str, json: &Json) -> String {
+    match json {
+        Json::Object(members) => match resolve::place(members) {
+            Some(reference) => reference.to_string(),
+            None => {
+                let shown: Vec<_> =
+                    members.iter().map(|(name, json)| format!("{name} = {}", masked_tree(name, json))).collect();
+                format!("{{ {} }}", shown.join(", "))
+            }
+        },
+        Json::Array(items) => {
+            format!("[{}]", items.iter().map(|item| masked_tree(key, item)).collect::<Vec<_>>().join(", "))
+        }
+        Json::String(_) | Json::Number(_) if !is_harmless_entry("extra", key) => MASK.to_owned(),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -348,7 +393,7 @@ fn is_address(key: &str) -> bool {
 
 /// The texts of a table that may be secrets, by their keys alone: the table may be wrong in every other respect.
 fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
-    const SECRETS: [&str; 10] = [
+    const SECRETS: [&str; 12] = [
         "password",
         "token",
         "key",
@@ -359,6 +404,8 @@ fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
         "private_key",
         "secret_key",
         "session_token",
+        "secret",
+        "client_key",
     ];
     for (key, json) in members {
         // `url` is only a letter away from `uri`, but it is no secret: errors name it.
@@ -367,12 +414,8 @@ fn learn_texts(redactor: &Redactor, members: &Map<String, Json>, all: bool) {
             Json::String(text) if near || all => resolve::learn(redactor, key, text),
             Json::Number(number) if near => redactor.learn(&number.to_string()),
             Json::String(text) if is_address(key) => resolve::learn_login(redactor, text),
-            Json::Object(members) if key == "headers" => {
-                let members = members.iter().filter(|(entry, _)| !is_harmless_entry("headers", entry));
-                learn_texts(redactor, &members.map(|(entry, json)| (entry.clone(), json.clone())).collect(), true);
-            }
-            Json::Object(members) if key == "extra" => {
-                let members = members.iter().filter(|(entry, _)| !is_harmless_entry("extra", entry));
+            Json::Object(members) if ["headers", "extra", "body", "form"].contains(&key.as_str()) => {
+                let members = members.iter().filter(|(entry, _)| !is_harmless_entry(key, entry));
                 learn_texts(redactor, &members.map(|(entry, json)| (entry.clone(), json.clone())).collect(), true);
             }
             Json::Object(members) if key == "auth" => learn_texts(redactor, members, false),
@@ -405,11 +448,12 @@ fn masked(definition: &Definition, key: &str, value: &Value) -> String {
         Value::From(reference) => reference.to_string(),
         Value::Plain(_) if definition.is_secret(key) => MASK.to_owned(),
         Value::Plain(text) => text.expose_secret().to_owned(),
+        Value::Tree(tree) => masked_tree(key, &tree.0),
         Value::Map(entries) => {
             let shown = entries.iter().map(|(entry, value)| match value {
                 Value::Plain(text) if is_harmless_entry(key, entry) => format!("{entry} = {}", text.expose_secret()),
                 Value::From(reference) => format!("{entry} = {reference}"),
-                Value::Plain(_) | Value::Map(_) => format!("{entry} = {MASK}"),
+                Value::Plain(_) | Value::Map(_) | Value::Tree(_) => format!("{entry} = {MASK}"),
             });
             shown.collect::<Vec<_>>().join(", ")
         }

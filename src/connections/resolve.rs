@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::fields::{Definition, Fault, System, Value, is_harmless_entry, names_a_place, read_rate};
+use super::fields::{Definition, Fault, Form, Reference, System, Value, is_harmless_entry, names_a_place, read_rate};
 use super::google;
 use super::reference::Resolver;
 use super::store::Rotated;
@@ -12,8 +12,9 @@ use super::style::{self, Style};
 use super::uri;
 use crate::error::{Context, Kind, Result};
 use crate::model::connection::{
-    Auth, BigQueryConnection, Connection, ConnectionKind, DuckDbConnection, Grant, HttpConnection, KeyPlace,
-    MongoDbConnection, OAuth2, ServerConnection, Tls,
+    Auth, BigQueryConnection, ClientCertificate, Connection, ConnectionKind, DuckDbConnection, Grant, Hmac,
+    HttpConnection, KeyPlace, Login, MongoDbConnection, OAuth2, SecretEncoding, ServerConnection, SigV4, Tls, TokenAt,
+    TokenPlace,
 };
 use crate::secret::{ExposeSecret, Redactor, SecretString};
 use crate::time::parse_duration;
@@ -40,10 +41,69 @@ pub(super) fn resolve(
         System::Postgres => ConnectionKind::Postgres(server(&fields, 5432, "postgres")?),
         System::MySql => ConnectionKind::MySql(server(&fields, 3306, "mysql")?),
         System::MongoDb => ConnectionKind::MongoDb(mongodb(&fields)?),
+        System::Process => ConnectionKind::Process,
         System::Files => ConnectionKind::Files(super::files::resolve(&fields, root)?),
         System::BigQuery => ConnectionKind::BigQuery(bigquery(&fields)?),
     };
     Ok(Connection { name: name.to_owned(), kind })
+}
+
+/// All fields of a connection as a JSON object, for a program: under their own names, with every secret resolved.
+///
+/// # Errors
+/// A secret that cannot be resolved.
+pub(super) fn object(definition: &Definition, resolver: &Resolver) -> Result<serde_json::Value> {
+    let fields = Resolved { definition, resolver };
+    let mut object = serde_json::Map::new();
+    for (key, value) in &definition.fields {
+        let member = match value {
+            Value::Tree(tree) => branch(&tree.0, key, resolver)?,
+            Value::Map(_) => {
+                fields.map(key)?.into_iter().map(|(key, text)| (key, serde_json::Value::from(text))).collect()
+            }
+            Value::Plain(_) | Value::From(_) => {
+                let text = fields.text(key)?.unwrap_or_default();
+                let number =
+                    definition.system.field(key).filter(|field| matches!(field.form, Form::Count | Form::Port));
+                let number = number.and_then(|_| text.parse::<u64>().ok());
+                number.map_or_else(|| text.into(), serde_json::Value::from)
+            }
+        };
+        object.insert(key.clone(), member);
+    }
+    Ok(object.into())
+}
+
+/// A part of a program's field, with its secrets resolved; `key` is the nearest name above it.
+fn branch(json: &serde_json::Value, key: &str, resolver: &Resolver) -> Result<serde_json::Value> {
+    use serde_json::Value as Json;
+    let secret = !is_harmless_entry("extra", key);
+    Ok(match json {
+        Json::Object(members) => {
+            if let Some(reference) = place(members) {
+                let text =
+                    resolver.resolve(&reference).map_err(|error| error.while_doing(format!("resolving `{key}`")))?;
+                if secret || !names_a_place(key) {
+                    learn(&resolver.redactor, key, &text);
+                }
+                return Ok(text.into());
+            }
+            let member = |(name, json): (&String, &Json)| Ok((name.clone(), branch(json, name, resolver)?));
+            Json::Object(members.iter().map(member).collect::<Result<_>>()?)
+        }
+        Json::Array(items) => Json::Array(items.iter().map(|item| branch(item, key, resolver)).collect::<Result<_>>()?),
+        Json::String(text) if secret => {
+            learn(&resolver.redactor, key, text);
+            json.clone()
+        }
+        _ => json.clone(),
+    })
+}
+
+/// The place of a secret that an object stands for.
+pub(super) fn place(members: &serde_json::Map<String, serde_json::Value>) -> Option<Reference> {
+    let (kind, place) = members.iter().next().filter(|_| members.len() == 1)?;
+    Reference::from_key(kind, place.as_str()?.to_owned())
 }
 
 fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
@@ -66,7 +126,7 @@ pub(super) fn text(value: &Value, resolver: &Resolver) -> Result<String> {
     match value {
         Value::Plain(text) => Ok(text.expose_secret().to_owned()),
         Value::From(reference) => resolver.resolve(reference),
-        Value::Map(_) => Ok(String::new()),
+        Value::Map(_) | Value::Tree(_) => Ok(String::new()),
     }
 }
 
@@ -183,6 +243,19 @@ fn http(fields: &Resolved<'_>, rotated: Option<Rotated>) -> Result<HttpConnectio
             };
             Auth::OAuth2(oauth2(fields, Grant::RefreshToken(SecretString::from(token)))?)
         }
+        Style::SigV4 => Auth::SigV4(SigV4 {
+            service: fields.need("service")?,
+            region: fields.need("region")?,
+            access_key: fields.need("access_key")?,
+            secret_key: fields.need_secret("secret_key")?,
+            session_token: fields.secret("session_token")?,
+        }),
+        Style::Hmac => Auth::Hmac(hmac(fields)?),
+        Style::Login => Auth::Login(login(fields)?),
+    };
+    let certificate = match (fields.text("client_cert")?, fields.secret("client_key")?) {
+        (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+        _ => None,
     };
     let headers = fields.map("headers")?;
     Ok(HttpConnection {
@@ -193,6 +266,55 @@ fn http(fields: &Resolved<'_>, rotated: Option<Rotated>) -> Result<HttpConnectio
         max_concurrent: count(fields, "max_concurrent")?.unwrap_or(MAX_CONCURRENT),
         timeout: fields.text("timeout")?.map_or(Ok(TIMEOUT), |text| parse_duration(&text))?,
         test_path: fields.text("test_path")?,
+        certificate,
+        authorities: fields.text("ca")?,
+    })
+}
+
+fn hmac(fields: &Resolved<'_>) -> Result<Hmac> {
+    Ok(Hmac {
+        key_id: fields.text("key_id")?,
+        secret: fields.need_secret("secret")?,
+        secret_encoding: match fields.text("secret_encoding")?.as_deref() {
+            Some("base64") => SecretEncoding::Base64,
+            Some("hex") => SecretEncoding::Hex,
+            _ => SecretEncoding::Text,
+        },
+        sha512: fields.text("algorithm")?.as_deref() == Some("sha512"),
+        base64: fields.text("encoding")?.as_deref() == Some("base64"),
+        sign: fields.need("sign")?,
+        send: fields.map("send")?,
+        send_query: fields.map("send_query")?,
+    })
+}
+
+fn login(fields: &Resolved<'_>) -> Result<Login> {
+    let secrets = |key: &str| -> Result<BTreeMap<String, SecretString>> {
+        Ok(fields.map(key)?.into_iter().map(|(name, text)| (name, SecretString::from(text))).collect())
+    };
+    let token_at = fields.need("token_at")?;
+    let token_at = match token_at.split_once(' ') {
+        Some(("header", name)) => TokenAt::Header(name.trim().to_owned()),
+        Some(("cookie", name)) => TokenAt::Cookie(name.trim().to_owned()),
+        _ => TokenAt::Body(token_at),
+    };
+    let place = match (fields.text("header")?, fields.text("query")?, fields.text("cookie")?) {
+        (Some(name), _, _) => Some(TokenPlace::Header(name)),
+        (_, Some(name), _) => Some(TokenPlace::Query(name)),
+        (_, _, Some(name)) => Some(TokenPlace::Cookie(name)),
+        // What came as a cookie goes back as one.
+        _ => match &token_at {
+            TokenAt::Cookie(name) => Some(TokenPlace::Cookie(name.clone())),
+            _ => None,
+        },
+    };
+    Ok(Login {
+        path: fields.need("path")?,
+        body: secrets("body")?,
+        form: secrets("form")?,
+        token_at,
+        place,
+        ttl: fields.text("ttl")?.map(|text| parse_duration(&text)).transpose()?,
     })
 }
 

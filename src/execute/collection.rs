@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::gear::Gear;
-use super::source::fill;
+use super::request::fill;
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{MongoPull, MongoQuery, MongoRange};
 use crate::model::name::Text;

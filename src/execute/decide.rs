@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
+use super::bookmark;
 use super::extract::{held_dir, held_units, staged_commit};
+use super::fan::Breakers;
 use super::gear::Gear;
 use super::landing;
 use super::outcome::{Cost, UnitOutcome};
@@ -53,6 +55,7 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         monitor: Arc::new(Void),
         cancel: CancellationToken::new(),
         ledger: Mutex::new(ledger),
+        breakers: Breakers::default(),
     };
     let task = held.task();
     let rows = match &held.step.action {
@@ -184,6 +187,7 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
     };
     let cost = Cost { requests: 0, bytes: 0, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &[outcome], cost).await?;
+    bookmark::keep(gear, &task.step, extract, &manifest).await?;
     debug_assert!(held_units(&manifest).contains(&held.key) || rows == 0, "a held stage has its unit");
     release(gear, &held.step.into, Some(place)).await?;
     Ok(rows)

@@ -8,6 +8,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::fan::Breakers;
 use super::gear::Gear;
 use super::scope::Occasion;
 use super::worker::{self, Shared};
@@ -43,6 +44,7 @@ pub(super) async fn run(
         monitor: Arc::clone(&monitor),
         cancel,
         ledger: Mutex::new(ledger),
+        breakers: Breakers::default(),
     };
     let mut dispatcher = Dispatcher::new(plan, &shared, done);
     dispatcher.walk().await?;

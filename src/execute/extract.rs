@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bookmark;
 use super::change::{self, Looked};
+use super::fan::{self, Fan};
 use super::gear::Gear;
 use super::landing;
+use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::{self, Occasion};
 use super::source;
@@ -16,13 +19,14 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::ledger::{Fingerprint, Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
-use crate::model::plan::PlannedTask;
+use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
 use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
 use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
+use crate::template::Scope;
 use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::{Commit, CommitOutcome, Dialect, NewRows, UnitCommit, Warehouse};
 
@@ -34,7 +38,8 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// A pull that is not rendered from the step's own source, of rows that are known already.
 pub(super) struct Given {
-    pub pull: Arc<dyn Pull>,
+    /// None for a fan-out.
+    pub pull: Option<Arc<dyn Pull>>,
     /// What the rows are taken from.
     pub inputs: Option<String>,
     /// How many rows have to come, and their digest.
@@ -54,18 +59,36 @@ pub(super) async fn run(
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
     shared.crossed(task, Boundary::Leased);
     let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
+    let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
+    let occasion = occasion(shared, task, step);
+    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), warehouse.dialect());
     let Given { pull, inputs, expected } = match given {
         Some(given) => given,
-        None => Given { pull: rendered(shared, task, step, &warehouse).await?, inputs: None, expected: None },
+        None => rendered(shared, task, step, &scope).await?,
     };
-    let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     // Before the rows: what changes in between is seen by the next pull.
-    let state = match change::look(shared, task, step, &*pull, &leases, started_at).await? {
-        Looked::Read(state) => state,
-        Looked::Ended(outcomes) => return Ok(outcomes),
+    let state = match &pull {
+        None => None,
+        Some(pull) => match change::look(shared, task, step, &**pull, &leases, started_at).await? {
+            Looked::Read(state) => state,
+            Looked::Ended(outcomes) => return Ok(outcomes),
+        },
     };
-    let dir = stages.current(leases[0].pull, started_at)?;
-    let brought = bring(shared, task, &*pull, &dir, spec(shared, task, step, &*pull, &leases[0], &state)).await;
+    let dir = if task.due == Due::Retry {
+        stages.incomplete(leases[0].pull)?
+    } else {
+        stages.current(leases[0].pull, started_at)?
+    };
+    let brought = match (&pull, fan::fan_out(step)) {
+        (None, Some((http, each))) => {
+            fan::bring(shared, task, &Fan { step, http, each, scope: &scope }, &dir, &leases[0]).await
+        }
+        (Some(pull), _) => {
+            let spec = spec_of(shared, task, step, &pull.identity(), &leases[0], state.as_deref());
+            bring(shared, task, &**pull, &dir, spec).await
+        }
+        (None, None) => return Err(Error::internal("a step that asks for nothing")),
+    };
     let (manifest, pulled) = match brought {
         Ok(brought) => brought,
         Err(failure) => {
@@ -78,7 +101,7 @@ pub(super) async fn run(
     shared.crossed(task, Boundary::Sealed);
     tell_outside(shared, task, step, &manifest);
     let mut outcomes = judge(shared, task, &manifest, &leases, state.as_deref());
-    if let Err(error) = assert_expected(&*pull, &outcomes, expected) {
+    if let Err(error) = assert_expected(pull.as_deref(), &outcomes, expected) {
         stages.done(&dir)?;
         return Err(error);
     }
@@ -95,33 +118,45 @@ pub(super) async fn run(
     }
     shared.crossed(task, Boundary::Committed);
     let held = outcomes.iter().any(|outcome| outcome.outcome == PullOutcome::Held);
-    let place = if held { Some(stages.hold(&dir, leases[0].pull)?) } else { None };
-    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held) {
+    let place = match (held, &manifest.missing) {
+        (true, _) => Some(stages.hold(&dir, leases[0].pull)?),
+        (false, Some(_)) => Some(stages.set_aside(&dir, leases[0].pull)?),
+        (false, None) => None,
+    };
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.outcome == PullOutcome::Held || !held) {
         outcome.held_stage.clone_from(&place);
+        if let Some(missing) = manifest.missing.as_ref().filter(|_| outcome.reason.is_none()) {
+            outcome.reason = Some(missing.why.clone());
+        }
     }
     let cost = Cost { requests: pulled.requests, bytes: pulled.bytes, started_at, finished_at: gear.clock.now() };
     shared.keep(task, &outcomes, cost).await?;
-    if !held {
+    if place.is_none() {
+        bookmark::keep(gear, &task.step, step, &manifest).await?;
         stages.done(&dir)?;
     }
     stages.sweep(place.as_deref())?;
     Ok(outcomes)
 }
 
-/// The pull of the step's own source.
-async fn rendered(
-    shared: &Shared<'_>,
-    task: &PlannedTask,
-    step: &Extract,
-    warehouse: &Warehouse,
-) -> Result<Arc<dyn Pull>> {
-    let (gear, unit, occasion) = (shared.gear, unit_of(task, step), occasion(shared, task, step));
-    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit, warehouse.dialect());
-    source::pull_of(gear, step, &scope).await
+/// The pull of the step's own source; a fan-out makes its own.
+async fn rendered(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, scope: &Scope) -> Result<Given> {
+    let pull = match fan::fan_out(step) {
+        Some(_) => None,
+        None => {
+            let bookmark = bookmark::of(shared, task, step).await?;
+            Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, bookmark).await?)
+        }
+    };
+    Ok(Given { pull, inputs: None, expected: None })
 }
 
 /// Refuses rows that are not those that landed: somebody has changed them since.
-fn assert_expected(pull: &dyn Pull, outcomes: &[UnitOutcome], expected: Option<(u64, Fingerprint)>) -> Result<()> {
+fn assert_expected(
+    pull: Option<&dyn Pull>,
+    outcomes: &[UnitOutcome],
+    expected: Option<(u64, Fingerprint)>,
+) -> Result<()> {
     let Some((rows, fingerprint)) = expected else { return Ok(()) };
     let Some(outcome) = outcomes.first().filter(|one| one.rows != rows || one.fingerprint != Some(fingerprint)) else {
         return Ok(());
@@ -130,7 +165,7 @@ fn assert_expected(pull: &dyn Pull, outcomes: &[UnitOutcome], expected: Option<(
         same if same == rows => "some of its rows are others".to_owned(),
         other => format!("it has {other} rows, {rows} landed"),
     };
-    Err(Error::new(Kind::Data, format!("reading {} from {}", outcome.key, pull.place()))
+    Err(Error::new(Kind::Data, format!("reading {} from {}", outcome.key, pull.map(Pull::place).unwrap_or_default()))
         .because(format!("{found}: somebody has changed documents since"))
         .hint("land the unit again: `haul run … --force`"))
 }
@@ -184,6 +219,7 @@ async fn bring(
             monitor: Arc::clone(&shared.monitor),
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
+            log: TaskLog::new(&shared.gear.project.state_dir, shared.pipeline, &task.step, &task.keys()[0]),
         };
         let pulled = pull.pages(progress, Arc::new(sink), shared.cancel.clone()).await;
         let pulled = pulled.map_err(|mut failure| {
@@ -213,13 +249,13 @@ async fn bring(
         .into())
 }
 
-fn spec(
+pub(super) fn spec_of(
     shared: &Shared<'_>,
     task: &PlannedTask,
     step: &Extract,
-    pull: &dyn Pull,
+    identity: &str,
     lease: &Lease,
-    state: &Option<String>,
+    state: Option<&str>,
 ) -> stage::Spec {
     stage::Spec {
         table: task.step.into.clone(),
@@ -229,12 +265,12 @@ fn spec(
         tz: step.time_zone.unwrap_or(shared.pipeline.timezone),
         pull: lease.pull,
         // Pages of another state of the source are pages of another pull.
-        request: format!("{} {:?}{}", pull.identity(), step.nested, state.as_deref().unwrap_or_default()),
+        request: format!("{identity} {:?}{}", step.nested, state.unwrap_or_default()),
         target_bytes: SEGMENT_BYTES,
     }
 }
 
-async fn open_stage(dir: &Path, spec: &stage::Spec, resumes: bool) -> Result<Stage> {
+pub(super) async fn open_stage(dir: &Path, spec: &stage::Spec, resumes: bool) -> Result<Stage> {
     let (dir, spec) = (dir.to_owned(), spec.clone());
     blocking(move || {
         let stage = Stage::open(&dir, spec.clone())?;
@@ -279,6 +315,7 @@ struct StageSink {
     monitor: Arc<dyn Monitor>,
     task: TaskId,
     redactor: crate::secret::Redactor,
+    log: TaskLog,
 }
 
 impl Sink for StageSink {
@@ -296,6 +333,22 @@ impl Sink for StageSink {
     fn columns(&self, columns: Vec<SourceColumn>) -> Result<()> {
         self.stage.declare(columns);
         Ok(())
+    }
+
+    fn keys(&self, keys: Vec<String>) -> Result<()> {
+        self.stage.identify(keys);
+        Ok(())
+    }
+
+    fn bookmark(&self, json: &str) -> Result<()> {
+        self.stage.bookmark(json);
+        Ok(())
+    }
+
+    fn said(&self, line: &str) {
+        let line = self.redactor.redact(line);
+        self.log.add(&line);
+        self.monitor.event(&Event::Said { task: &self.task, line });
     }
 
     fn shape(&self, shape: Shape) -> Result<()> {
@@ -433,6 +486,7 @@ pub(super) fn staged_commit(
         .shape
         .into_schema_of(&manifest.columns, &extract.columns, extract.nested, extract.naming)
         .map_err(|error| error.while_doing(format!("typing the columns of {}", step.into)))?;
+    let write = bookmark::write_of(step, manifest, &columns)?;
     Ok(Commit {
         table: step.into.clone(),
         grain: pipeline
@@ -446,7 +500,7 @@ pub(super) fn staged_commit(
             unit_in_rows: manifest.unit_in_rows,
             longest_row: manifest.longest_row,
         },
-        write: step.write.clone(),
+        write,
         keys: step.keys.clone(),
         contract: extract.contract,
         units,

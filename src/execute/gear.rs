@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -10,9 +11,11 @@ use crate::bigquery::BigQuery;
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
-use crate::extract::{FileStore, HttpClient, Library, TokenKeeper};
+use crate::extract::{Catalogs, FileStore, HttpClient, Library, Limits, TokenKeeper, sweep_private_files};
 use crate::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
-use crate::model::pipeline::Project;
+use crate::model::fanout::StepLimits;
+use crate::model::pipeline::{Extract, Project};
+use crate::model::source::Source;
 use crate::mongo::Mongo;
 use crate::secret::{Redactor, SecretString};
 use crate::state::State;
@@ -37,9 +40,13 @@ pub struct Gear {
     pub clock: Clock,
     /// Takes secrets out of all that is kept or told.
     pub redactor: Redactor,
-    tape: Option<Tape>,
+    /// The catalogs of Singer taps that were discovered.
+    pub(super) catalogs: Catalogs,
+    pub(super) tape: Option<Tape>,
     warehouses: Mutex<Warehouses>,
     clients: Mutex<HashMap<String, HttpClient>>,
+    /// The limits of steps, by the step's own place in memory: the project lives as long as this does.
+    gates: std::sync::Mutex<HashMap<usize, Arc<Limits>>>,
     mongos: Mutex<HashMap<String, Mongo>>,
     files: Mutex<HashMap<String, FileStore>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
@@ -55,6 +62,7 @@ impl Gear {
         redactor: Redactor,
     ) -> Result<Self> {
         let state = State::open(&project.state_dir).await?;
+        sweep_private_files(&project.state_dir)?;
         let templates = Arc::new(Templates::new(&project.sql)?);
         Ok(Self {
             project,
@@ -63,9 +71,11 @@ impl Gear {
             state,
             clock,
             redactor,
+            catalogs: Catalogs::default(),
             tape: None,
             warehouses: Mutex::default(),
             clients: Mutex::default(),
+            gates: std::sync::Mutex::default(),
             mongos: Mutex::default(),
             files: Mutex::default(),
             bigqueries: Mutex::default(),
@@ -135,6 +145,22 @@ impl Gear {
         Ok(client)
     }
 
+    /// The limits of a step, which all its tasks share.
+    pub(super) fn gate(&self, step: &Extract) -> Option<Arc<Limits>> {
+        let Source::Http(http) = &step.source else { return None };
+        let limits = *http.limits;
+        if limits == StepLimits::default() {
+            return None;
+        }
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(Arc::as_ptr(&http.limits) as usize).or_insert_with(|| {
+            let interval = limits.max_dispatches_per_second.map(|rate| Duration::from_secs_f64(1.0 / rate));
+            // Without a limit of its own the step has that of its connection.
+            Arc::new(Limits::new(limits.max_concurrent_dispatches.unwrap_or(usize::MAX), interval))
+        });
+        Some(Arc::clone(gate))
+    }
+
     /// The MongoDB database of a connection.
     pub(super) async fn mongo(&self, connection: &str) -> Result<Mongo> {
         let mut mongos = self.mongos.lock().await;
@@ -192,7 +218,10 @@ impl Gear {
         if let Some(library) = libraries.get(to) {
             return Ok(library.clone());
         }
-        let store = if self.connections.names()?.iter().any(|name| name == to) {
+        let store = if self.tape.is_some() {
+            // What is recorded or replayed leaves the places of the project alone.
+            FileStore::folder(self.project.state_dir.join("library").join(to), self.redactor.clone())
+        } else if self.connections.names()?.iter().any(|name| name == to) {
             self.files(to).await?
         } else {
             FileStore::folder(self.project.root.join(to), self.redactor.clone())

@@ -55,7 +55,7 @@ pub(super) async fn run(
 ) -> Result<Vec<UnitOutcome>> {
     let (pull, current) = landed(shared.gear, &step.rows, &task.keys()[0]).await?;
     let expected = (current.loaded.rows, current.loaded.fingerprint);
-    let given = Given { pull: Arc::new(pull), inputs: Some(inputs), expected: Some(expected) };
+    let given = Given { pull: Some(Arc::new(pull)), inputs: Some(inputs), expected: Some(expected) };
     extract::run(shared, task, &step.rows, Some(given)).await
 }
 

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::gear::Gear;
 use super::scope::{self, Occasion};
-use super::{load, source, transform};
+use super::{fan, load, source, transform};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Page, Pull, Pulled, Sink};
 use crate::model::page::Progress;
-use crate::model::pipeline::{Action, Per, Pipeline, Step};
+use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
 use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::{Dialect, Rows};
 
@@ -46,7 +46,10 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
             }
             Action::Extract(extract) => {
                 let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-                source::lines_of(gear, extract, &scope).await?.join("\n")
+                match fan::fan_out(extract) {
+                    Some((http, each)) => fan::rendered(gear, extract, http, each, &scope).await?,
+                    None => source::lines_of(gear, (pipeline, &step, extract), &scope).await?.join("\n"),
+                }
             }
             Action::Load(load) => {
                 let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
@@ -77,7 +80,18 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
             let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
             let unit = unit.filter(|_| extract.per == Per::Unit);
             let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-            first_page(&*source::pull_of(gear, extract, &scope).await?, rows).await
+            let pull: Arc<dyn Pull> = match fan::fan_out(extract) {
+                Some((http, each)) => {
+                    let units: Vec<Unit> = match (&occasion.window, unit) {
+                        (_, Some(unit)) => vec![unit],
+                        (Some(window), None) if step.write != Write::Full => window.units().to_vec(),
+                        _ => Vec::new(),
+                    };
+                    Arc::new(fan::first_pull(gear, pipeline, extract, http, each, &units, &scope).await?)
+                }
+                None => source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?,
+            };
+            first_page(&*pull, rows).await
         }
         Action::Load(load) => {
             let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
@@ -101,7 +115,7 @@ pub async fn bring(
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let unit = occasion.window.as_ref().map(|window| *window.last()).filter(|_| extract.per == Per::Unit);
     let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-    let pull = source::pull_of(gear, extract, &scope).await?;
+    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?;
     pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 

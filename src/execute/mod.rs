@@ -10,18 +10,25 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod bookmark;
 mod change;
 mod collection;
 mod decide;
 mod dispatcher;
 mod extract;
+mod fan;
 mod files;
 mod gear;
+mod items;
 mod landing;
 mod load;
+mod log;
 mod look;
 mod outcome;
 mod probe;
+mod process;
+mod request;
+mod retry;
 mod scope;
 mod source;
 mod stages;
@@ -37,11 +44,12 @@ pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
 pub use look::{Rendered, bring, preview, render};
 pub use probe::{Probed, probe};
+pub use retry::{Unfinished, plan_retry, run_retry, unfinished};
 
 use crate::error::{Kind, Result};
 use crate::model::ledger::{Loaded, Snapshot};
 use crate::model::name::TableName;
-use crate::model::pipeline::{Pipeline, Write};
+use crate::model::pipeline::{Action, Pipeline, Write};
 use crate::model::plan::Plan;
 use crate::model::run::RunRecord;
 use crate::monitor::Monitor;
@@ -71,7 +79,7 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
     let mut mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
     mended.extend(landed.sentences);
     let snapshot = ledger_of(gear, pipeline).await?;
-    Ok((crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?, mended))
+    Ok((build(gear, pipeline, &snapshot, ask)?, mended))
 }
 
 /// Plans without the right to wait: where another process has the warehouse, from what the state store knows.
@@ -83,11 +91,25 @@ pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result
             return Err(error);
         }
         let snapshot = ledger_of(gear, pipeline).await?;
-        let plan = crate::plan::build(pipeline, &snapshot, ask, gear.clock.now())?;
+        let plan = build(gear, pipeline, &snapshot, ask)?;
         let sentence = "the warehouse cannot be opened now: this plan is made from what the last run left behind";
         return Ok((plan, vec![sentence.to_owned()]));
     }
     plan(gear, pipeline, ask).await
+}
+
+/// Makes the plan, and counts the items that are written down somewhere.
+fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) -> Result<Plan> {
+    let mut plan = crate::plan::build(pipeline, snapshot, ask, gear.clock.now())?;
+    for step in &pipeline.steps {
+        let Action::Extract(extract) = &step.action else { continue };
+        let Some(each) = extract.source.for_each() else { continue };
+        // A file that cannot be read fails its own step, and not the plan of the others.
+        if let Ok(Some(count)) = items::count(&each.over, &gear.project.root) {
+            plan.requests.insert(step.name.clone(), count);
+        }
+    }
+    Ok(plan)
 }
 
 /// Walks a plan to its end, or until `cancel` is called.

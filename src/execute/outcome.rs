@@ -139,15 +139,17 @@ pub(super) fn summary(outcomes: &[UnitOutcome]) -> TaskEvent {
         return TaskEvent::Late { reason: late.reason.clone().unwrap_or_default() };
     }
     let rows = outcomes.iter().map(|outcome| outcome.rows).sum();
+    // Whatever is not held and has a reason lacks something.
+    let incomplete = outcomes.iter().find_map(|outcome| outcome.reason.clone());
     if outcomes.iter().all(|outcome| outcome.outcome == PullOutcome::Unchanged) {
-        return TaskEvent::Unchanged { rows };
+        return TaskEvent::Unchanged { rows, incomplete };
     }
     let changes = outcomes.iter().filter_map(|outcome| outcome.changes).reduce(|sum, one| Changes {
         added: sum.added + one.added,
         removed: sum.removed + one.removed,
         changed: sum.changed + one.changed,
     });
-    TaskEvent::Loaded { rows, changes }
+    TaskEvent::Loaded { rows, changes, incomplete }
 }
 
 /// The event that ends a task with an error.

@@ -60,12 +60,24 @@ pub async fn probe(connections: &Connections, name: &str, redactor: &Redactor, c
         ConnectionKind::Postgres(server) => within(postgres(server, &mut probed)).await,
         ConnectionKind::MySql(server) => within(mysql(server, &mut probed)).await,
         ConnectionKind::MongoDb(settings) => within(mongodb(settings, &mut probed)).await,
+        ConnectionKind::Process => program(connections, name, &mut probed),
         ConnectionKind::BigQuery(settings) => within(bigquery(name, settings, redactor, &mut probed)).await,
         ConnectionKind::Files(settings) => within(files(name, settings, redactor, &mut probed)).await,
     };
     probed.answer =
         redactor.redact(&answer.map_err(|error| error.while_doing(format!("testing the connection `{name}`")))?);
     Ok(probed)
+}
+
+/// A program is tried by what it brings: only its fields can be looked at here.
+fn program(connections: &Connections, name: &str, probed: &mut Probed) -> Result<String> {
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(connections.fields(name)?.expose_secret())
+            .map_err(|_| Error::internal("the fields of a connection are no JSON object"))?;
+    let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    probed.tried.push(format!("resolved its fields: {}", names.join(", ")));
+    probed.note = Some("what the program does with them is seen by `haul preview` of a step that runs it".to_owned());
+    Ok("all of its fields are there".to_owned())
 }
 
 async fn within(answer: impl Future<Output = Result<String>>) -> Result<String> {
@@ -91,6 +103,14 @@ async fn http(
         Auth::Basic { .. } => "with user and password",
         Auth::Bearer { .. } => "with a bearer token",
         Auth::ApiKey { .. } => "with an API key",
+        Auth::SigV4(_) => "with a signature for AWS",
+        Auth::Hmac(_) => "with a signature",
+        Auth::Login(login) => {
+            let path = &login.path;
+            let at = if path.contains("://") { path.clone() } else { format!("{}{path}", client.url()) };
+            probed.tried.push(format!("logged in at {at}"));
+            "with the session's token"
+        }
         Auth::OAuth2(client) => {
             let grant = match client.grant {
                 Grant::ClientCredentials => "client credentials",

@@ -52,14 +52,16 @@ pub(super) fn scope(
     vars.extend(pipeline.vars.clone());
     let mut relations = BTreeMap::new();
     let mut params = ParameterValues::new();
-    match &step.action {
-        Action::Transform(transform) => {
-            for read in &transform.reads {
-                relations.insert(read.name.clone(), dialect.relation(&read.table));
-            }
+    let reads = match &step.action {
+        Action::Transform(transform) => &transform.reads[..],
+        Action::Extract(extract) => {
+            params.clone_from(&extract.params);
+            extract.source.for_each().map_or(&[][..], |each| &each.reads)
         }
-        Action::Extract(extract) => params.clone_from(&extract.params),
-        Action::Load(_) => {}
+        Action::Load(_) => &[],
+    };
+    for read in reads {
+        relations.insert(read.name.clone(), dialect.relation(&read.table));
     }
     let now = gear.clock.now();
     let connections = gear.connections.clone();
@@ -72,6 +74,7 @@ pub(super) fn scope(
         run_date: now.with_timezone(&pipeline.timezone).date_naive(),
         now,
         vars,
+        report: None,
         params,
         relations,
         this: Some(dialect.relation(&step.into)),

@@ -5,19 +5,33 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::gear::Gear;
-use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{HttpPull, Pull};
-use crate::model::hook::{Request, RequestTemplate};
+use super::process;
+use super::request::{OfItem, Whole, request, stay_at_home};
+use crate::error::{Error, Result};
+use crate::extract::{Breaker, Cache, FanPull, HttpPull, ItemRequest, Manner, Pull, Render, Report, Values};
+use crate::model::answer::ReportTemplate;
+use crate::model::fanout::{Added, ForEach, Over};
+use crate::model::hook::{BodyTemplate, CursorPlace, PageStyle, Request, RequestTemplate};
 use crate::model::name::Text;
-use crate::model::pipeline::Extract;
-use crate::model::source::Source;
-use crate::template::Scope;
+use crate::model::pipeline::{Extract, Pipeline, Step};
+use crate::model::source::{HttpSource, Source};
+use crate::template::{Item, Prepared, Scope};
 
 /// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
-pub(super) async fn pull_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
-    let rows = rows_of(gear, step, scope).await?;
-    match &step.download {
-        Some(download) => super::files::with_download(gear, step, download, rows).await,
+///
+/// `bookmark` is where the source wanted to go on when the step's last rows were loaded.
+pub(super) async fn pull_of(
+    gear: &Gear,
+    (pipeline, step, extract): (&Pipeline, &Step, &Extract),
+    scope: &Scope,
+    bookmark: Option<String>,
+) -> Result<Arc<dyn Pull>> {
+    let rows: Arc<dyn Pull> = match &extract.source {
+        Source::Process(source) => Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, bookmark)?),
+        _ => rows_of(gear, extract, scope).await?,
+    };
+    match &extract.download {
+        Some(download) => super::files::with_download(gear, extract, download, scope, rows).await,
         None => Ok(rows),
     }
 }
@@ -26,14 +40,17 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
-            let request = request(gear, &http.request, client.url(), scope)?;
-            stay_at_home(step, &request.url, client.url())?;
+            let base = client.url().to_owned();
+            let request = request(&Whole { templates: &gear.templates, scope }, &http.request, &base)?;
+            stay_at_home(step, &request.url, &base)?;
             Ok(Arc::new(HttpPull {
+                gate: gear.gate(step),
                 request,
+                manner: Arc::new(manner(gear, http, &step.connection)),
+                report: http.report.as_ref().map(|template| report(gear, template, &base, scope)),
                 client,
                 auth: http.auth.clone(),
                 paginate: http.paginate.clone(),
-                records: http.records.clone(),
                 retry: http.retry,
             }))
         }
@@ -44,68 +61,125 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
         Source::Collection(source) => Ok(Arc::new(super::collection::pull_of(gear, step, source, scope).await?)),
         Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
         Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
+        Source::Process(_) => Err(Error::internal("a program is asked elsewhere")),
     }
 }
 
 /// What a step sends, for people; a source that is a file is not opened for that.
-pub(super) async fn lines_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Vec<String>> {
-    match &step.source {
-        Source::Table(table) => super::table::lines_of(gear, step, table, scope).await,
-        _ => Ok(pull_of(gear, step, scope).await?.lines()),
+pub(super) async fn lines_of(
+    gear: &Gear,
+    (pipeline, step, extract): (&Pipeline, &Step, &Extract),
+    scope: &Scope,
+) -> Result<Vec<String>> {
+    match &extract.source {
+        Source::Table(table) => super::table::lines_of(gear, extract, table, scope),
+        _ => Ok(pull_of(gear, (pipeline, step, extract), scope, None).await?.lines()),
     }
 }
 
-fn request(gear: &Gear, template: &RequestTemplate, base: &str, scope: &Scope) -> Result<Request> {
-    let render = |text: &Text| gear.templates.render(text, scope);
-    let pairs = |pairs: &[(String, Text)]| {
-        pairs.iter().map(|(name, text)| Ok((name.clone(), render(text)?))).collect::<Result<Vec<_>>>()
+/// What a step asks for each of its items; nothing is sent yet.
+pub(super) async fn fan_of(
+    gear: &Gear,
+    step: &Extract,
+    http: &HttpSource,
+    each: &ForEach,
+    scope: &Scope,
+    breaker: Arc<Breaker>,
+) -> Result<FanPull> {
+    let client = gear.client(&step.connection).await?;
+    let nothing =
+        Request { method: http.request.method, url: String::new(), params: vec![], headers: vec![], body: None };
+    let (template, base, each) = (http.request.clone(), client.url().to_owned(), each.clone());
+    let prepared = Prepared::new(Arc::clone(&gear.templates), scope, &each.name);
+    let names = Added::names_of(each.add.iter().map(|(name, _)| name.as_str()));
+    let owner = step.clone();
+    let render = move |line: &str| {
+        let item = Item::parse(line)?;
+        let add = each.add.iter().map(|(_, text)| prepared.render_json(text, &item)).collect::<Result<Vec<_>>>()?;
+        let request = request(&OfItem { prepared: &prepared, item: &item }, &template, &base)?;
+        stay_at_home(&owner, &request.url, &base)?;
+        Ok(ItemRequest { request, add: (!add.is_empty()).then(|| Added::new(&names, add.into_iter())) })
     };
-    let path = render(&template.path)?;
-    let url = if path.starts_with("http://") || path.starts_with("https://") {
-        path
-    } else if path.is_empty() {
-        base.to_owned()
-    } else {
-        format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
+    let pull = HttpPull {
+        request: nothing,
+        gate: gear.gate(step),
+        client,
+        auth: http.auth.clone(),
+        paginate: http.paginate.clone(),
+        manner: Arc::new(manner(gear, http, &step.connection)),
+        report: None,
+        retry: http.retry,
     };
-    Ok(Request {
-        method: template.method,
-        url,
-        params: pairs(&template.params)?,
-        headers: pairs(&template.headers)?,
-        body: template.body.as_ref().map(|body| json_body(gear, body, scope)).transpose()?,
-    })
+    Ok(FanPull { pull, render: Arc::new(render), breaker })
 }
 
-/// Refuses a hook of others that would carry the connection's credentials to another host.
-fn stay_at_home(step: &Extract, url: &str, base: &str) -> Result<()> {
-    let origin = |text: &str| url::Url::parse(text).map(|url| url.origin());
-    if !step.foreign || matches!((origin(url), origin(base)), (Ok(one), Ok(other)) if one == other) {
-        return Ok(());
+/// All that decides which rows a fan-out brings, but its items: those are a snapshot beside its pages.
+pub(super) fn fan_identity(fan: &FanPull, http: &HttpSource, each: &ForEach, scope: &Scope) -> String {
+    let add: Vec<_> = each.add.iter().map(|(name, text)| (name, &text.text)).collect();
+    let texts = |pairs: &[(String, Text)]| -> Vec<(String, Arc<str>)> {
+        pairs.iter().map(|(name, text)| (name.clone(), Arc::clone(&text.text))).collect()
+    };
+    let body = |body: &BodyTemplate| match body {
+        BodyTemplate::Json(text) | BodyTemplate::Text { text, .. } => vec![Arc::clone(&text.text)],
+        BodyTemplate::Form(fields) => {
+            texts(fields).into_iter().map(|(name, text)| format!("{name}={text}").into()).collect()
+        }
+        BodyTemplate::GraphQl { query, variables, .. } => {
+            [Some(query), variables.as_ref()].into_iter().flatten().map(|text| Arc::clone(&text.text)).collect()
+        }
+    };
+    let request = &http.request;
+    let over = match &each.over {
+        Over::Step(step) => format!("step {step}"),
+        Over::Sql { text, connection } => format!("sql {} {connection:?}", text.text),
+        Over::Values(values) => Value::from(values.to_vec()).to_string(),
+        Over::File(path) => format!("file {}", path.display()),
+    };
+    format!(
+        "fan {} {} {:?} {:?} {:?} {over} {} {add:?} {:?}",
+        fan.pull.identity(),
+        request.path.text,
+        texts(&request.params),
+        texts(&request.headers),
+        request.body.as_ref().map(body),
+        each.name,
+        scope.vars,
+    )
+}
+
+/// What a step says of answers, with the folders that they may need.
+fn manner(gear: &Gear, http: &HttpSource, connection: &str) -> Manner {
+    let state = &gear.project.state_dir;
+    let cursor = match &http.paginate.by {
+        PageStyle::Cursor { at: CursorPlace::Header(name), .. } => Some(name.clone()),
+        _ => None,
+    };
+    let cache = || Cache { dir: state.join("cache").join(connection), headers: cursor.into_iter().collect() };
+    Manner {
+        form: http.form.clone(),
+        records: http.records.clone(),
+        rules: http.rules.clone(),
+        scratch: Some(state.join("scratch")),
+        cache: http.conditional.then(cache),
     }
-    let hook = step.hook.as_deref().unwrap_or_default();
-    Err(Error::config(format!(
-        "the hook `{hook}` asks {url}, which is not the host of the connection `{}`",
-        step.connection
-    ))
-    .hint("a hook of others talks to its connection's own host only; let the step name a connection to the other one"))
 }
 
-/// Renders a body string by string, so that it is JSON whatever the values are.
-fn json_body(gear: &Gear, body: &Text, scope: &Scope) -> Result<String> {
-    let doing = || format!("reading the request's body at {}", body.origin);
-    let mut value = serde_json::from_str(&body.text).context(Kind::Config, doing)?;
-    fill(&mut value, &|text| gear.templates.render_json(&Text::new(text, body.origin.clone()), scope))?;
-    Ok(value.to_string())
-}
-
-/// Replaces every string of a value.
-pub(super) fn fill(value: &mut Value, render: &impl Fn(&str) -> Result<Value>) -> Result<()> {
-    match value {
-        Value::String(text) => *value = render(text)?,
-        Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, render))?,
-        Value::Object(members) => members.values_mut().try_for_each(|member| fill(member, render))?,
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+/// A report whose later requests are rendered when it is known.
+fn report(gear: &Gear, template: &ReportTemplate, base: &str, scope: &Scope) -> Report {
+    let render = |request_template: &RequestTemplate| -> Render {
+        let (templates, scope) = (Arc::clone(&gear.templates), scope.clone());
+        let (request_template, base) = (request_template.clone(), base.to_owned());
+        Arc::new(move |values: &Values| {
+            let scope = Scope { report: Some(values.clone()), ..scope.clone() };
+            request(&Whole { templates: &templates, scope: &scope }, &request_template, &base)
+        })
+    };
+    Report {
+        identity: format!("{template:?}"),
+        values: template.values.clone(),
+        poll: render(&template.poll),
+        rule: template.rule.clone(),
+        found: template.found.clone(),
+        download: render(template.download.as_ref().unwrap_or(&template.poll)),
     }
-    Ok(())
 }

@@ -48,9 +48,42 @@ impl Stages {
         Ok(path)
     }
 
+    /// The folder of a pull of which some requests failed, however long ago.
+    pub fn incomplete(&self, pull: u64) -> Result<PathBuf> {
+        let folder = self.state_dir.join(&self.folder);
+        let named = |prefix: &str| {
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
+            entries
+                .map(|entry| entry.path())
+                .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
+        };
+        if let Some(path) = named("pull-") {
+            return Ok(path);
+        }
+        let path = folder.join(format!("pull-{pull}"));
+        match named("retry-") {
+            Some(aside) => {
+                std::fs::rename(&aside, &path).context(Kind::Storage, || format!("opening {}", aside.display()))?;
+            }
+            None => {
+                std::fs::create_dir_all(&path).context(Kind::Storage, || format!("creating {}", path.display()))?;
+            }
+        }
+        Ok(path)
+    }
+
     /// Sets a stage aside for somebody's decision; returns its place relative to the state folder.
     pub fn hold(&self, stage: &Path, pull: u64) -> Result<String> {
-        let relative = self.folder.join(format!("held-{pull}"));
+        self.aside(stage, &format!("held-{pull}"))
+    }
+
+    /// Sets a stage aside whose rows are loaded and of which some requests failed.
+    pub fn set_aside(&self, stage: &Path, pull: u64) -> Result<String> {
+        self.aside(stage, &format!("retry-{pull}"))
+    }
+
+    fn aside(&self, stage: &Path, name: &str) -> Result<String> {
+        let relative = self.folder.join(name);
         let target = self.state_dir.join(&relative);
         stage::discard(&target)?;
         stage::keep(stage)?;
@@ -70,7 +103,8 @@ impl Stages {
         let Ok(entries) = std::fs::read_dir(self.state_dir.join(&self.folder)) else { return Ok(()) };
         let kept = kept.map(|place| self.state_dir.join(place));
         for entry in entries.filter_map(Result::ok) {
-            let aside = entry.file_name().to_string_lossy().starts_with("held-");
+            let name = entry.file_name();
+            let aside = ["held-", "retry-"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
             if aside && kept.as_ref() != Some(&entry.path()) {
                 stage::discard(&entry.path())?;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
-use crate::extract::bigquery::{BigQueryPull, Jobs};
+use crate::extract::bigquery::{self, BigQueryPull, Jobs};
 use crate::extract::table::{AskedRows, DuckDbPull, MySqlPull, PostgresPull, TableAsk, TimeRange};
 use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
@@ -16,8 +16,7 @@ use crate::template::{Quoting, Scope};
 /// What a step asks its database for; nothing is sent yet.
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
-    let scope = Scope { quoting: quoting(&connection.kind), ..scope.clone() };
-    let ask = ask(gear, step, source, &scope)?;
+    let ask = ask(gear, step, source, &quoting(scope, &connection.kind))?;
     if let (Some(_), false) = (source.max_bytes, matches!(connection.kind, ConnectionKind::BigQuery(_))) {
         return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
             .hint("leave `max_bytes` out"));
@@ -32,29 +31,31 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, s
         }),
         ConnectionKind::BigQuery(settings) => {
             let client = gear.bigquery(&step.connection, settings).await?;
-            Arc::new(BigQueryPull::new(client, ask, jobs(source, &scope))?)
+            Arc::new(BigQueryPull::new(client, ask, jobs(source, scope))?)
         }
         _ => return Err(no_tables(&connection)),
     })
 }
 
-/// What is sent to the database, for people; a DuckDB file is not opened for that, since another process may hold it.
-pub(super) async fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Vec<String>> {
+/// What is sent to the database, for people; nothing is opened.
+pub(super) fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Vec<String>> {
     let kind = gear.connections.get(&step.connection)?.kind;
-    if !matches!(kind, ConnectionKind::DuckDb(_)) {
-        return Ok(pull_of(gear, step, source, scope).await?.lines());
+    let scope = quoting(scope, &kind);
+    let ask = ask(gear, step, source, &scope)?;
+    match &kind {
+        ConnectionKind::BigQuery(settings) => bigquery::lines(&ask, &settings.project),
+        _ => Ok(ask.lines(scope.quoting.ident)),
     }
-    let scope = Scope { quoting: quoting(&kind), ..scope.clone() };
-    Ok(ask(gear, step, source, &scope)?.lines(scope.quoting.ident))
 }
 
-/// How values are written in a source's own SQL.
-fn quoting(kind: &ConnectionKind) -> Quoting {
-    match kind {
+/// The scope with values and names as the source writes them; the warehouse may write them otherwise.
+fn quoting(scope: &Scope, kind: &ConnectionKind) -> Scope {
+    let quoting = match kind {
         ConnectionKind::BigQuery(_) => Quoting::BIGQUERY,
         ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
         _ => Quoting::default(),
-    }
+    };
+    Scope { quoting, ..scope.clone() }
 }
 
 /// How the query jobs of a step are called: by run and unit, so that what was sent twice is there once.

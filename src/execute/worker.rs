@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::fan::Breakers;
 use super::gear::Gear;
 use super::outcome::{self, Cost, UnitOutcome};
 use super::scope::Occasion;
@@ -25,6 +26,8 @@ pub(super) struct Shared<'a> {
     pub cancel: CancellationToken,
     /// The ledger, kept up as tasks end, so that a transform sees what the extracts before it brought.
     pub ledger: Mutex<Snapshot>,
+    /// Which steps are not worth asking on.
+    pub breakers: Breakers,
 }
 
 impl Shared<'_> {

@@ -9,6 +9,7 @@ mod download;
 mod files;
 mod http;
 mod mongodb;
+mod process;
 pub mod rows;
 pub mod table;
 
@@ -23,12 +24,19 @@ use tokio_util::sync::CancellationToken;
 pub use self::mongodb::{LandedRows, MongoPull, Query as MongoQuery, Range as MongoRange};
 pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
 pub use files::{FileStore, FilesPull, Pattern};
-pub use http::{HttpClient, HttpPull, TokenKeeper};
+pub use http::{
+    Breaker, Cache, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, Manner, Render, RenderItem, Report,
+    TokenKeeper, Values,
+};
+pub use process::{Catalogs, ProcessPull, Program, Replication, Speaks, Tap, sweep_private_files};
 
 use crate::error::{Error, Result};
+use crate::model::fanout::{Added, FailedRequest, Tally};
+use crate::model::hook::Request;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
+use crate::secret::Redactor;
 
 /// What a step asks one source for, rendered for a unit or a window.
 #[async_trait]
@@ -86,10 +94,64 @@ pub struct Page {
     pub wire_bytes: u64,
 }
 
+/// What ended, of the requests of a fan-out, since the last batch.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Pages, in the order in which they came.
+    pub pages: Vec<BatchPage>,
+    /// Requests that failed for good.
+    pub failed: Vec<FailedRequest>,
+}
+
+/// One page of one request of a fan-out.
+#[derive(Debug)]
+pub struct BatchPage {
+    /// The page; its number is its place in its request.
+    pub page: Page,
+    /// The request that it answers.
+    pub asked: Arc<Asked>,
+}
+
+/// One request of a fan-out.
+#[derive(Debug)]
+pub struct Asked {
+    /// The place of its item, from 0.
+    pub number: u64,
+    /// The item as JSON.
+    pub item: String,
+    /// The request of its first page.
+    pub request: Request,
+    /// Members that its rows get besides their own.
+    pub add: Option<Added>,
+}
+
+impl Asked {
+    /// The record of its failure, with so many of its pages in the stage.
+    pub fn failed(&self, error: &Error, pages: u64, redactor: &Redactor) -> FailedRequest {
+        FailedRequest {
+            number: self.number,
+            request: redactor.redact(&self.request.line()),
+            item: redactor.redact(&self.item),
+            kind: error.kind().name().to_owned(),
+            status: error.status(),
+            reason: redactor.redact(&error.chain()),
+            pages,
+        }
+    }
+}
+
 /// Takes pages.
 pub trait Sink: Send + Sync {
     /// Makes a page durable; called on a thread for blocking work, and from several at once where pages run side by side.
     fn put(&self, page: Page) -> Result<()>;
+
+    /// Makes the answers to requests of a fan-out durable by one write; called on a thread for blocking work.
+    fn put_batch(&self, _batch: Batch) -> Result<Vec<FailedRequest>> {
+        Err(Error::internal("this sink takes no batches"))
+    }
+
+    /// A fan-out tells how it stands, a few times a second.
+    fn tally(&self, _tally: Tally) {}
 
     /// Tells the columns that the source declares, in their order, before the first page.
     ///
@@ -97,6 +159,19 @@ pub trait Sink: Send + Sync {
     fn columns(&self, _columns: Vec<SourceColumn>) -> Result<()> {
         Ok(())
     }
+
+    /// Tells the members that identify a row, where the source knows them; before the first page.
+    fn keys(&self, _keys: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Tells where the source wants to go on at the next pull, as JSON; kept once these rows are loaded.
+    fn bookmark(&self, _json: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// The source said something that is no row: a line of its log.
+    fn said(&self, _line: &str) {}
 
     /// Tells the shape that the rows had when they were staged before, instead of what they still show.
     fn shape(&self, _shape: Shape) -> Result<()> {

@@ -33,6 +33,8 @@ pub enum ConnectionKind {
     BigQuery(BigQueryConnection),
     /// A folder, a bucket or a web server with files.
     Files(FilesConnection),
+    /// What a program wants to know: any fields.
+    Process,
 }
 
 impl ConnectionKind {
@@ -46,6 +48,7 @@ impl ConnectionKind {
             Self::MongoDb(_) => "mongodb",
             Self::BigQuery(_) => "bigquery",
             Self::Files(_) => "files",
+            Self::Process => "process",
         }
     }
 }
@@ -67,6 +70,19 @@ pub struct HttpConnection {
     pub timeout: Duration,
     /// The path that `haul connections test` asks for.
     pub test_path: Option<String>,
+    /// The certificate that says who we are below HTTP.
+    pub certificate: Option<ClientCertificate>,
+    /// Certificates in PEM of authorities that are believed besides those of the system.
+    pub authorities: Option<String>,
+}
+
+/// A client's certificate, for mutual TLS.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// The certificate in PEM, with those that vouch for it.
+    pub certificate: String,
+    /// Its private key in PEM.
+    pub key: SecretString,
 }
 
 /// A number of requests in a period: `"10/s"`, `"600/m"`, `"1000/h"`.
@@ -105,6 +121,98 @@ pub enum Auth {
     },
     /// A token fetched from a token endpoint (RFC 6749) and renewed before it ends.
     OAuth2(OAuth2),
+    /// A signature of the request in the way of AWS, version 4.
+    SigV4(SigV4),
+    /// A signature of what the API wants to have signed.
+    Hmac(Hmac),
+    /// A token that a login call returns.
+    Login(Login),
+}
+
+/// How requests are signed for AWS (Signature Version 4).
+#[derive(Debug, Clone)]
+pub struct SigV4 {
+    /// The service, such as `execute-api`.
+    pub service: String,
+    /// The region, such as `eu-west-1`.
+    pub region: String,
+    /// The access key's identifier.
+    pub access_key: String,
+    /// The secret access key.
+    pub secret_key: SecretString,
+    /// The token of temporary credentials.
+    pub session_token: Option<SecretString>,
+}
+
+/// How requests are signed by a keyed digest (RFC 2104).
+#[derive(Debug, Clone)]
+pub struct Hmac {
+    /// The identifier of the key, where the API wants to know it.
+    pub key_id: Option<String>,
+    /// The key, as bytes in the form that `secret_encoding` says.
+    pub secret: SecretString,
+    /// How the key is written.
+    pub secret_encoding: SecretEncoding,
+    /// The digest: 512 bits instead of 256.
+    pub sha512: bool,
+    /// Whether the signature is written in base64 instead of hexadecimal digits.
+    pub base64: bool,
+    /// What is signed, with placeholders such as `{timestamp}` and `{body}`.
+    pub sign: String,
+    /// Headers with placeholders, of which one has `{signature}`.
+    pub send: BTreeMap<String, String>,
+    /// Parameters of the query with placeholders.
+    pub send_query: BTreeMap<String, String>,
+}
+
+/// How the key of a signature is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretEncoding {
+    /// Its characters are the key.
+    Text,
+    /// In base64.
+    Base64,
+    /// In hexadecimal digits.
+    Hex,
+}
+
+/// A call that returns a session's token.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Appended to the connection's address, or a whole URL.
+    pub path: String,
+    /// The members of a JSON body.
+    pub body: BTreeMap<String, SecretString>,
+    /// The fields of a form, in the place of a JSON body.
+    pub form: BTreeMap<String, SecretString>,
+    /// Where the answer has the token.
+    pub token_at: TokenAt,
+    /// Where the token goes; into the `Authorization` header where nothing is said.
+    pub place: Option<TokenPlace>,
+    /// How long a token is good for, where that is known.
+    pub ttl: Option<Duration>,
+}
+
+/// Where the answer to a login has the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenAt {
+    /// At this JSONPath.
+    Body(String),
+    /// In this header.
+    Header(String),
+    /// In this cookie.
+    Cookie(String),
+}
+
+/// Where a session's token goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// Into this header.
+    Header(String),
+    /// Into this parameter of the query.
+    Query(String),
+    /// Into this cookie.
+    Cookie(String),
 }
 
 /// Where an API key goes.

@@ -1,5 +1,6 @@
 //! Files: what an extract step reads from a folder, a bucket or a web server, and what it downloads for its rows.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use super::hook::RetryPolicy;
@@ -69,8 +70,9 @@ pub struct CsvFormat {
     pub infer: bool,
     /// How many lines are left out at the start.
     pub skip: u32,
-    /// The columns that are declared as numbers: their cells become numbers, so that none of them is rounded unseen.
-    pub numbers: Vec<String>,
+    /// The columns whose type is declared, and whether it is one of numbers: the cells of those become numbers, so that
+    /// none is rounded unseen, and nothing is inferred of the others.
+    pub declared: BTreeMap<String, bool>,
 }
 
 impl Default for CsvFormat {
@@ -84,7 +86,7 @@ impl Default for CsvFormat {
             null: vec![String::new()],
             infer: false,
             skip: 0,
-            numbers: Vec::new(),
+            declared: BTreeMap::new(),
         }
     }
 }
@@ -126,12 +128,15 @@ pub struct Download {
 pub enum Address {
     /// At this JSONPath.
     Path(String),
+    /// What this template gives, which sees the row as `row`.
+    Template(Text),
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Path(path) => f.write_str(path),
+            Self::Template(text) => f.write_str(&text.text),
         }
     }
 }

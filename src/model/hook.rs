@@ -15,8 +15,33 @@ pub struct RequestTemplate {
     pub params: Vec<(String, Text)>,
     /// Headers in their order.
     pub headers: Vec<(String, Text)>,
-    /// A JSON body, whose strings are templates.
-    pub body: Option<Text>,
+    /// The body.
+    pub body: Option<BodyTemplate>,
+}
+
+/// A body as its author wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BodyTemplate {
+    /// JSON, whose strings are templates.
+    Json(Text),
+    /// A form, whose values are templates.
+    Form(Vec<(String, Text)>),
+    /// A query in GraphQL.
+    GraphQl {
+        /// The query, a template.
+        query: Text,
+        /// The variables: a JSON object whose strings are templates.
+        variables: Option<Text>,
+        /// Which of the query's operations is meant.
+        operation: Option<String>,
+    },
+    /// Any other text.
+    Text {
+        /// The text, a template.
+        text: Text,
+        /// Its type, where no header tells another.
+        content_type: &'static str,
+    },
 }
 
 /// The HTTP methods that read.
@@ -39,8 +64,59 @@ pub struct Request {
     pub params: Vec<(String, String)>,
     /// Headers in their order.
     pub headers: Vec<(String, String)>,
-    /// A JSON body.
-    pub body: Option<String>,
+    /// The body.
+    pub body: Option<Body>,
+}
+
+/// A body that is ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// JSON.
+    Json(String),
+    /// A form.
+    Form(Vec<(String, String)>),
+    /// JSON that carries a GraphQL query: an answer with `errors` in it is a failure.
+    GraphQl(String),
+    /// Any other text.
+    Text {
+        /// The text.
+        text: String,
+        /// Its type, where no header tells another.
+        content_type: &'static str,
+    },
+}
+
+impl std::fmt::Display for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Json(text) | Self::GraphQl(text) | Self::Text { text, .. } => f.write_str(text),
+            Self::Form(fields) => {
+                for (index, (name, value)) in fields.iter().enumerate() {
+                    write!(f, "{}{name}={value}", if index == 0 { "" } else { "&" })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Request {
+    /// Method, address and parameters on one line.
+    pub fn line(&self) -> String {
+        let method = match self.method {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        };
+        let mut line = format!("{method} {}", self.url);
+        for (index, (name, value)) in self.params.iter().enumerate() {
+            line.extend([if index == 0 { "?" } else { "&" }, name, "=", value]);
+        }
+        if let Some(body) = &self.body {
+            line.push(' ');
+            line.push_str(&body.to_string());
+        }
+        line
+    }
 }
 
 /// How a hook sends who we are; the connection has the values.
@@ -113,10 +189,10 @@ pub enum PageStyle {
         /// Where the answer has it.
         at: CursorPlace,
     },
-    /// The address of the next page in the answer's body.
+    /// The address of the next page in the answer's body, or in a header of its own.
     NextUrl {
-        /// Its JSONPath.
-        at: String,
+        /// Where the answer has it.
+        at: CursorPlace,
     },
     /// The address of the next page in the `Link` header (RFC 8288, `rel="next"`).
     Link,
@@ -151,10 +227,44 @@ pub struct RetryPolicy {
     pub min_backoff: Duration,
     /// No pause is longer, but for one that the server asks for by `Retry-After`.
     pub max_backoff: Duration,
+    /// So often the pause doubles; after that it grows by the same step each time, up to `max_backoff`.
+    pub max_doublings: u32,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_attempts: 6, min_backoff: Duration::from_millis(250), max_backoff: Duration::from_mins(1) }
+        Self {
+            max_attempts: 6,
+            min_backoff: Duration::from_millis(250),
+            max_backoff: Duration::from_mins(1),
+            max_doublings: 16,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The longest pause after an attempt, counted from one: doubled, then longer by the same step, then constant, as
+    /// Google Cloud Tasks documents its `maxDoublings`.
+    pub fn ceiling(&self, attempt: u32) -> Duration {
+        let doublings = self.max_doublings.min(31);
+        let (doubled, steps) = (doublings.min(attempt.saturating_sub(1)), attempt.saturating_sub(doublings).max(1));
+        self.min_backoff.saturating_mul(1 << doubled).saturating_mul(steps).min(self.max_backoff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_then_grow_by_the_same_step_then_stay() {
+        // The example of Google's documentation: 10s, 20s, 40s, 80s, 160s, 240s, 300s, 300s.
+        let seconds = Duration::from_secs;
+        let retry =
+            RetryPolicy { max_attempts: 9, min_backoff: seconds(10), max_backoff: seconds(300), max_doublings: 3 };
+        let pauses: Vec<u64> = (1..=8).map(|attempt| retry.ceiling(attempt).as_secs()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 240, 300, 300]);
+        let straight = RetryPolicy { max_doublings: 0, ..retry };
+        assert_eq!((1..=4).map(|attempt| straight.ceiling(attempt).as_secs()).collect::<Vec<_>>(), [10, 20, 30, 40]);
     }
 }

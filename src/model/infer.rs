@@ -201,7 +201,12 @@ impl Shape {
                 (None, Some(LogicalType::Struct(_) | LogicalType::List(_))) if nested == Nested::Json => {
                     Some((LogicalType::Json, Reading::Direct))
                 }
-                (None, Some(data_type)) => Some(declared_reading(data_type, seen)),
+                // Bytes come as a text of escapes, which only the warehouse's cast undoes.
+                (None, Some(LogicalType::Blob)) => Some((LogicalType::Blob, Reading::Text)),
+                (None, Some(data_type)) => {
+                    refuse_rounding(name, data_type, seen)?;
+                    Some(declared_reading(data_type, seen))
+                }
                 (None, None) => seen.data_type(name, nested)?,
             };
             let Some((data_type, reading)) = typed else { continue };

@@ -1,8 +1,10 @@
 //! What everything else speaks of: pipelines, hooks, schemas, the ledger, runs and plans, as plain data without I/O.
 
+pub mod answer;
 pub mod connection;
 pub mod drift;
 pub mod exchange;
+pub mod fanout;
 pub mod files;
 pub mod fit;
 pub mod hook;

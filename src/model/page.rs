@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::fanout::{BatchEntry, FanProgress};
+
 /// Where a page begins, in the terms of its API.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -20,6 +22,22 @@ pub enum Position {
     Url(String),
     /// The page of rows after this key, as JSON.
     Key(String),
+    /// A later part of an answer that is too large for one page.
+    Part {
+        /// Where the answer begins.
+        of: Box<Position>,
+        /// The number of the part, from 0.
+        part: u64,
+        /// A digest of the whole answer: the parts of another answer do not fit.
+        digest: u64,
+    },
+    /// A place in a report that the server has made for this pull.
+    Report {
+        /// What was kept of the answer that created it, as JSON.
+        values: String,
+        /// The place; none before anything was downloaded.
+        at: Option<Box<Position>>,
+    },
     /// The rows behind a place in a file.
     File {
         /// A digest of all files that were there, with their versions.
@@ -63,6 +81,8 @@ pub struct Progress {
     pub total: Option<u64>,
     /// Rows in all durable pages.
     pub rows: u64,
+    /// The requests of a fan-out, which has no pages of its own.
+    pub fan: FanProgress,
 }
 
 impl Progress {
@@ -74,6 +94,12 @@ impl Progress {
     /// How many pages are durable.
     pub fn pages(&self) -> u64 {
         self.done + self.beyond.len() as u64
+    }
+
+    /// Adds what became durable of a fan-out.
+    pub fn add_batch(&mut self, batch: &BatchEntry) {
+        self.rows += batch.rows;
+        self.fan.add(batch);
     }
 
     /// Adds a durable page.

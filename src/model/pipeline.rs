@@ -246,7 +246,7 @@ impl Action {
     /// The steps whose units a unit reads.
     pub fn reads(&self) -> &[Read] {
         match self {
-            Self::Extract(_) => &[],
+            Self::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
             Self::Transform(transform) => &transform.reads,
             Self::Load(load) => load.reads.as_slice(),
         }

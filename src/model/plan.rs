@@ -1,5 +1,6 @@
 //! A plan: what a run is going to do, and why; made once, printed by `haul plan`, walked by `haul run`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub struct Plan {
     pub tasks: Vec<PlannedTask>,
     /// The units that were looked at and left alone.
     pub left: Vec<LeftAlone>,
+    /// How many requests each task of a fan-out sends, by its step, where that is known before it begins.
+    pub requests: BTreeMap<String, u64>,
 }
 
 /// One step for one unit, or for several at once, or for all there is.
@@ -61,6 +64,8 @@ pub enum Due {
     Failed,
     /// The last pull was held.
     Held,
+    /// Some of its requests failed, and only these are sent.
+    Retry,
     /// At the last pull, the source did not have the unit yet.
     Late,
     /// The warehouse no longer has it.
@@ -82,6 +87,7 @@ impl Due {
             Self::Gap => "gap",
             Self::Failed => "failed before",
             Self::Held => "held before",
+            Self::Retry => "its failed requests",
             Self::Late => "late before",
             Self::Missing => "missing in the warehouse",
             Self::Forced => "asked for",

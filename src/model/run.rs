@@ -75,11 +75,15 @@ pub struct RunCounts {
     pub failed: u64,
     /// They did not run, since something before them failed, was held or late, or did not change.
     pub skipped: u64,
+    /// Of those that were loaded or unchanged: they lack the rows of requests that failed.
+    #[serde(default)]
+    pub incomplete: u64,
 }
 
 impl RunCounts {
     /// Counts one ended task.
     pub fn count(&mut self, state: &TaskState) {
+        self.incomplete += u64::from(state.incomplete().is_some());
         match state {
             TaskState::Loaded { .. } => self.loaded += 1,
             TaskState::Unchanged { .. } => self.unchanged += 1,
@@ -127,11 +131,17 @@ pub enum TaskEvent {
         rows: u64,
         /// What that changed, where older rows were there.
         changes: Option<Changes>,
+        /// What its units lack: the requests that failed, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incomplete: Option<String>,
     },
     /// The rows were the same.
     Unchanged {
         /// How many rows its units have.
         rows: u64,
+        /// What its units lack: the requests that failed, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incomplete: Option<String>,
     },
     /// A guard refused the rows.
     Held {
@@ -177,11 +187,17 @@ pub enum TaskState {
         rows: u64,
         /// What that changed.
         changes: Option<Changes>,
+        /// What its units lack: the requests that failed, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incomplete: Option<String>,
     },
     /// The rows were the same.
     Unchanged {
         /// How many.
         rows: u64,
+        /// What its units lack: the requests that failed, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incomplete: Option<String>,
     },
     /// A guard refused the rows.
     Held {
@@ -215,6 +231,14 @@ impl TaskState {
         !matches!(self, Self::Waiting | Self::Running { .. })
     }
 
+    /// What its units lack, if they lack anything.
+    pub fn incomplete(&self) -> Option<&str> {
+        match self {
+            Self::Loaded { incomplete, .. } | Self::Unchanged { incomplete, .. } => incomplete.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The word as it is printed.
     pub fn name(&self) -> &'static str {
         match self {
@@ -240,10 +264,12 @@ impl TaskState {
             (Self::Waiting, TaskEvent::Skipped { reason }) => Self::Skipped { reason: reason.clone() },
             (Self::Waiting | Self::Running { .. }, TaskEvent::Cancelled) => Self::Cancelled,
             (Self::Running { .. }, TaskEvent::Retried { .. }) => Self::Waiting,
-            (Self::Running { .. }, TaskEvent::Loaded { rows, changes }) => {
-                Self::Loaded { rows: *rows, changes: *changes }
+            (Self::Running { .. }, TaskEvent::Loaded { rows, changes, incomplete }) => {
+                Self::Loaded { rows: *rows, changes: *changes, incomplete: incomplete.clone() }
             }
-            (Self::Running { .. }, TaskEvent::Unchanged { rows }) => Self::Unchanged { rows: *rows },
+            (Self::Running { .. }, TaskEvent::Unchanged { rows, incomplete }) => {
+                Self::Unchanged { rows: *rows, incomplete: incomplete.clone() }
+            }
             (Self::Running { .. }, TaskEvent::Held { reason }) => Self::Held { reason: reason.clone() },
             (Self::Running { .. }, TaskEvent::Late { reason }) => Self::Late { reason: reason.clone() },
             (Self::Running { .. }, TaskEvent::Failed { kind, reason }) => {

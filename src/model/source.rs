@@ -1,8 +1,14 @@
 //! Sources: what an extract step asks a system for, as its author wrote it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::answer::{AnswerForm, ReportTemplate, Rule};
+use super::fanout::{ForEach, MaxFailed, StepLimits};
 use super::files::FilesSource;
 use super::hook::{AuthStyle, Paginate, RequestTemplate, RetryPolicy};
 use super::name::Text;
@@ -17,6 +23,8 @@ pub enum Source {
     Files(Box<FilesSource>),
     /// Rows of a database.
     Table(Box<TableSource>),
+    /// What a program prints.
+    Process(Box<ProcessSource>),
     /// Documents of a collection.
     Collection(Box<CollectionSource>),
     /// Rows that another step has landed in a collection.
@@ -24,10 +32,20 @@ pub enum Source {
 }
 
 impl Source {
+    /// Over what it sends a request each, if it does.
+    pub fn for_each(&self) -> Option<&ForEach> {
+        if let Self::Http(http) = self { http.for_each.as_ref() } else { None }
+    }
+
+    /// The same, to be completed.
+    pub fn for_each_mut(&mut self) -> Option<&mut ForEach> {
+        if let Self::Http(http) = self { http.for_each.as_mut() } else { None }
+    }
+
     /// Whether more rows are asked for than the unit has, on purpose: their own times tell which belong to it.
     pub fn asks_widely(&self) -> bool {
         match self {
-            Self::Http(_) | Self::Table(_) | Self::Files(_) | Self::Landed(_) => false,
+            Self::Http(_) | Self::Table(_) | Self::Files(_) | Self::Process(_) | Self::Landed(_) => false,
             Self::Collection(source) => source.time.as_ref().is_some_and(|time| time.stored == StoredTime::Iso),
         }
     }
@@ -42,10 +60,95 @@ pub struct HttpSource {
     pub request: RequestTemplate,
     /// How the answer is divided into pages.
     pub paginate: Paginate,
-    /// JSONPath of the rows in a page; templates are not rendered in it.
-    pub records: String,
+    /// Where a page has its rows: a JSONPath, or the path of an XML element such as `/feed/entry`; templates are not
+    /// rendered in it. Without one it depends on how the answer is written.
+    pub records: Option<String>,
+    /// How an answer is written.
+    pub form: AnswerForm,
+    /// What is done with answers that are no rows.
+    pub rules: Vec<Rule>,
+    /// Whether answers are kept, and sent again only where they have changed.
+    pub conditional: bool,
+    /// The report that the request creates, where its answer has no rows.
+    pub report: Option<ReportTemplate>,
     /// How often a request is tried again.
     pub retry: RetryPolicy,
+    /// How hard this step may press; one for all clones of the step.
+    pub limits: Arc<StepLimits>,
+    /// Over what it sends a request each; without it there is one sequence of requests.
+    pub for_each: Option<ForEach>,
+    /// How many of those requests may fail.
+    pub max_failed: MaxFailed,
+}
+
+/// What a program prints, of hook and step together.
+#[derive(Debug, Clone)]
+pub struct ProcessSource {
+    /// The program and its arguments, all of them templates. No shell is between.
+    pub command: Vec<Text>,
+    /// Variables that it gets besides haul's own.
+    pub env: Vec<(String, Text)>,
+    /// Variables of haul's environment that it gets as they are.
+    pub pass_env: Vec<String>,
+    /// The folder that it works in, relative to the project; the project's own when not given.
+    pub dir: Option<String>,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// What it speaks.
+    pub speaks: Speaks,
+}
+
+/// What a program speaks.
+#[derive(Debug, Clone)]
+pub enum Speaks {
+    /// Each line is a row.
+    JsonLines,
+    /// Singer's messages.
+    Singer(TapSource),
+}
+
+/// What a Singer tap is asked for.
+#[derive(Debug, Clone)]
+pub struct TapSource {
+    /// Its settings by name, as JSON whose strings are templates; laid over the connection's fields.
+    pub config: BTreeMap<String, Text>,
+    /// The stream whose records are the rows.
+    pub stream: String,
+    /// How the stream is replicated; the tap's own way when not given.
+    pub replication_method: Option<ReplicationMethod>,
+    /// The member by which the tap sees what is new.
+    pub replication_key: Option<String>,
+    /// A file of the project that is used in place of the catalog that the tap discovers.
+    pub catalog: Option<String>,
+    /// Whether the tap is asked for its catalog.
+    pub discovers: bool,
+    /// The argument before the catalog's file.
+    pub catalog_argument: String,
+    /// Whether the tap gets the state back that it told when its last rows were loaded.
+    pub keeps_state: bool,
+}
+
+/// How a Singer tap replicates a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicationMethod {
+    /// All rows every time.
+    FullTable,
+    /// The rows that are newer than the state.
+    Incremental,
+    /// What the database's log has behind the state.
+    LogBased,
+}
+
+impl ReplicationMethod {
+    /// The word that stands in a catalog.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::FullTable => "FULL_TABLE",
+            Self::Incremental => "INCREMENTAL",
+            Self::LogBased => "LOG_BASED",
+        }
+    }
 }
 
 /// Documents of a collection of a MongoDB database.

@@ -78,6 +78,9 @@ pub struct Totals {
     pub units: usize,
     /// Units that are left alone.
     pub left: usize,
+    /// Requests of all fan-outs of which their number is known before they begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
     /// Tasks of each step.
     pub by_step: BTreeMap<String, usize>,
     /// Tasks of each reason, in words.
@@ -87,7 +90,9 @@ pub struct Totals {
 /// Says what a plan does, and why.
 pub fn explain(plan: &Plan) -> Explanation {
     let names: Vec<String> = plan.tasks.iter().map(|task| task.id.to_string()).collect();
-    let mut totals = Totals { tasks: plan.tasks.len(), left: plan.left.len(), ..Totals::default() };
+    let requests =
+        plan.tasks.iter().filter_map(|task| plan.requests.get(&task.step.name)).copied().reduce(|a, b| a + b);
+    let mut totals = Totals { tasks: plan.tasks.len(), left: plan.left.len(), requests, ..Totals::default() };
     let tasks = plan
         .tasks
         .iter()

@@ -111,6 +111,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         logical_date: ask.logical_date,
         tasks,
         left,
+        requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })
 }
@@ -216,10 +217,11 @@ impl Draft<'_> {
 
 /// Of several reasons, the one that says most of a task comes first.
 fn rank(due: Due) -> usize {
-    const ORDER: [Due; 10] = [
+    const ORDER: [Due; 11] = [
         Due::Forced,
         Due::Failed,
         Due::Held,
+        Due::Retry,
         Due::Late,
         Due::Missing,
         Due::Gap,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::error::Kind;
+use crate::model::answer::AnswerForm;
 use crate::model::hook::{Method, PageStyle, Paginate, RequestTemplate, RetryPolicy};
 use crate::model::ledger::{Fingerprint, Loaded, UnitRecord, UnitState};
 use crate::model::name::{Origin, TableName, Text};
@@ -71,8 +72,15 @@ fn extract(name: &str, per: Per) -> Step {
                     max_pages: 10,
                     may_repeat: false,
                 },
-                records: "$[*]".to_owned(),
+                records: None,
+                form: AnswerForm::default(),
+                rules: Vec::new(),
+                conditional: false,
+                report: None,
                 retry: RetryPolicy::default(),
+                limits: Arc::default(),
+                for_each: None,
+                max_failed: crate::model::fanout::MaxFailed::None,
             })),
             download: None,
             per,

@@ -73,7 +73,7 @@ pub(super) fn tables(
 ) -> Option<Fault> {
     let missing: Vec<&String> = columns.iter().filter(|column| !is_there(found, column)).collect();
     // A table without rows has no records to look into.
-    if !missing.is_empty() && !(found.rows.is_empty() && found.columns.is_empty()) {
+    if !(missing.is_empty() || found.rows.is_empty() && found.columns.is_empty()) {
         let names = missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let there: Vec<&str> = found.columns.iter().map(String::as_str).filter(|name| !is_own(name)).collect();
         let what = format!("{subject} has no column {names}; it has {}", there.join(", "));
@@ -197,7 +197,7 @@ fn digest(row: &[Value]) -> String {
         match (value, decimal(value)) {
             (_, Some(number)) => text.push_str(&number.text()),
             (Value::String(written), None) if instant(written).is_none() && !written.starts_with(['{', '[']) => {
-                text.push_str(written)
+                text.push_str(written);
             }
             (Value::Bool(flag), None) => text.push_str(if *flag { "true" } else { "false" }),
             _ => {}
@@ -336,7 +336,7 @@ fn difference(
     let mut rows: Vec<Vec<String>> = Vec::new();
     for pair in pairs {
         match pair {
-            Pair::Same => continue,
+            Pair::Same => {}
             Pair::Missing(one) => rows.push(line("-", &|at| told(&want[*one][at]))),
             Pair::Unexpected(other) => rows.push(line("+", &|at| told(&have[*other][at]))),
             Pair::Differs(one, other) => rows.push(line("~", &|at| {
@@ -369,7 +369,7 @@ mod tests {
             (json!({ "a": null, "b": 1 }), json!({ "b": 1.0 })),
         ] {
             assert!(same(&one, &other, false), "{one} {other}");
-            assert_eq!(digest(&[one.clone()]), digest(&[other.clone()]), "{one} {other}");
+            assert_eq!(digest(std::slice::from_ref(&one)), digest(std::slice::from_ref(&other)), "{one} {other}");
         }
         for (one, other) in [
             (json!("007"), json!("7")),

@@ -84,10 +84,10 @@ async fn replayed(project: &Project, hook: &Manual, test: &HookTest) -> Result<C
     let path = cassette_of(&hook.name);
     let (name, addresses, exchanges) = if test.answers.is_empty() {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(project.root.join(&path)).map_err(|error| {
+        let written = std::fs::read_to_string(project.root.join(&path)).map_err(|error| {
             Error::new(Kind::Storage, format!("reading the cassette {name}")).because(error).hint(again.clone())
         })?;
-        let (head, exchanges) = cassette::read(&name, &text)?;
+        let (head, exchanges) = cassette::read(&name, &written)?;
         (name, head.connections, exchanges)
     } else {
         (format!("the test `{}`", test.name), std::collections::BTreeMap::new(), test.answers.clone())
@@ -152,12 +152,12 @@ impl Sink for Collected {
 fn judge(test: &HookTest, came: &Came, report: &mut Report) {
     match (&came.failed, &test.fails) {
         (Some(error), None) => return report.error(error),
-        (Some(error), Some(text)) if !error.chain().contains(text) => {
-            let what = format!("it fails otherwise than expected: {}; expected is `{text}`", error.chain());
+        (Some(error), Some(words)) if !error.chain().contains(words) => {
+            let what = format!("it fails otherwise than expected: {}; expected is `{words}`", error.chain());
             return report.fault(Fault { what, ..Fault::default() });
         }
-        (None, Some(text)) => {
-            let what = format!("it does not fail; expected is `{text}`");
+        (None, Some(words)) => {
+            let what = format!("it does not fail; expected is `{words}`");
             return report.fault(Fault { what, ..Fault::default() });
         }
         _ => {}
@@ -184,6 +184,9 @@ fn judge(test: &HookTest, came: &Came, report: &mut Report) {
 
 /// Compares the members of a row that the test names.
 fn first(number: usize, expected: &Map<String, Value>, row: &Value, report: &mut Report) {
+    // As it lands: a row that is no object is one with the member `value`.
+    let landed = if row.is_object() { row.clone() } else { serde_json::json!({ "value": row }) };
+    let row = &landed;
     for (name, value) in expected {
         let member = |name: &str| name.split('.').try_fold(row, |value, part| value.get(part));
         let found = row.get(name).or_else(|| member(name)).cloned().unwrap_or_default();

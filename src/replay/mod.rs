@@ -98,6 +98,8 @@ fn api(name: &str, url: &str) -> Connection {
         max_concurrent: 4,
         timeout: std::time::Duration::from_mins(1),
         test_path: None,
+        certificate: None,
+        authorities: None,
     };
     Connection { name: name.to_owned(), kind: ConnectionKind::Http(settings) }
 }

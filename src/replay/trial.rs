@@ -125,7 +125,8 @@ fn judge(ended: &Ended, run: &TrialRun, label: &str, report: &mut Report) {
         RunStatus::Cancelled => "was stopped",
         RunStatus::Running => "did not end",
     };
-    let told = ended.told.iter().map(|line| format!("\n  {}", line.replace('\n', "\n    "))).collect::<String>();
+    let lines: Vec<String> = ended.told.iter().map(|line| line.replace('\n', "\n    ")).collect();
+    let told = if lines.is_empty() { String::new() } else { format!("\n  {}", lines.join("\n  ")) };
     if ended.status != run.status {
         let what = format!("{label} {}, expected was {}{told}", word(ended.status), word(run.status));
         report.fault(Fault { what, ..Fault::default() });

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::manifest::{Header, Line, Manifest};
+use super::manifest::{Header, Line, Manifest, Of};
 use super::rows::StagedPage;
 use super::{Spec, discard};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::fanout::FailedRequest;
 use crate::model::ledger::Fingerprint;
-use crate::model::page::{PageEntry, Progress};
+use crate::model::page::Progress;
 use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
 use crate::time::UnitKey;
@@ -30,6 +31,10 @@ pub(super) struct Journal {
     pub progress: Progress,
     /// The columns that the source declares; told anew by every pull, so that they need not be durable before the seal.
     pub columns: Vec<SourceColumn>,
+    /// The members that identify a row, as the source told them.
+    pub keys: Vec<String>,
+    /// Where the source wants to go on.
+    pub bookmark: Option<String>,
     /// The shape that the rows had when they were staged before; it knows more than they still show.
     pub known: Option<Shape>,
 }
@@ -55,7 +60,7 @@ struct Totals {
 
 impl Totals {
     fn add(&mut self, line: &Line) {
-        self.pages += 1;
+        self.pages += line.of.pages();
         self.bytes += line.bytes;
         self.longest_row = self.longest_row.max(line.longest_row);
         self.outside += line.outside;
@@ -67,8 +72,10 @@ impl Totals {
             sum.0 += rows;
             sum.1 = sum.1.wrapping_add(fingerprint.0);
         }
-        let length = self.lengths.entry(line.segment).or_default();
-        *length = (*length).max(line.offset + line.length);
+        if line.length > 0 {
+            let length = self.lengths.entry(line.segment).or_default();
+            *length = (*length).max(line.offset + line.length);
+        }
     }
 }
 
@@ -103,6 +110,8 @@ impl Journal {
             broken: false,
             progress,
             columns: Vec::new(),
+            keys: Vec::new(),
+            bookmark: None,
             known: None,
         })
     }
@@ -116,29 +125,42 @@ impl Journal {
     ///
     /// # Errors
     /// A page that is durable already, or a disk that refuses; after that the stage takes no page until it is opened anew.
-    pub fn write(&mut self, page: &PageEntry, staged: StagedPage) -> Result<()> {
+    pub fn write(&mut self, of: Of, staged: StagedPage) -> Result<()> {
         if self.broken {
             return Err(Error::new(Kind::Storage, "writing the stage").because("an earlier page could not be written"));
         }
-        if self.progress.has(page.number) {
-            return Err(Error::internal(format!("page {} was put into the stage twice", page.number + 1)));
+        match &of {
+            Of::Page(page) if self.progress.has(page.number) => {
+                return Err(Error::internal(format!("page {} was put into the stage twice", page.number + 1)));
+            }
+            Of::Batch(batch) => {
+                let again = batch.finished.iter().find(|(first, _)| self.progress.fan.finished.contains(*first));
+                if let Some((first, _)) = again {
+                    return Err(Error::internal(format!("request {} was put into the stage twice", first + 1)));
+                }
+            }
+            Of::Page(_) => {}
         }
         self.broken = true;
-        self.put(page, staged)?;
+        self.put(of, staged)?;
         self.broken = false;
         Ok(())
     }
 
-    fn put(&mut self, page: &PageEntry, staged: StagedPage) -> Result<()> {
+    fn put(&mut self, of: Of, staged: StagedPage) -> Result<()> {
         let mut merged = self.totals.shape.clone();
         merged.merge(staged.shape.clone());
         let length = staged.frame.len() as u64;
-        let segment = self.segment(staged.bytes)?;
-        let (number, offset) = (segment.number, segment.offset);
-        segment.file.write_all(&staged.frame).context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
-        segment.offset += length;
+        let (mut number, mut offset) = (self.segments, 0);
+        if length > 0 {
+            let segment = self.segment(staged.bytes)?;
+            (number, offset) = (segment.number, segment.offset);
+            let written = segment.file.write_all(&staged.frame);
+            written.context(Kind::Storage, || "writing a segment of the stage".to_owned())?;
+            segment.offset += length;
+        }
         let line = Line {
-            page: page.clone(),
+            of,
             segment: number,
             offset,
             length,
@@ -151,7 +173,7 @@ impl Journal {
         };
         write_line(&mut self.file, &line)?;
         self.totals.add(&line);
-        self.progress.add(page);
+        line.of.add_to(&mut self.progress);
         Ok(())
     }
 
@@ -189,11 +211,14 @@ impl Journal {
             longest_row: self.totals.longest_row,
             shape,
             columns: self.columns.clone(),
+            keys: self.keys.clone(),
+            bookmark: self.bookmark.clone(),
             units,
             outside: self.totals.outside,
             unit_in_rows: spec.split,
             pages: self.totals.pages,
             pull: spec.pull,
+            missing: None,
         }
     }
 }
@@ -229,7 +254,7 @@ fn recover(dir: &Path, path: &Path, identity: &str) -> Result<Option<Recovered>>
         }
         length += text.len() as u64;
         totals.add(&line);
-        progress.add(&line.page);
+        line.of.add_to(&mut progress);
     }
     for (number, length) in &totals.lengths {
         let path = segment_path(dir, *number);
@@ -240,6 +265,9 @@ fn recover(dir: &Path, path: &Path, identity: &str) -> Result<Option<Recovered>>
 }
 
 fn frame_is_whole(dir: &Path, segment: &mut Option<(u32, File)>, line: &Line) -> bool {
+    if line.length == 0 {
+        return true;
+    }
     if segment.as_ref().is_none_or(|(number, _)| *number != line.segment) {
         *segment = File::open(segment_path(dir, line.segment)).ok().map(|file| (line.segment, file));
     }
@@ -248,6 +276,38 @@ fn frame_is_whole(dir: &Path, segment: &mut Option<(u32, File)>, line: &Line) ->
     file.seek(SeekFrom::Start(line.offset)).is_ok()
         && file.read_exact(&mut frame).is_ok()
         && xxh3_64(&frame) == line.checksum
+}
+
+/// Throws away what the journal of a folder knows.
+pub(super) fn forget(dir: &Path) -> Result<()> {
+    let path = dir.join("journal.jsonl");
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(Kind::Storage, || format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The requests of a fan-out that failed for good and did not come later, in the order of their numbers.
+pub(super) fn failed(dir: &Path) -> Result<Vec<FailedRequest>> {
+    let path = dir.join("journal.jsonl");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context(Kind::Storage, || format!("opening {}", path.display())),
+    };
+    let mut failed = BTreeMap::new();
+    for text in BufReader::new(file).lines().skip(1) {
+        let text = text.context(Kind::Storage, || format!("reading {}", path.display()))?;
+        let Ok(Line { of: Of::Batch(batch), .. }) = serde_json::from_str(&text) else { continue };
+        for (first, count) in &batch.finished {
+            let done: Vec<u64> = failed.range(*first..first + count).map(|(number, _)| *number).collect();
+            done.iter().for_each(|number| drop(failed.remove(number)));
+        }
+        failed.extend(batch.failed.into_iter().map(|request| (request.number, request)));
+    }
+    Ok(failed.into_values().collect())
 }
 
 fn identity(spec: &Spec) -> String {

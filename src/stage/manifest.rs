@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::fanout::BatchEntry;
 use crate::model::ledger::Fingerprint;
-use crate::model::page::PageEntry;
+use crate::model::page::{PageEntry, Progress};
 use crate::model::schema::SourceColumn;
 use crate::model::shape::Shape;
 use crate::time::UnitKey;
@@ -27,6 +28,12 @@ pub struct Manifest {
     /// The columns that the source declares; none of a source that does not.
     #[serde(default)]
     pub columns: Vec<SourceColumn>,
+    /// The members that identify a row, where the source told them.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Where the source wants to go on at the next pull, as JSON.
+    #[serde(default)]
+    pub bookmark: Option<String>,
     /// Rows and fingerprint of each unit.
     pub units: BTreeMap<UnitKey, (u64, Fingerprint)>,
     /// Rows whose time lies outside.
@@ -37,6 +44,44 @@ pub struct Manifest {
     pub pages: u64,
     /// The pull.
     pub pull: u64,
+    /// Requests of a fan-out that failed for good and whose rows are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// Requests whose rows a stage does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// How many.
+    pub failed: u64,
+    /// Of how many.
+    pub of: u64,
+    /// Why, in one sentence.
+    pub why: String,
+}
+
+/// What a line of the journal makes durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Of {
+    Page(PageEntry),
+    Batch(BatchEntry),
+}
+
+impl Of {
+    pub fn add_to(&self, progress: &mut Progress) {
+        match self {
+            Self::Page(page) => progress.add(page),
+            Self::Batch(batch) => progress.add_batch(batch),
+        }
+    }
+
+    pub fn pages(&self) -> u64 {
+        match self {
+            Self::Page(_) => 1,
+            Self::Batch(batch) => batch.pages,
+        }
+    }
 }
 
 /// The first line of a journal: whose pages these are.
@@ -45,10 +90,11 @@ pub(super) struct Header {
     pub identity: String,
 }
 
-/// A line of the journal: one durable page.
+/// A line of the journal: one durable page, or the answers of several requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Line {
-    pub page: PageEntry,
+    #[serde(flatten)]
+    pub of: Of,
     pub segment: u32,
     pub offset: u64,
     pub length: u64,

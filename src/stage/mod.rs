@@ -5,6 +5,7 @@
 //! Nothing waits for the disk: what a power loss takes is found by the checksums when the stage is opened again, and
 //! asked for again. Only a stage that is [`keep`]-ed for a decision goes onto the disk as a whole.
 
+mod items;
 mod journal;
 mod manifest;
 mod rows;
@@ -15,9 +16,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use manifest::Manifest;
+pub use items::{Items, ItemsWriter};
+pub use manifest::{Manifest, Missing};
+pub use rows::Part;
 
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::fanout::{BatchEntry, FailedRequest};
 use crate::model::name::TableName;
 use crate::model::page::{PageEntry, Progress};
 use crate::model::pipeline::TimeColumn;
@@ -57,6 +61,8 @@ struct Shared {
     spec: Spec,
     rule: rows::Rule,
     state: Mutex<journal::Journal>,
+    /// One for all batches: each has tables of its own to fill.
+    press: Mutex<zstd::bulk::Compressor<'static>>,
 }
 
 impl Stage {
@@ -68,7 +74,9 @@ impl Stage {
         if !matches!(read_if_sealed(dir), Ok(Some(manifest)) if state.agrees(&manifest)) {
             unseal(dir)?;
         }
-        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), spec, rule, state: Mutex::new(state) }) })
+        let press = zstd::bulk::Compressor::new(1).context(Kind::Storage, || "preparing the stage".to_owned())?;
+        let (state, press) = (Mutex::new(state), Mutex::new(press));
+        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), spec, rule, state, press }) })
     }
 
     /// The pages that are durable.
@@ -81,12 +89,33 @@ impl Stage {
     /// May be called from several threads at once.
     pub fn append(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>]) -> Result<()> {
         let staged = self.shared.rule.page(page, body, rows)?;
-        self.lock().write(page, staged)
+        self.lock().write(manifest::Of::Page(page.clone()), staged)
+    }
+
+    /// Puts the answers of many requests into the stage by one write, and says of each request how it stands after it.
+    ///
+    /// # Errors
+    /// Rows that cannot be taken, with the place of their answer among `parts`: nothing is written then. A disk that
+    /// refuses has the place behind the last.
+    pub fn append_batch(&self, entry: &BatchEntry, parts: &[Part<'_>]) -> Result<(), (usize, Error)> {
+        let mut press = self.shared.press.lock().unwrap_or_else(PoisonError::into_inner);
+        let staged = self.shared.rule.batch(parts, &mut press)?;
+        self.lock().write(manifest::Of::Batch(entry.clone()), staged).map_err(|error| (parts.len(), error))
     }
 
     /// Says which columns the source declares; the manifest tells them.
     pub fn declare(&self, columns: Vec<SourceColumn>) {
         self.lock().columns = columns;
+    }
+
+    /// Says which members identify a row; the manifest tells them.
+    pub fn identify(&self, keys: Vec<String>) {
+        self.lock().keys = keys;
+    }
+
+    /// Says where the source wants to go on; the manifest tells it.
+    pub fn bookmark(&self, json: &str) {
+        self.lock().bookmark = Some(json.to_owned());
     }
 
     /// Says which shape the rows had when they were staged before; the manifest tells it instead of what they still show.
@@ -98,11 +127,16 @@ impl Stage {
 
     /// Ends the stage: everything is on disk, and the manifest says what there is.
     pub fn seal(&self) -> Result<Manifest> {
+        self.seal_without(None)
+    }
+
+    /// The same for a stage that lacks the rows of some requests, which the manifest says.
+    pub fn seal_without(&self, missing: Option<Missing>) -> Result<Manifest> {
         let mut state = self.lock();
         if let Some(manifest) = read_if_sealed(&self.shared.dir)? {
             return Ok(manifest);
         }
-        let manifest = state.seal(&self.shared.spec);
+        let manifest = Manifest { missing, ..state.seal(&self.shared.spec) };
         journal::write_whole(
             &self.shared.dir,
             "manifest.json",
@@ -120,6 +154,11 @@ impl Stage {
     fn lock(&self) -> MutexGuard<'_, journal::Journal> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The requests of a fan-out that failed for good, in the order of their numbers.
+pub fn failed(dir: &Path) -> Result<Vec<FailedRequest>> {
+    journal::failed(dir)
 }
 
 /// What stands in front of the rows of a unit where a stage has rows of several.
@@ -143,7 +182,8 @@ fn read_if_sealed(dir: &Path) -> Result<Option<Manifest>> {
     if dir.join("manifest.json").exists() { read(dir).map(Some) } else { Ok(None) }
 }
 
-fn unseal(dir: &Path) -> Result<()> {
+/// Opens a sealed stage again, so that what is missing can still come.
+pub fn unseal(dir: &Path) -> Result<()> {
     let path = dir.join("manifest.json");
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

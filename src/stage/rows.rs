@@ -5,10 +5,12 @@ use std::ops::Range;
 
 use chrono::TimeZone;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use zstd::bulk::Compressor;
 
 use super::Spec;
 use super::scan::{Scanner, naive};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::fanout::Added;
 use crate::model::ledger::Fingerprint;
 use crate::model::page::PageEntry;
 use crate::model::pipeline::{Outside, TimeColumn, TimeFormat};
@@ -24,6 +26,31 @@ pub(super) struct StagedPage {
     pub outside: u64,
     pub units: BTreeMap<UnitKey, (u64, Fingerprint)>,
     pub shape: Shape,
+}
+
+/// The answer to one request of a fan-out.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// The number of the request, from 0.
+    pub request: u64,
+    /// The answer.
+    pub body: &'a [u8],
+    /// Its rows as ranges.
+    pub rows: &'a [Range<usize>],
+    /// What every row gets besides its own members.
+    pub add: Option<&'a Added>,
+}
+
+/// Rows on their way into a frame.
+#[derive(Default)]
+struct Draft {
+    lines: Vec<u8>,
+    row: Vec<u8>,
+    joined: Vec<u8>,
+    shape: Shape,
+    units: BTreeMap<usize, (u64, u128)>,
+    longest: usize,
+    outside: u64,
 }
 
 /// How rows of this stage find their unit.
@@ -64,24 +91,59 @@ impl Rule {
 
     /// Minifies, observes and compresses a page's rows.
     pub fn page(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>]) -> Result<StagedPage> {
-        let mut lines = Vec::with_capacity(body.len() + rows.len());
-        let mut row = Vec::with_capacity(1024);
-        let mut shape = Shape::default();
-        let mut units: BTreeMap<usize, (u64, u128)> = BTreeMap::new();
-        let (mut longest, mut outside) = (0, 0);
+        let mut draft = Draft { lines: Vec::with_capacity(body.len() + rows.len()), ..Draft::default() };
+        self.rows(&mut draft, page.number, body, rows, None)?;
+        let frame = zstd::bulk::compress(&draft.lines, 1).context(Kind::Storage, || "compressing a page".to_owned())?;
+        Ok(self.staged(draft, frame))
+    }
+
+    /// The same for the answers of many requests at once, which become one frame.
+    ///
+    /// # Errors
+    /// The first answer whose rows cannot be taken, by its place among `parts`.
+    pub fn batch(&self, parts: &[Part<'_>], press: &mut Compressor<'static>) -> Result<StagedPage, (usize, Error)> {
+        let bytes: usize = parts.iter().map(|part| part.body.len()).sum();
+        let mut draft = Draft { lines: Vec::with_capacity(bytes), ..Draft::default() };
+        for (index, part) in parts.iter().enumerate() {
+            self.rows(&mut draft, part.request, part.body, part.rows, part.add).map_err(|error| (index, error))?;
+        }
+        let frame = if draft.lines.is_empty() {
+            Vec::new()
+        } else {
+            let pressed = press.compress(&draft.lines).context(Kind::Storage, || "compressing a batch".to_owned());
+            pressed.map_err(|error| (parts.len(), error))?
+        };
+        Ok(self.staged(draft, frame))
+    }
+
+    fn rows(
+        &self,
+        draft: &mut Draft,
+        number: u64,
+        body: &[u8],
+        rows: &[Range<usize>],
+        add: Option<&Added>,
+    ) -> Result<()> {
+        let Draft { lines, row, joined, shape, units, longest, outside } = draft;
         for (index, range) in rows.iter().enumerate() {
             row.clear();
-            let place = Place { page: page.number + 1, row: index as u64 + 1 };
-            let mut scanner = Scanner::new(&body[range.clone()], place, &self.path);
-            scanner.row(&mut shape, &mut row)?;
+            let place = Place { page: number + 1, row: index as u64 + 1 };
+            let mut input = &body[range.clone()];
+            if let Some(add) = add {
+                joined.clear();
+                add.join(input, joined);
+                input = joined;
+            }
+            let mut scanner = Scanner::new(input, place, &self.path).beside(add.map_or(&[], Added::names));
+            scanner.row(shape, row)?;
             let unit = match &self.time {
                 None => Some(0),
-                Some(time) => self.unit_of(time, scanner.time, place, &mut outside)?,
+                Some(time) => self.unit_of(time, scanner.time, place, outside)?,
             };
             let Some(unit) = unit else { continue };
             let sum = units.entry(unit).or_default();
             sum.0 += 1;
-            sum.1 = sum.1.wrapping_add(xxh3_128(&row));
+            sum.1 = sum.1.wrapping_add(xxh3_128(row));
             let begin = lines.len();
             if self.split {
                 lines.extend_from_slice(self.prefixes[unit].as_bytes());
@@ -90,24 +152,28 @@ impl Rule {
                 }
                 lines.extend_from_slice(&row[1..]);
             } else {
-                lines.extend_from_slice(&row);
+                lines.extend_from_slice(row);
             }
             lines.push(b'\n');
-            longest = longest.max(lines.len() - begin);
+            *longest = (*longest).max(lines.len() - begin);
         }
-        let frame = zstd::bulk::compress(&lines, 1).context(Kind::Storage, || "compressing a page".to_owned())?;
-        Ok(StagedPage {
+        Ok(())
+    }
+
+    fn staged(&self, draft: Draft, frame: Vec<u8>) -> StagedPage {
+        StagedPage {
             checksum: xxh3_64(&frame),
             frame,
-            bytes: lines.len() as u64,
-            longest_row: longest as u64,
-            outside,
-            units: units
+            bytes: draft.lines.len() as u64,
+            longest_row: draft.longest as u64,
+            outside: draft.outside,
+            units: draft
+                .units
                 .into_iter()
                 .map(|(unit, (rows, sum))| (self.keys[unit].clone(), (rows, Fingerprint(sum))))
                 .collect(),
-            shape,
-        })
+            shape: draft.shape,
+        }
     }
 
     /// The place of the unit that a row belongs to; none for a row that is left out.

@@ -13,6 +13,8 @@ pub(super) struct Scanner<'a> {
     place: Place,
     /// The path of the row's time, where one is wanted.
     time_path: &'a [String],
+    /// The names of the first members, which no later one may have.
+    taken: &'a [Vec<u8>],
     /// The raw JSON of the row's time.
     pub time: Option<&'a [u8]>,
 }
@@ -20,7 +22,12 @@ pub(super) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// A scanner of one row.
     pub fn new(input: &'a [u8], place: Place, time_path: &'a [String]) -> Self {
-        Self { input, at: 0, place, time_path, time: None }
+        Self { input, at: 0, place, time_path, taken: &[], time: None }
+    }
+
+    /// A row whose first members were added to it: the row's own must have other names.
+    pub fn beside(self, taken: &'a [Vec<u8>]) -> Self {
+        Self { taken, ..self }
     }
 
     /// Writes the row to `out` on one line and merges its members into `shape`.
@@ -71,6 +78,10 @@ impl<'a> Scanner<'a> {
             out.push(b':');
             self.space();
             let name = &raw[1..raw.len() - 1];
+            if depth == 0 && index >= self.taken.len() && self.taken.iter().any(|taken| taken == name) {
+                let name = String::from_utf8_lossy(name);
+                return Err(self.fault(&format!("has a member `{name}` of its own, which `add` gives it too")));
+            }
             let here = on_path && self.time_path.get(depth).is_some_and(|part| part.as_bytes() == name);
             let seen = member(shape, index, name, self.place).ok_or_else(|| self.broken())?;
             self.value(seen, out, depth + 1, here.then_some(depth + 1))?;

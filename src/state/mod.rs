@@ -8,6 +8,7 @@
 //! so that it survives the process; a loss of power may take the last ones, and repair finds what was loaded.
 //! Whatever is stored was redacted by the caller. This room renders nothing and decides nothing.
 
+mod bookmarks;
 mod ledger;
 mod liveness;
 mod repair;
@@ -113,6 +114,16 @@ impl State {
     /// The pulls of a table, or of one unit of it, in the order of units and pulls.
     pub async fn pulls(&self, table: &TableName, unit: Option<&UnitKey>) -> Result<Vec<PullRecord>> {
         ledger::pulls(&self.store, table, unit).await
+    }
+
+    /// Where the source of a table wants to go on with a stream, as JSON.
+    pub async fn bookmark(&self, table: &TableName, stream: &str) -> Result<Option<String>> {
+        bookmarks::read(&self.store, table, stream).await
+    }
+
+    /// Keeps where the source of a table wants to go on with a stream.
+    pub async fn keep_bookmark(&self, table: &TableName, stream: &str, json: &str, now: Instant) -> Result<()> {
+        bookmarks::keep(&self.store, table, stream, json, now).await
     }
 
     /// Brings the ledger of these tables in line with what their warehouse has; the warehouse is right.

@@ -97,6 +97,7 @@ impl Reading<'_> {
                 late: self.number("late")?,
                 failed: self.number("failed")?,
                 skipped: self.number("skipped")?,
+                incomplete: self.number("incomplete").unwrap_or_default(),
             },
         })
     }

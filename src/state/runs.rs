@@ -171,21 +171,27 @@ pub(super) async fn close_dead(store: &Store, pipeline: &str, now: Instant) -> R
 
 /// The last runs, newest first: in the order in which they began, not of their clocks.
 pub(super) async fn list(store: &Store, pipeline: Option<&str>, limit: u32) -> Result<Vec<RunRecord>> {
-    sqlx::query("SELECT * FROM run WHERE $1 IS NULL OR pipeline = $1 ORDER BY seq DESC LIMIT $2")
-        .bind(pipeline)
-        .bind(limit)
-        .fetch_all(store.readers())
-        .await
-        .map_err(store.fault("listing the runs in"))?
-        .iter()
-        .map(|row| Reading(row).run())
-        .collect()
+    sqlx::query(
+        "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete
+         FROM run WHERE $1 IS NULL OR pipeline = $1 ORDER BY seq DESC LIMIT $2",
+    )
+    .bind(pipeline)
+    .bind(limit)
+    .fetch_all(store.readers())
+    .await
+    .map_err(store.fault("listing the runs in"))?
+    .iter()
+    .map(|row| Reading(row).run())
+    .collect()
 }
 
 /// A run with its events.
 pub(super) async fn one(store: &Store, id: &str) -> Result<Option<(RunRecord, Vec<TaskLog>)>> {
     let doing = "reading a run in";
-    let row = sqlx::query("SELECT * FROM run WHERE id = $1")
+    let row = sqlx::query(
+        "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete
+         FROM run WHERE id = $1",
+    )
         .bind(id)
         .fetch_optional(store.readers())
         .await

@@ -17,6 +17,7 @@ const FILE: &str = "state.db";
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_runs_and_ledger.sql"),
     include_str!("../../migrations/sqlite/0002_probes.sql"),
+    include_str!("../../migrations/sqlite/0003_bookmarks.sql"),
 ];
 
 /// Readers beside the one writer.

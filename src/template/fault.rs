@@ -206,6 +206,9 @@ pub(super) fn undefined_hints(name: &str) -> Vec<String> {
             "a step that runs once for the whole window, or has none, has no `unit`: use window.start, window.end"
         }
         (_, "window") => "the pipeline has no [window]",
+        (_, "report") => {
+            "`report` has the names under `values` of [extract.report] and of its poll, in the templates behind them"
+        }
         _ if NAMES.contains(&name) => "it needs a [window] or a logical date",
         _ => {
             let near = did_you_mean(name, NAMES.iter());

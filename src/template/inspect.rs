@@ -43,7 +43,7 @@ impl Inspection {
 }
 
 /// Inspects a template and all files that it reaches.
-pub(super) fn inspect(files: &BTreeMap<String, Arc<str>>, text: &Text) -> Result<Inspection> {
+pub(super) fn inspect(files: &BTreeMap<String, Arc<str>>, text: &Text, own: &[&str]) -> Result<Inspection> {
     let mut found = Found::default();
     let mut waiting = vec![text.clone()];
     let mut seen = BTreeSet::new();
@@ -59,7 +59,7 @@ pub(super) fn inspect(files: &BTreeMap<String, Arc<str>>, text: &Text) -> Result
             }
         }
     }
-    found.finish()
+    found.finish(own)
 }
 
 fn syntax_error(text: &Text, error: &minijinja::Error) -> Error {
@@ -91,10 +91,14 @@ struct Used {
 
 impl Found {
     /// The inspection, unless a name is used that nobody gives a value.
-    fn finish(mut self) -> Result<Inspection> {
+    fn finish(mut self, own: &[&str]) -> Result<Inspection> {
         for used in self.used {
             let root = used.name.split('.').next().unwrap_or(&used.name);
             if self.bound.contains(root) || JINJA_NAMES.contains(&root) {
+                continue;
+            }
+            if own.contains(&root) {
+                self.inspection.names.insert(used.name);
                 continue;
             }
             if root == PARAMETERS && !used.function {
@@ -112,7 +116,14 @@ impl Found {
                     || JINJA_FUNCTIONS.contains(&root)
             };
             if !known {
-                return Err(used.error);
+                let near = super::nearest(root, own.iter().copied());
+                return Err(match near {
+                    Some(near) => used.error.hint(format!("did you mean `{near}`?")),
+                    None if ["item", "parent"].contains(&root) => {
+                        used.error.hint("it is what `for_each` goes over: for_each = { step = \"…\" }")
+                    }
+                    None => used.error,
+                });
             }
             if !used.function {
                 self.inspection.names.insert(used.name);

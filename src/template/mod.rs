@@ -8,6 +8,7 @@ mod fault;
 mod filters;
 mod inspect;
 mod moment;
+mod prepared;
 mod quoting;
 mod scope;
 
@@ -19,6 +20,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 pub use fault::render_beside_error;
 pub use inspect::Inspection;
+pub use prepared::{Item, Prepared};
 pub use quoting::Quoting;
 pub use scope::{EnvLookup, Scope};
 
@@ -86,20 +88,11 @@ impl Templates {
     /// As for [`Templates::render`].
     pub fn render_json(&self, text: &Text, scope: &Scope) -> Result<serde_json::Value> {
         let rendered = self.render(text, scope)?;
-        let inner = text.text.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
-        let inner = inner.filter(|inner| !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark)));
-        if let Some(inner) = inner {
+        if let Some(expression) = single_expression(&text.text) {
             let mut env = self.bare.clone();
             scope::bind(&mut env, scope);
-            let expression = inner.trim_matches('-').trim();
             let value = env.compile_expression(expression).and_then(|expression| expression.eval(()));
-            let plain = |value: &minijinja::Value| {
-                use minijinja::value::ValueKind::{Bool, Map, None, Number, Seq};
-                matches!(value.kind(), Bool | Map | None | Number | Seq)
-            };
-            if let Some(value) = value.ok().filter(plain)
-                && let Ok(json) = serde_json::to_value(value)
-            {
+            if let Some(json) = value.ok().as_ref().and_then(plain_json) {
                 return Ok(json);
             }
         }
@@ -111,10 +104,15 @@ impl Templates {
     /// # Errors
     /// A syntax error, a `ref()` whose name is computed, a file or a name that does not exist.
     pub fn inspect(&self, text: &Text) -> Result<Inspection> {
+        self.inspect_with(text, &[])
+    }
+
+    /// The same for a template that has these variables besides those of all; they count among the names that it uses.
+    pub fn inspect_with(&self, text: &Text, own: &[&str]) -> Result<Inspection> {
         if !text.is_template() {
             return Ok(Inspection::default());
         }
-        inspect::inspect(&self.files, text)
+        inspect::inspect(&self.files, text, own)
     }
 
     /// The source and the place of a template by the name that the engine knows it by.
@@ -125,6 +123,25 @@ impl Templates {
         let (path, source) = self.files.get_key_value(name)?;
         Some((source, file_text(path, source).origin))
     }
+}
+
+/// The expression of a template that is one expression and nothing else.
+fn single_expression(text: &str) -> Option<&str> {
+    let inner = text.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"))?;
+    let alone = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
+    alone.then(|| inner.trim_matches('-').trim())
+}
+
+/// A value that JSON has a type for besides texts.
+fn plain_json(value: &minijinja::Value) -> Option<serde_json::Value> {
+    use minijinja::value::ValueKind::{Bool, Map, None as Nothing, Number, Seq};
+    let plain = matches!(value.kind(), Bool | Map | Nothing | Number | Seq);
+    plain.then(|| serde_json::to_value(value).ok()).flatten()
+}
+
+/// Whether templates have a variable or a function of this name.
+pub fn is_known(name: &str) -> bool {
+    scope::NAMES.iter().chain(scope::FUNCTIONS).any(|known| *known == name) || name == scope::PARAMETERS
 }
 
 /// The environment with everything but the scope of a rendering.

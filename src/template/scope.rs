@@ -63,6 +63,7 @@ pub(super) const NAMES: &[&str] = &[
     "this",
     "macros",
     "timezone",
+    "report",
 ];
 
 /// The parameters of a hook, in its own templates.
@@ -96,6 +97,8 @@ pub struct Scope {
     pub now: Instant,
     /// The variables behind `var()`.
     pub vars: BTreeMap<String, Json>,
+    /// What was kept of a report that is waited for, where one is.
+    pub report: Option<BTreeMap<String, String>>,
     /// The parameters of the hook whose templates these are.
     pub params: ParameterValues,
     /// The quoted relation behind each name that `ref()` knows.
@@ -217,6 +220,9 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
     env.add_global("timezone", scope.timezone.name());
     if let Some(this) = &scope.this {
         env.add_global("this", this.clone());
+    }
+    if let Some(report) = &scope.report {
+        env.add_global("report", Value::from(Serde(report)));
     }
     if !scope.params.is_empty() {
         let values = scope.params.iter().map(|(name, value)| (name.as_str(), parameter(value, scope.timezone)));

@@ -1,7 +1,7 @@
 //! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
@@ -161,6 +161,18 @@ impl Driver for DuckDb {
             // Whatever the statement was, nothing of it stays.
             let _ = connection.execute_batch("ROLLBACK");
             rows
+        })
+        .await
+    }
+
+    async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
+        self.with(move |connection| {
+            connection
+                .execute_batch("BEGIN TRANSACTION")
+                .map_err(|error| commit::failed("beginning a query", error))?;
+            let written = query::export(connection, &sql, &path);
+            let _ = connection.execute_batch("ROLLBACK");
+            written
         })
         .await
     }

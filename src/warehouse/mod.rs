@@ -9,7 +9,7 @@ mod duckdb;
 mod query;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -37,6 +37,11 @@ trait Driver: Send + Sync {
     async fn describe(&self, table: TableName) -> Result<Option<TableSchema>>;
     async fn commit(&self, commit: Commit) -> Result<Committed>;
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows>;
+    /// Writes the rows of a SELECT into a file, one JSON object a line, in bounded memory where the driver can.
+    async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
+        let rows = self.query(sql, usize::MAX - 1).await?;
+        query::write_lines(&rows, &path)
+    }
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>>;
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>>;
     async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()>;
@@ -62,7 +67,8 @@ impl Warehouse {
             | ConnectionKind::MySql(_)
             | ConnectionKind::MongoDb(_)
             | ConnectionKind::BigQuery(_)
-            | ConnectionKind::Files(_)) => return Err(dialect::no_warehouse(&connection.name, kind)),
+            | ConnectionKind::Files(_)
+            | ConnectionKind::Process) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
         Ok(Self { driver })
     }
@@ -98,6 +104,11 @@ impl Warehouse {
     /// The first rows of a statement; nothing that it writes stays.
     pub async fn query(&self, sql: &str, max_rows: usize) -> Result<Rows> {
         self.driver.query(sql.to_owned(), max_rows).await
+    }
+
+    /// Writes the rows of a SELECT into a file, one JSON object a line; nothing in the warehouse changes.
+    pub async fn export(&self, sql: &str, path: &Path) -> Result<()> {
+        self.driver.export(sql.to_owned(), path.to_owned()).await
     }
 
     /// What the warehouse has of each unit of these tables, as `_haul_loads` tells it.

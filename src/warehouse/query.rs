@@ -1,5 +1,9 @@
 //! The rows of a query as JSON, with all their digits.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
 use duckdb::Connection;
 use duckdb::arrow::array::StringArray;
 use serde::Deserialize;
@@ -8,8 +12,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+use super::dialect::DUCKDB;
 use super::{Rows, commit};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::schema::LogicalType;
 
 /// The first words of statements that a query is not.
@@ -69,6 +74,26 @@ pub(super) fn stream(connection: &Connection, sql: &str, rows: &mpsc::Sender<Vec
         }
     }
     Ok(())
+}
+
+/// Writes rows as JSON, one object a line.
+pub(super) fn write_lines(rows: &Rows, path: &Path) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let mut file = BufWriter::new(File::create(path).context(Kind::Storage, doing)?);
+    for row in &rows.rows {
+        let members: serde_json::Map<String, Value> = rows.columns.iter().cloned().zip(row.iter().cloned()).collect();
+        serde_json::to_writer(&mut file, &members).context(Kind::Storage, doing)?;
+        file.write_all(b"\n").context(Kind::Storage, doing)?;
+    }
+    file.flush().context(Kind::Storage, doing)
+}
+
+/// Writes the rows of a statement as JSON, one object a line, without holding them.
+pub(super) fn export(connection: &Connection, sql: &str, path: &Path) -> Result<()> {
+    let plain = sql.trim_end().trim_end_matches(';');
+    let file = DUCKDB.literal(&path.to_string_lossy());
+    let statement = format!("COPY (\n{plain}\n) TO {file} (FORMAT json)");
+    connection.execute_batch(&statement).map_err(|error| commit::failed_in("reading the items", plain, 1, &error))
 }
 
 /// A column as the text of its JSON.

@@ -2,5 +2,6 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
+mod keys;
 mod service;
 mod with_bigquery;

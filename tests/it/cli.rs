@@ -18,6 +18,7 @@ const COMMANDS: &[&[&str]] = &[
     &["plan"],
     &["run"],
     &["backfill"],
+    &["retry"],
     &["status"],
     &["runs"],
     &["show"],

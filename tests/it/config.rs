@@ -193,7 +193,7 @@ fn the_words_of_a_step_win_over_those_of_its_hook() {
     assert_eq!(params, ["format=json", "page_size=500", "start_date={{ ds }}", "end_date={{ next_ds }}"]);
     assert_eq!(http_of(extract).request.params[0].1.origin.file.as_path(), Path::new("hooks/movielens.toml"));
     assert_eq!(http_of(extract).request.method, Method::Get);
-    assert_eq!(http_of(extract).records, "$.result[*]");
+    assert_eq!(http_of(extract).records.as_deref(), Some("$.result[*]"));
     assert!(matches!(http_of(extract).paginate.by, PageStyle::Offset { limit: 500, first: 0, .. }));
     assert!(http_of(extract).paginate.short_page_ends);
     assert_eq!(http_of(extract).auth, Some(AuthStyle::KeyHeader("X-Api-Key".to_owned())));

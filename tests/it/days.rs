@@ -416,14 +416,24 @@ fn every_listing_as_json_has_the_keys_that_programs_rely_on() {
         keys
     };
     let status = days.json(date, &["status"]);
-    let unit =
-        ["held_stage", "last_pull", "loaded", "pulled_at", "reason", "state", "table", "unchanged_pulls", "unit"];
+    let unit = [
+        "held_stage",
+        "last_pull",
+        "loaded",
+        "probe",
+        "pulled_at",
+        "reason",
+        "state",
+        "table",
+        "unchanged_pulls",
+        "unit",
+    ];
     assert_eq!(keys(&status[0]), unit);
     assert_eq!(keys(&status[0]["loaded"]), ["fingerprint", "generation", "inputs", "loaded_at", "pull", "rows"]);
     let runs = days.json(date, &["runs"]);
     let run = ["counts", "finished_at", "id", "logical_date", "pipeline", "started_at", "status", "trigger"];
     assert_eq!(keys(&runs[0]), run);
-    assert_eq!(keys(&runs[0]["counts"]), ["failed", "held", "loaded", "skipped", "unchanged"]);
+    assert_eq!(keys(&runs[0]["counts"]), ["failed", "held", "incomplete", "late", "loaded", "skipped", "unchanged"]);
     let shown = days.json(date, &["show", "days-2024-05-05-1"]);
     assert_eq!(keys(&shown), ["events", "run"]);
     assert_eq!(keys(&shown["events"][0]), ["at", "event", "task"]);

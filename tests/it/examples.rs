@@ -13,6 +13,7 @@ use haul::state::State;
 use serde_json::Value;
 
 use super::support::apis::{LaunchLibrary, Movielens};
+use super::support::youtube::YouTube;
 
 /// A copy of the shipped project with connections of its own.
 struct Shipped {
@@ -45,7 +46,8 @@ impl Shipped {
              [usgs]\ntype = \"http\"\nurl = \"{usgs}\"\n\n\
              [movielens]\ntype = \"http\"\nurl = \"{movielens}\"\n\
              auth = {{ type = \"basic\", user = \"{user}\", password = \"{password}\" }}\n\n\
-             [launch_library]\ntype = \"http\"\nurl = \"{launches}\"\n"
+             [launch_library]\ntype = \"http\"\nurl = \"{launches}\"\n\n\
+             [youtube]\ntype = \"http\"\nurl = \"{NOWHERE}\"\n\n[youtube_analytics]\ntype = \"http\"\nurl = \"{NOWHERE}\"\n"
         );
         fs::write(self.folder.path().join("connections.toml"), connections).expect("the connections");
     }
@@ -273,4 +275,38 @@ fn assert_known(project: &Shipped, feed: &Feed, morning: NaiveDate, asof: DateTi
          where _haul_unit >= date '{from}' group by all"
     ));
     assert_eq!(loaded, known, "{morning}");
+}
+
+#[test]
+fn every_video_is_asked_for_once_a_day_though_tokens_die_and_one_video_is_gone() {
+    let api = YouTube::start();
+    let project = Shipped::new(NOWHERE, NOWHERE, NOWHERE);
+    let file = project.folder.path().join("connections.toml");
+    let mut connections = fs::read_to_string(&file).expect("the connections");
+    connections.truncate(connections.find("[youtube]").expect("the last connections"));
+    for name in ["youtube", "youtube_analytics"] {
+        connections.push_str(&format!(
+            "[{name}]\ntype = \"http\"\nurl = \"{url}\"\nmax_concurrent = 16\nauth = {{ type = \"refresh_token\", token_url = \"{url}/token\", \
+             client_id = \"me\", client_secret = \"not-so-secret\", refresh_token = \"1//refresh\" }}\n\n",
+            url = api.url
+        ));
+    }
+    fs::write(&file, connections).expect("the connections");
+    let output = project.haul(&["run", "video_analytics", "--date", "2024-05-04"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("1 of 120 requests failed and are left out: 1 × 400"), "{}", told(&output));
+
+    let reports = api.reports();
+    let window = days("2024-05-01", 3);
+    assert_eq!(reports.len(), 3 * (YouTube::VIDEOS - 1));
+    assert!(reports.values().all(|count| *count == 1), "each report is asked for once");
+    assert!(api.tokens() > 3, "tokens died on the way");
+    let mut views: BTreeMap<String, u64> = BTreeMap::new();
+    for (video, day) in reports.keys() {
+        *views.entry(video.clone()).or_default() += YouTube::watched(video, day)[0];
+    }
+    let loaded = project.counts("select video_id, views from mart.video_week where _haul_unit = date '2024-05-03'");
+    assert_eq!(loaded, views);
+    let by_day = project.counts("select cast(_haul_unit as varchar), count(*) from raw.video_days group by all");
+    assert_eq!(by_day, window.iter().map(|day| (day.to_string(), 119)).collect());
 }

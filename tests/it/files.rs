@@ -5,7 +5,6 @@ mod kinds;
 mod mornings;
 mod pictures;
 mod web;
-mod with_gcs;
 mod with_s3;
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: each module proves one promise through the public surface.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod apis;
 mod bigquery;
 mod cli;
 mod config;
@@ -10,11 +11,14 @@ mod days;
 mod demo;
 mod examples;
 mod extract;
+mod fanout;
 mod faults;
 mod files;
 mod hooks;
+mod http;
 mod kill;
 mod mongodb;
+mod process;
 mod redaction;
 mod replay;
 mod sources;
@@ -22,6 +26,7 @@ mod stage;
 mod state;
 mod stops;
 mod support;
+mod tables;
 mod template;
 mod time;
 mod transforms;

@@ -27,6 +27,11 @@ struct Plants {
     rotated: String,
     header: String,
     audience: String,
+    aws_key: String,
+    aws_session: String,
+    signing_key: String,
+    login_password: String,
+    session: String,
 }
 
 impl Plants {
@@ -44,6 +49,11 @@ impl Plants {
             rotated: hunt.plant("the rotated refresh token", "RT-plant/refresh+token&second"),
             header: hunt.plant("the header's value", "HV-plant header; value=\"3\""),
             audience: hunt.plant("an extra secret parameter", "XP-plant/assertion+parameter"),
+            aws_key: hunt.plant("the secret access key", "AK-plant/secret+access=key"),
+            aws_session: hunt.plant("the token of a session at AWS", "AS-plant//session+token=="),
+            signing_key: hunt.plant("the key of a signature", "SK-plant signing/key+\"4"),
+            login_password: hunt.plant("the password of a login", "LP-plant pass/word+of&login"),
+            session: hunt.plant("the token of a session", "ST-plant.session/token+given"),
         }
     }
 
@@ -72,12 +82,27 @@ impl Plants {
         let refresh = text(&self.refresh_token);
         toml +=
             &table("refresh", &format!("auth = {{ type = \"refresh_token\", {oauth}, refresh_token = {refresh} }}"));
+        toml += &table(
+            "aws",
+            &format!(
+                "auth = {{ type = \"sigv4\", service = \"s3\", region = \"eu-west-1\", access_key = \"AKID\", secret_key = {}, session_token = {} }}",
+                text(&self.aws_key),
+                text(&self.aws_session)
+            ),
+        );
+        let signed = "sign = \"{method}{path}{timestamp}\", send_query = { signature = \"{signature}\" }";
+        toml +=
+            &table("signed", &format!("auth = {{ type = \"hmac\", secret = {}, {signed} }}", text(&self.signing_key)));
+        let login = "type = \"login\", path = \"/login\", token_at = \"$.token\", query = \"session\"";
+        let body = format!("body = {{ user = \"ann\", password = {} }}", text(&self.login_password));
+        toml += &table("session", &format!("auth = {{ {login}, {body} }}"));
         toml += &table("header", &format!("headers = {{ X-Session = {} }}", text(&self.header)));
         toml
     }
 }
 
-const HTTP: [&str; 7] = ["basic", "bearer", "key_header", "key_query", "client", "refresh", "header"];
+const HTTP: [&str; 10] =
+    ["basic", "bearer", "key_header", "key_query", "client", "refresh", "aws", "signed", "session", "header"];
 
 fn pipeline(connection: &str) -> String {
     format!(
@@ -99,9 +124,18 @@ fn echo(asked: &Asked, padding: usize) -> String {
 }
 
 /// An API that gives two pages, or that is in some way broken; which one is said by a number.
-fn api(mood: Arc<AtomicU16>, access_token: String, rotated: String) -> Door {
+fn api(mood: Arc<AtomicU16>, plants: &Plants) -> Door {
+    let (access_token, rotated) = (plants.access_token.clone(), plants.rotated.clone());
+    let session = plants.session.clone();
     Door::start(move |asked| {
         let mood = mood.load(Ordering::SeqCst);
+        if asked.path == "/login" {
+            return if mood == 400 {
+                Reply::new(400, echo(asked, 0))
+            } else {
+                Reply::json(&json!({ "token": session }))
+            };
+        }
         if asked.path == "/token" {
             return match mood {
                 400 => Reply::new(400, echo(asked, 0)),
@@ -150,7 +184,7 @@ fn what_an_api_repeats_of_the_credentials_comes_out_nowhere() {
     let mut hunt = Hunt::default();
     let plants = Plants::new(&mut hunt);
     let mood = Arc::new(AtomicU16::new(200));
-    let door = api(Arc::clone(&mood), plants.access_token.clone(), plants.rotated.clone());
+    let door = api(Arc::clone(&mood), &plants);
     let project = Project::empty();
     project.write("haul.toml", "warehouse = \"warehouse\"\n");
     project.write("connections.toml", &plants.connections(&door.url));
@@ -176,7 +210,7 @@ fn what_an_api_repeats_of_the_credentials_comes_out_nowhere() {
     }
     // The server saw each secret: the test would be empty without.
     let asked = format!("{:?}", door.asked());
-    for secret in [&plants.token, &plants.access_token] {
+    for secret in [&plants.token, &plants.access_token, &plants.aws_session] {
         assert!(asked.contains(secret.as_str()), "{secret}");
     }
     for (number, status) in [400, 401, 403, 404, 429, 500, 503, 201, 202, 203, 302, 204].into_iter().enumerate() {
@@ -250,6 +284,15 @@ fn connections_of_every_kind_and_place_show_no_secret() {
         let auth = format!("auth = {{ type = \"bearer\", token = {reference} }}");
         file.push(format!("[{name}]\ntype = \"http\"\nurl = \"http://127.0.0.1:{port}\"\n{auth}\n\n"));
     }
+    // Neither is a certificate: what is wrong with them is told, what they are is not.
+    let pem = hunt.plant(
+        "the key of a certificate",
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQplantAwBQYDK2VwBCIE\n-----END PRIVATE KEY-----\n",
+    );
+    let pem = serde_json::to_string(&pem).expect("a string");
+    file.push(format!(
+        "[certificate]\ntype = \"http\"\nurl = \"https://127.0.0.1:{port}\"\nclient_cert = \"none\"\nclient_key = {pem}\n\n"
+    ));
     let project = Project::empty();
     project.write("connections.toml", &file.concat());
     project.write("planted.txt", &from_file);
@@ -257,7 +300,7 @@ fn connections_of_every_kind_and_place_show_no_secret() {
     project.write("fail.sh", "cat planted2.txt; cat planted2.txt >&2; exit 1\n");
     let names = project.json(&["connections", "list"]);
     let names: Vec<&str> = names.as_array().expect("a list").iter().filter_map(|line| line["name"].as_str()).collect();
-    assert_eq!(names.len(), 18);
+    assert_eq!(names.len(), 22);
     let mut outputs = Vec::new();
     std::thread::scope(|scope| {
         let (project, from_env) = (&project, &from_env);
@@ -289,7 +332,7 @@ fn the_encrypted_store_and_the_environment_keep_their_secrets() {
     let plants = Plants::new(&mut hunt);
     let phrase = hunt.plant("the store's passphrase", "PP-plant the/store's+passphrase");
     let mood = Arc::new(AtomicU16::new(200));
-    let door = api(Arc::clone(&mood), plants.access_token.clone(), plants.rotated.clone());
+    let door = api(Arc::clone(&mood), &plants);
     let project = Project::with_api(&door.url, "");
     project.write("pipelines/refresh.toml", &pipeline("refresh"));
     project.write("pipelines/basic.toml", &pipeline("basic"));

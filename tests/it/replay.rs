@@ -169,9 +169,8 @@ fn a_request_that_was_not_recorded_is_told_with_the_nearest_one() {
             "0 passed, 1 failed",
         ],
     );
-    let again =
-        format!("pipeline = \"shop\"\ndate = 2024-05-03\nstatus = \"failed\"\ntells = \"nothing is recorded there\"\n");
-    project.write("tests/mornings.toml", &again);
+    let again = "pipeline = \"shop\"\ndate = 2024-05-03\nstatus = \"failed\"\ntells = \"nothing is recorded there\"\n";
+    project.write("tests/mornings.toml", again);
     ran(&project, &["test"]).refused(0, &["1 passed"]);
     project.write("tests/mornings.toml", &again.replace("nothing is", "something is"));
     ran(&project, &["test"]).refused(1, &["no task of the run tells `something is recorded there`"]);
@@ -249,6 +248,32 @@ fn a_pause_that_the_server_asked_for_is_kept_by_nobody_on_replay() {
 }
 
 #[test]
+fn pictures_are_recorded_and_replayed_without_touching_the_project_s_own() {
+    let api = Door::start(|asked: &Asked| match asked.path.as_str() {
+        "/orders" => Reply::json(&json!([{ "id": 1, "image": "/moved.png" }, { "id": 2, "image": "/gone.png" }])),
+        "/moved.png" => Reply::new(302, "").header("location", "/here.png"),
+        "/here.png" => Reply::new(200, "a picture").header("content-type", "image/png"),
+        _ => Reply::new(404, "gone"),
+    });
+    let project = Project::with_api(&api.url, "");
+    project.write(
+        "pipelines/shop.toml",
+        "[window]\nlookback = 1\n\n[[extract]]\nname = \"orders\"\nconnection = \"api\"\nrequest = { path = \"/orders\", params = { day = \"{{ ds }}\" } }\n\
+         download = { url = \"$.image\", to = \"pictures\", column = \"file\" }\n",
+    );
+    ran(&project, &["record", "shop", "--date", "2024-05-03"]).refused(0, &["4 exchanges"]);
+    let before = api.asked().len();
+    project.write(
+        "tests/pictures.toml",
+        "pipeline = \"shop\"\ndate = 2024-05-03\ncassette = \"cassettes/shop.jsonl\"\n[[expect]]\nsql = \"SELECT id, file IS NOT NULL AS there FROM raw.orders\"\n\
+         rows = [{ id = 1, there = true }, { id = 2, there = false }]\n",
+    );
+    ran(&project, &["test"]).refused(0, &["1 passed"]);
+    assert_eq!(api.asked().len(), before, "nobody was asked again");
+    assert!(!project.path().join("pictures").exists());
+}
+
+#[test]
 fn the_project_s_own_tests_pass_and_would_not_with_another_answer() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let project = Project::empty();
@@ -262,7 +287,7 @@ fn the_project_s_own_tests_pass_and_would_not_with_another_answer() {
     }
     ran(&project, &["test"])
         .refused(0, &["passed  earthquakes", "passed  launches", "passed  ratings", "3 passed, 0 failed"]);
-    ran(&project, &["hooks", "test"]).refused(0, &["4 passed, 0 failed"]);
+    ran(&project, &["hooks", "test"]).refused(0, &["5 passed, 0 failed"]);
     let cassette = std::fs::read_to_string(project.path().join("cassettes/ratings.jsonl")).expect("a cassette");
     project.write("cassettes/ratings.jsonl", &cassette.replacen("\"movieId\":296", "\"movieId\":297", 1));
     ran(&project, &["test", "ratings"]).refused(1, &["mart.ranking is not as expected", "0 passed, 1 failed"]);

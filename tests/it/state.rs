@@ -83,13 +83,20 @@ async fn a_run_is_read_back_as_it_was_written() {
         log("items", TaskEvent::Started { attempt: 1 }),
         log("items", TaskEvent::Retried { reason: "503".into() }),
         log("items", TaskEvent::Started { attempt: 2 }),
-        log("items", TaskEvent::Loaded { rows: 3, changes: Some(Changes { added: 1, removed: 0, changed: 2 }) }),
+        log(
+            "items",
+            TaskEvent::Loaded {
+                rows: 3,
+                changes: Some(Changes { added: 1, removed: 0, changed: 2 }),
+                incomplete: None,
+            },
+        ),
     ];
     state.append(&run.id, &events[..2]).await.expect("events");
     state.append(&run.id, &events[2..]).await.expect("events");
     run.status = RunStatus::Held;
     run.finished_at = Some(now() + TimeDelta::seconds(9));
-    run.counts = RunCounts { loaded: 1, unchanged: 2, held: 3, late: 6, failed: 4, skipped: 5 };
+    run.counts = RunCounts { loaded: 1, unchanged: 2, held: 3, late: 6, failed: 4, skipped: 5, incomplete: 0 };
     state.finish_run(&run).await.expect("an end");
     state.close().await;
 
@@ -124,7 +131,7 @@ async fn a_run_whose_process_died_is_cancelled_and_a_living_one_is_left_alone() 
     let run = dead.begin_run("items", "2024-05-04", Trigger::Manual, now()).await.expect("a run");
     let events = [
         log("items", TaskEvent::Started { attempt: 1 }),
-        log("items", TaskEvent::Unchanged { rows: 3 }),
+        log("items", TaskEvent::Unchanged { rows: 3, incomplete: None }),
         log("notes", TaskEvent::Started { attempt: 1 }),
     ];
     dead.append(&run.id, &events).await.expect("events");
@@ -299,12 +306,22 @@ async fn where_ledger_and_warehouse_differ_the_warehouse_is_right() {
 async fn a_file_of_a_newer_haul_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().expect("a folder");
     open(dir.path()).await.close().await;
+    let own = version(&dir.path().join("state.db")).await;
     set_version(&dir.path().join("state.db"), 99).await;
     let error = State::open(dir.path()).await.err().expect("a refusal");
     assert_eq!(error.kind(), Kind::Storage);
     assert!(error.chain().contains("newer haul"), "{}", error.chain());
-    set_version(&dir.path().join("state.db"), 1).await;
+    set_version(&dir.path().join("state.db"), own).await;
     assert!(open(dir.path()).await.runs(None, 1).await.expect("still whole").is_empty());
+}
+
+async fn version(file: &Path) -> u32 {
+    use sqlx::{ConnectOptions, Connection};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let mut connection = options.connect().await.expect("a connection");
+    let version = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await.expect("a version");
+    connection.close().await.expect("closed");
+    version
 }
 
 async fn set_version(file: &Path, version: u32) {
@@ -340,7 +357,10 @@ async fn tasks_write_their_state_without_waiting_for_the_disk() {
         state.append(&run.id, &[log(&key, TaskEvent::Started { attempt: 1 })]).await.expect("an event");
         let record = unit(&key, UnitState::Loaded, lease.pull, Some(loaded(lease.pull, lease.generation, 1)));
         state.record(&[pull(&key, lease.pull, PullOutcome::Unchanged)], &[record]).await.expect("recorded");
-        state.append(&run.id, &[log(&key, TaskEvent::Unchanged { rows: 1 })]).await.expect("an event");
+        state
+            .append(&run.id, &[log(&key, TaskEvent::Unchanged { rows: 1, incomplete: None })])
+            .await
+            .expect("an event");
     }
     let each = begun.elapsed() / TASKS;
     // Ten times the promise: this machine may be busy, and a store that waits for the disk takes longer still.

@@ -33,6 +33,7 @@ fn scope() -> Scope {
     let logical = calendar.of_date(date("2018-02-03"));
     let window = Window::before(calendar, &logical, 3).expect("three days");
     Scope {
+        report: None,
         timezone: Tz::Asia__Seoul,
         logical_date: Some(date("2018-02-03")),
         unit: Some(window.units()[1]),

@@ -53,8 +53,14 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, common: &Common, screen: &Screen) -> Result<u8> {
     match command {
-        Command::List => show::list(&session::offline(common, screen)?, screen),
-        Command::Show { name } => show::show(one(&session::offline(common, screen)?, &name)?, screen),
+        Command::List => {
+            show::list(&session::offline(common, screen)?, screen);
+            Ok(0)
+        }
+        Command::Show { name } => {
+            show::show(one(&session::offline(common, screen)?, &name)?, screen);
+            Ok(0)
+        }
         Command::Test { names, record } => tests(&names, record, common, screen).await,
         Command::Add(args) => add::add(&args, &session::root(common)?, screen),
         Command::Update(args) => add::update(&args, &session::root(common)?, screen),

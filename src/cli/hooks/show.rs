@@ -1,22 +1,18 @@
 //! `haul hooks list` and `haul hooks show`: hooks as people look them up.
 
-use serde_json::json;
-
 use super::super::Screen;
 use super::super::screen::{DIM, GOOD, WARN};
-use crate::error::Result;
 use crate::model::manual::{Manual, Pin};
 use crate::model::parameter::ParameterValue;
 use crate::model::pipeline::Project;
 
-pub(super) fn list(project: &Project, screen: &Screen) -> Result<u8> {
+pub(super) fn list(project: &Project, screen: &Screen) {
     if screen.is_json() {
-        screen.json(&project.hooks);
-        return Ok(0);
+        return screen.json(&project.hooks);
     }
     if project.hooks.is_empty() {
         screen.note("there are no hooks: they are files in hooks/, and `haul hooks add` brings those of others");
-        return Ok(0);
+        return;
     }
     let row = |hook: &Manual| {
         let parameters: Vec<&str> = hook.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
@@ -29,7 +25,6 @@ pub(super) fn list(project: &Project, screen: &Screen) -> Result<u8> {
         ]
     };
     screen.table(&["hook", "description", "parameters", "tests", "from"], project.hooks.iter().map(row).collect());
-    Ok(0)
 }
 
 /// Where a hook is from, in a few characters.
@@ -41,10 +36,9 @@ fn short(pin: &Pin) -> String {
     format!("{}{rev}{commit}{changed}", last.trim_end_matches(".git"))
 }
 
-pub(super) fn show(hook: &Manual, screen: &Screen) -> Result<u8> {
+pub(super) fn show(hook: &Manual, screen: &Screen) {
     if screen.is_json() {
-        screen.json(&json!(hook));
-        return Ok(0);
+        return screen.json(hook);
     }
     let description = hook.description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     screen.data(&format!("{GOOD}{}{GOOD:#}{description}", hook.name));
@@ -95,7 +89,6 @@ pub(super) fn show(hook: &Manual, screen: &Screen) -> Result<u8> {
         screen.table(&["test", "answers"], hook.tests.iter().map(row).collect());
     }
     screen.data(&format!("\n{DIM}[[extract]]{DIM:#}\n{}", example(hook)));
-    Ok(0)
 }
 
 fn parameters(hook: &Manual, screen: &Screen) {

@@ -161,7 +161,7 @@ pub(super) fn beside(refused: Refused, sql: &str) -> Error {
     if refused.why != Why::Query {
         return error;
     }
-    let place = error.chain().rsplit_once("[").and_then(|(_, rest)| {
+    let place = error.chain().rsplit_once('[').and_then(|(_, rest)| {
         let (line, rest) = rest.split_once(':')?;
         let column = rest.split_once(']')?.0;
         Some((line.parse::<usize>().ok()?, column.parse::<usize>().ok()?))
@@ -182,7 +182,6 @@ pub(super) fn beside(refused: Refused, sql: &str) -> Error {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
     use crate::time::{Calendar, Grain};

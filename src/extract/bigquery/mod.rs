@@ -47,6 +47,14 @@ pub struct Jobs {
     pub max_bytes: Option<u64>,
 }
 
+/// What is sent for a step, for people; nothing is opened.
+///
+/// # Errors
+/// A text that names no table.
+pub fn lines(ask: &TableAsk, project: &str) -> Result<Vec<String>> {
+    Ok(ask::lines(&Ask::of(ask, project)?, ask.range.as_ref()))
+}
+
 /// What is known of the source before its rows are read.
 #[derive(Clone)]
 enum Seen {
@@ -103,7 +111,7 @@ impl BigQueryPull {
 
     /// A table that is listed, or asked by a query where only some rows are wanted or where it stores none itself.
     fn of_table(&self, id: &TableId, table: &Table) -> Result<Seen> {
-        let version = table.version().map(|version| format!("{id}: {version}"));
+        let version = version(id, table);
         if self.range.is_none() && table.is_stored() {
             return Ok(Seen::Listed { rows: Rows::Table(id.clone()), schema: table.schema.clone(), version });
         }
@@ -158,6 +166,11 @@ impl BigQueryPull {
             }
         })
     }
+}
+
+/// A table with its state, where it can tell that.
+fn version(id: &TableId, table: &Table) -> Option<String> {
+    Some(format!("{id}: {}", table.version()?))
 }
 
 #[async_trait]

@@ -98,11 +98,14 @@ async fn run(
         let page = pull.client.page(&listing.rows, &listing.schema, listing.token.as_deref(), PAGE_ROWS, caller).await;
         let page = match page {
             Ok(page) => page,
-            // A token of yesterday may have expired; what it led to is read anew.
-            Err(refused) if resumed && refused.error.kind() == Kind::Source => {
-                return Ok(Pulled { total_moved: true, ..pulled });
+            Err(refused) => {
+                // A token of yesterday may have expired, and one of today when the table changed: all is read anew.
+                let stale = refused.error.kind() == Kind::Source && listing.token.is_some();
+                if stale && (resumed || has_moved(pull, &listing, caller).await) {
+                    return Ok(Pulled { total_moved: true, ..pulled });
+                }
+                return Err(refused.error.while_doing(format!("reading page {}", number + 1)).into());
             }
-            Err(refused) => return Err(refused.error.while_doing(format!("reading page {}", number + 1)).into()),
         };
         resumed = false;
         if total.is_some() && page.total.is_some() && total != page.total {
@@ -153,6 +156,13 @@ async fn open(pull: &BigQueryPull, mark: Option<Mark>, caller: &Caller<'_>) -> R
             Ok(Opened::Listing(of_job(job, None)))
         }
     }
+}
+
+/// Whether a table is no longer the one whose rows were begun to be listed.
+async fn has_moved(pull: &BigQueryPull, listing: &Listing, caller: &Caller<'_>) -> bool {
+    let Rows::Table(id) = &listing.rows else { return false };
+    let now = pull.client.table(id, caller).await;
+    now.is_ok_and(|table| super::version(id, &table) != listing.version)
 }
 
 fn of_job(job: QueryJob, token: Option<String>) -> Listing {

@@ -35,9 +35,8 @@ pub(super) async fn find(
 /// A table that is not there is late where its siblings are; where nothing is called like it, its name is wrong.
 async fn late(client: &BigQuery, daily: &TableId, refused: Refused, caller: &Caller<'_>) -> Result<String> {
     let prefix = daily.table.trim_end_matches(|c: char| c.is_ascii_digit());
-    let siblings = match client.siblings(daily, caller).await {
-        Ok(siblings) => siblings,
-        Err(_) => return Err(not_there(client, daily, refused, caller).await),
+    let Ok(siblings) = client.siblings(daily, caller).await else {
+        return Err(not_there(client, daily, refused, caller).await);
     };
     let is_shard = |name: &&String| {
         name.strip_prefix(prefix).is_some_and(|date| {

@@ -50,28 +50,28 @@ impl Player {
             let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
             format!("it was recorded {times}, and is asked for once more")
         } else {
-            self.nearest(&tape, connection, asked)
+            nearest(&tape, connection, asked)
         };
         Err(Error::new(Kind::Source, format!("{} has no answer to {}", self.name, line(asked)))
             .because(what)
             .hint(self.again.clone()))
     }
+}
 
-    /// The recorded request that is most like one that was not.
-    fn nearest(&self, tape: &[Recorded], connection: &str, asked: &Asked) -> String {
-        let alike = tape.iter().map(|one| {
-            let mut told = differences(&one.exchange.request, asked);
-            if !one.exchange.connection.is_empty() && one.exchange.connection != connection {
-                told.push(format!("the connection is `{connection}`, recorded is `{}`", one.exchange.connection));
-            }
-            // Another address says more than another parameter.
-            let far = usize::from(one.exchange.request.url != asked.url) * 10;
-            (told.len() + far, one.given, told, &one.exchange.request)
-        });
-        match alike.min_by_key(|(distance, given, ..)| (*distance, *given)) {
-            Some((_, _, told, request)) => format!("the nearest one is {}: {}", line(request), told.join("; ")),
-            None => "nothing is recorded there".to_owned(),
+/// The recorded request that is most like one that was not.
+fn nearest(tape: &[Recorded], connection: &str, asked: &Asked) -> String {
+    let alike = tape.iter().map(|one| {
+        let mut told = differences(&one.exchange.request, asked);
+        if !one.exchange.connection.is_empty() && one.exchange.connection != connection {
+            told.push(format!("the connection is `{connection}`, recorded is `{}`", one.exchange.connection));
         }
+        // Another address says more than another parameter.
+        let far = usize::from(one.exchange.request.url != asked.url) * 10;
+        (told.len() + far, one.given, told, &one.exchange.request)
+    });
+    match alike.min_by_key(|(distance, given, ..)| (*distance, *given)) {
+        Some((_, _, told, request)) => format!("the nearest one is {}: {}", line(request), told.join("; ")),
+        None => "nothing is recorded there".to_owned(),
     }
 }
 

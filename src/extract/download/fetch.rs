@@ -8,10 +8,11 @@ use reqwest::header::{
     CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use url::Url;
 
 use super::super::Sink;
+use super::super::cassette::{Tape, Taped};
 use super::super::http::HttpClient;
 use super::index::Known;
 use super::library::Library;
@@ -37,6 +38,7 @@ pub struct Fetcher {
     /// The API that the rows are from, with how it is told who we are.
     api: Option<(HttpClient, Option<AuthStyle>)>,
     redactor: Redactor,
+    tape: Option<Tape>,
 }
 
 /// What a row got.
@@ -68,7 +70,14 @@ impl From<Error> for Refused {
 
 impl Fetcher {
     /// Fetches into a library; addresses on the host of `api` are asked as the API itself is.
-    pub fn open(library: Library, api: Option<(HttpClient, Option<AuthStyle>)>, redactor: Redactor) -> Result<Self> {
+    ///
+    /// A tape records the requests, or stands in the place of the network.
+    pub fn open(
+        library: Library,
+        api: Option<(HttpClient, Option<AuthStyle>)>,
+        redactor: Redactor,
+        tape: Option<Tape>,
+    ) -> Result<Self> {
         let http = Client::builder()
             .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
@@ -76,7 +85,7 @@ impl Fetcher {
             .redirect(Policy::none())
             .build()
             .context(Kind::Internal, || "opening a client for downloads".to_owned())?;
-        Ok(Self { library, http, api, redactor })
+        Ok(Self { library, http, api, redactor, tape })
     }
 
     /// Where the files go.
@@ -98,6 +107,9 @@ impl Fetcher {
                 return Ok(done(known.file.clone()));
             }
         }
+        if known.is_none() && self.library.is_gone(address.as_str()) {
+            return Ok(Got { name: None, requests: 0, bytes: 0 });
+        }
         let slots = self.library.slots(download.max_concurrent.get());
         let slot = slots.acquire().await.map_err(|_| Error::internal("the slots for downloads are closed"))?;
         let answer = self.patiently(&address, known.as_ref(), download, sink, &sent).await;
@@ -113,6 +125,7 @@ impl Fetcher {
             (Err(error), None) => return Err(error.while_doing(format!("fetching {}", self.shown(&address)))),
         };
         let Answer::File { bytes, headers, path } = answer else {
+            self.library.set_gone(address.as_str());
             return Ok(Got { name: None, requests: sent.load(Ordering::Relaxed), bytes: 0 });
         };
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -192,26 +205,23 @@ impl Fetcher {
                     request = request.header(IF_MODIFIED_SINCE, modified);
                 }
             }
-            if let Some((client, style)) = &self.api
-                && client.is_own(&address)
-            {
-                request = client.authorized(style.as_ref(), request).await?;
-            }
             sent.fetch_add(1, Ordering::Relaxed);
-            let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-            match answer.status() {
+            let Taped { status, headers, body } = self.exchange(request, &address, max).await?;
+            match status {
                 StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
                 StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Answer::Gone),
-                status if status.is_redirection() => address = self.next(&address, &answer)?,
-                status if status.is_success() => return self.read(answer, &address, max).await,
-                status => return Err(refused(status, answer.headers())),
+                status if status.is_redirection() => address = self.next(&address, &headers)?,
+                status if status.is_success() => {
+                    return Ok(Answer::File { bytes: body, headers, path: address.path().to_owned() });
+                }
+                status => return Err(refused(status, &headers)),
             }
         }
         Err(Error::new(Kind::Source, "the server redirects again and again").into())
     }
 
-    fn next(&self, address: &Url, answer: &Response) -> Result<Url> {
-        let to = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    fn next(&self, address: &Url, headers: &HeaderMap) -> Result<Url> {
+        let to = headers.get(LOCATION).and_then(|value| value.to_str().ok());
         let next = to.and_then(|to| address.join(to).ok()).filter(|next| matches!(next.scheme(), "http" | "https"));
         next.ok_or_else(|| {
             let to = self.redactor.redact(to.unwrap_or("nowhere"));
@@ -219,35 +229,64 @@ impl Fetcher {
         })
     }
 
-    async fn read(&self, mut answer: Response, address: &Url, max: u64) -> Result<Answer, Refused> {
-        let too_large = || {
-            Error::new(Kind::Source, format!("the file has more than {max} bytes"))
-                .hint("`max_bytes` of `download` is the largest that is taken")
-        };
-        let headers = answer.headers().clone();
-        if answer.content_length().is_some_and(|length| length > max) {
-            return Err(too_large().into());
-        }
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if (bytes.len() + chunk.len()) as u64 > max {
-                return Err(too_large().into());
+    /// One request and its answer, of which the body is read where it is the file.
+    async fn exchange(&self, mut request: RequestBuilder, address: &Url, max: u64) -> Result<Taped, Refused> {
+        let api = self.api.as_ref().filter(|(client, _)| client.is_own(address));
+        let asked = match &self.tape {
+            Some(tape) => {
+                if let Some(taped) = tape.replayed(self.name(), &request)? {
+                    return Ok(taped);
+                }
+                tape.asked(&request)?
             }
-            bytes.extend_from_slice(&chunk);
+            None => None,
+        };
+        if let Some((client, style)) = api {
+            request = client.authorized(style.as_ref(), request).await?;
         }
-        Ok(Answer::File { bytes: bytes.freeze(), headers, path: address.path().to_owned() })
+        let answer = request.send().await.map_err(|error| unreachable(&error))?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = if status.is_success() { read(answer, max).await? } else { Bytes::new() };
+        if let (Some(tape), Some(asked)) = (&self.tape, asked) {
+            tape.keep(self.name(), asked, status, &headers, &body)?;
+        }
+        Ok(Taped { status, headers, body })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Error {
-        let what = if error.is_timeout() {
-            "no whole answer in time"
-        } else if error.is_connect() {
-            "the server cannot be reached"
-        } else {
-            "the connection was cut"
-        };
-        Error::new(Kind::Unavailable, what)
+    /// The connection that the rows are from, by which a tape knows its requests.
+    fn name(&self) -> &str {
+        self.api.as_ref().map_or("downloads", |(client, _)| client.name())
     }
+}
+
+/// A body that is not too large.
+async fn read(mut answer: Response, max: u64) -> Result<Bytes, Refused> {
+    let too_large = || {
+        Error::new(Kind::Source, format!("the file has more than {max} bytes"))
+            .hint("`max_bytes` of `download` is the largest that is taken")
+    };
+    if answer.content_length().is_some_and(|length| length > max) {
+        return Err(too_large().into());
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| unreachable(&error))? {
+        if (bytes.len() + chunk.len()) as u64 > max {
+            return Err(too_large().into());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+fn unreachable(error: &reqwest::Error) -> Error {
+    let what = if error.is_timeout() {
+        "no whole answer in time"
+    } else if error.is_connect() {
+        "the server cannot be reached"
+    } else {
+        "the connection was cut"
+    };
+    Error::new(Kind::Unavailable, what)
 }
 
 fn refused(status: StatusCode, headers: &HeaderMap) -> Refused {

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::content;
 use super::index::{Index, Known};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::extract::FileStore;
 
 /// One place of downloaded files; clones are the same place.
@@ -26,6 +26,8 @@ struct Inner {
     present: Mutex<HashSet<String>>,
     /// Addresses that need not be asked again in this process.
     fresh: Mutex<HashSet<String>>,
+    /// Addresses at which nothing was found in this process.
+    gone: Mutex<HashSet<String>>,
     /// One at a time asks for an address.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     slots: Mutex<HashMap<usize, Arc<Semaphore>>>,
@@ -39,6 +41,7 @@ impl Library {
             index: Index::open(index)?,
             present: Mutex::default(),
             fresh: Mutex::default(),
+            gone: Mutex::default(),
             turns: Mutex::default(),
             slots: Mutex::default(),
         };
@@ -82,6 +85,16 @@ impl Library {
         self.inner.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned());
     }
 
+    /// Whether nothing was at an address when it was asked in this process.
+    pub(super) fn is_gone(&self, url: &str) -> bool {
+        self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(url)
+    }
+
+    /// Remembers that nothing is at an address.
+    pub(super) fn set_gone(&self, url: &str) {
+        self.inner.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned());
+    }
+
     /// Stores what came from an address, unless the same content is there already, and remembers it.
     pub(super) async fn keep(
         &self,
@@ -96,7 +109,7 @@ impl Library {
         let file = format!("{}.{ending}", hex::encode(Sha256::digest(&bytes)));
         let known = Known { file: file.clone(), bytes: bytes.len() as u64, etag, modified };
         if !self.has(&file, known.bytes).await? {
-            self.inner.store.put(&file, bytes, content::content_type(&ending)).await?;
+            self.inner.store.put(&file, bytes, content::content_type(&ending)).await.map_err(ours)?;
             self.inner.present.lock().unwrap_or_else(PoisonError::into_inner).insert(file.clone());
         }
         self.inner.index.add(url, known)?;
@@ -109,11 +122,18 @@ impl Library {
             return Ok(true);
         }
         // A place that is not there yet has nothing.
-        let found = self.inner.store.find(file).await?;
+        let found = self.inner.store.find(file).await.map_err(ours)?;
         let there = found.is_some_and(|meta| meta.size == Some(bytes));
         if there {
             self.inner.present.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned());
         }
         Ok(there)
     }
+}
+
+/// Where files are stored is our affair, and no fault of the row that points to one.
+fn ours(error: Error) -> Error {
+    let hints: Vec<String> = error.hints().iter().map(|hint| (*hint).to_owned()).collect();
+    let ours = Error::new(Kind::Storage, "storing downloaded files").because(error.chain());
+    hints.into_iter().fold(ours, Error::hint)
 }

@@ -122,6 +122,18 @@ impl Sink for Filling {
         self.sink.columns(columns)
     }
 
+    fn keys(&self, keys: Vec<String>) -> Result<()> {
+        self.sink.keys(keys)
+    }
+
+    fn bookmark(&self, json: &str) -> Result<()> {
+        self.sink.bookmark(json)
+    }
+
+    fn said(&self, line: &str) {
+        self.sink.said(line);
+    }
+
     fn retrying(&self, reason: &str, pause: Duration) {
         self.sink.retrying(reason, pause);
     }

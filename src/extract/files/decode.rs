@@ -63,6 +63,8 @@ impl Coding {
             (None, Some("json")) => FileFormat::Json,
             (None, Some("jsonl" | "ndjson")) => FileFormat::Jsonl,
             (None, Some("parquet" | "pq")) => FileFormat::Parquet,
+            // The name within the archive tells, once it is open.
+            (None, _) if packing == Packing::Zip => FileFormat::Jsonl,
             (None, _) => {
                 return Err(Error::new(Kind::Config, format!("the ending of `{path}` tells no format")).hint(
                     "format = \"csv\", \"json\", \"jsonl\" or \"parquet\"; .gz, .zst and .zip may stand behind it",

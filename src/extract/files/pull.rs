@@ -174,9 +174,9 @@ async fn with_input<T: Send + 'static>(
     {
         Opened::Local(path) => (Input::Local { path, from, received }, None),
         Opened::Remote(stream) => {
-            let (sender, receiver) = mpsc::channel(WAITING);
-            let pieces = Pieces { receiver, piece: Bytes::new(), received, broken: Arc::clone(&broken) };
-            (Input::Remote(Box::new(pieces)), Some((stream, sender)))
+            let (put, taken) = mpsc::channel(WAITING);
+            let pieces = Pieces { receiver: taken, piece: Bytes::new(), received, broken: Arc::clone(&broken) };
+            (Input::Remote(Box::new(pieces)), Some((stream, put)))
         }
     };
     let working = tokio::task::spawn_blocking(move || work(input));

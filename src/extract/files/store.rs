@@ -264,7 +264,9 @@ impl FileStore {
 }
 
 fn meta_of(path: &str, meta: &ObjectMeta) -> FileMeta {
-    let version = meta.e_tag.clone().unwrap_or_else(|| meta.last_modified.to_rfc3339());
+    // Some write the same tag in quotes in one answer, and without in another.
+    let tag = meta.e_tag.as_deref().map(|tag| tag.trim_start_matches("W/").trim_matches('"').to_owned());
+    let version = tag.unwrap_or_else(|| meta.last_modified.to_rfc3339());
     FileMeta { path: path.to_owned(), size: Some(meta.size), version }
 }
 

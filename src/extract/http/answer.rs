@@ -1,14 +1,18 @@
 //! Answers: which are taken, and what the others mean.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use super::cache::Cache;
 use super::client::Inner;
 use super::limits::Refusal;
 use crate::error::{Disposition, Error, Kind, Result};
+use crate::model::answer::{AnswerForm, Rule, Then};
 use crate::secret::Redactor;
 
 /// No server may ask for a longer pause.
@@ -20,11 +24,60 @@ const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 /// How many characters of a refusal are told.
 const LONGEST_EXCERPT: usize = 300;
 
+/// How much of a body is looked at by rules.
+const LOOKED_AT: usize = 1 << 20;
+
+/// What a pull says of answers, whatever the page.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// How they are written.
+    pub form: AnswerForm,
+    /// Where the rows are.
+    pub records: Option<String>,
+    /// What is done with odd ones, in the order in which they are looked at.
+    pub rules: Vec<Rule>,
+    /// The folder for answers that are too large for the memory; without it, there are none.
+    pub scratch: Option<PathBuf>,
+    /// Where answers are kept that may be asked for again; none unless the step wants that.
+    pub cache: Option<Cache>,
+}
+
 /// What came back.
 pub(super) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// The body, or its beginning where the whole is in `file`.
     pub body: Bytes,
+    /// The whole body, where it is too large for the memory.
+    pub file: Option<File>,
+    /// What is to be done with it.
+    pub fate: Fate,
+    /// Whether the server only said that it is the same as before.
+    pub unchanged: bool,
+}
+
+/// What is to be done with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It has rows.
+    Rows,
+    /// It is a page without rows.
+    Empty,
+    /// It is left out.
+    Skip,
+    /// It is no page, and none comes behind it.
+    Stop,
+}
+
+impl Answer {
+    /// The bytes that came over the wire.
+    pub fn length(&self) -> u64 {
+        match &self.file {
+            _ if self.unchanged => 0,
+            Some(file) => file.metadata().map_or(0, |metadata| metadata.len()),
+            None => self.body.len() as u64,
+        }
+    }
 }
 
 /// An answer that was not taken.
@@ -37,12 +90,14 @@ pub(super) struct Refused {
     pub unauthorized: Option<u64>,
     /// Whether it says that the server is pressed too hard.
     pub refusal: Option<Refusal>,
+    /// How long a rule wants the whole connection to wait.
+    pub wait: Option<Duration>,
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let retry = error.kind().disposition() == Disposition::Retry;
-        Self { error, retry, broken: false, after: None, unauthorized: None, refusal: None }
+        Self { error, retry, broken: false, after: None, unauthorized: None, refusal: None, wait: None }
     }
 }
 
@@ -68,15 +123,67 @@ impl Refused {
     }
 }
 
-/// Takes an answer, or says what its status means.
-pub(super) fn judge(inner: &Inner, answer: Answer, serial: Option<u64>) -> Result<Answer, Refused> {
+/// Takes an answer, or says what a rule or its status means.
+pub(super) fn judge(inner: &Inner, manner: &Manner, answer: Answer, serial: Option<u64>) -> Result<Answer, Refused> {
+    if let Some(rule) = rule_of(manner, &answer) {
+        return ruled(inner, rule, answer, serial);
+    }
     if answer.status == StatusCode::NO_CONTENT {
-        return Ok(Answer { body: Bytes::from_static(b"null"), ..answer });
+        return Ok(Answer { body: Bytes::from_static(b"null"), fate: Fate::Empty, ..answer });
     }
     if answer.status.is_success() {
         return Ok(answer);
     }
     Err(refused(inner, answer.status, &answer.headers, &answer.body, serial))
+}
+
+/// The rule that speaks of an answer.
+fn rule_of<'a>(manner: &'a Manner, answer: &Answer) -> Option<&'a Rule> {
+    let mut lower: Option<String> = None;
+    manner.rules.iter().find(|rule| {
+        rule.fits(answer.status.as_u16(), || {
+            let head = &answer.body[..answer.body.len().min(LOOKED_AT)];
+            lower.get_or_insert_with(|| String::from_utf8_lossy(head).to_lowercase()).clone()
+        })
+    })
+}
+
+/// Does what a rule says.
+fn ruled(inner: &Inner, rule: &Rule, answer: Answer, serial: Option<u64>) -> Result<Answer, Refused> {
+    let fate = match rule.then {
+        Then::Empty => Fate::Empty,
+        Then::Skip => Fate::Skip,
+        Then::Stop => Fate::Stop,
+        Then::Fail | Then::Retry | Then::Renew | Then::Wait(_) | Then::WaitUntil { .. } => {
+            let text = excerpt(&answer.body, &inner.redactor);
+            let told = format!("{} {text}", answer.status).trim().to_owned();
+            return Err(ruled_out(inner, rule, Error::new(Kind::Source, told), &answer, serial));
+        }
+    };
+    Ok(Answer { body: Bytes::from_static(b"null"), file: None, fate, ..answer })
+}
+
+/// A refusal in the way that a rule says.
+fn ruled_out(inner: &Inner, rule: &Rule, told: Error, answer: &Answer, serial: Option<u64>) -> Refused {
+    let by_rule = |kind: Kind| Error::new(kind, format!("by the rule `{}`", rule.written)).because(told.chain());
+    match rule.then {
+        Then::Renew => match serial {
+            Some(_) => Refused { unauthorized: serial, ..by_rule(Kind::Auth).into() },
+            None => by_rule(Kind::Auth)
+                .hint(format!("the connection `{}` has no token that could be renewed", inner.name))
+                .into(),
+        },
+        Then::Wait(pause) => Refused { wait: Some(pause), ..by_rule(Kind::RateLimited).into() },
+        Then::WaitUntil { hour, minute, zone } => {
+            let pause = crate::model::answer::until(inner.clock.now(), hour, minute, zone);
+            Refused { wait: Some(pause), ..by_rule(Kind::RateLimited).into() }
+        }
+        Then::Retry => {
+            let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            Refused { after: asked.and_then(|text| after(inner, text)), ..by_rule(Kind::Unavailable).into() }
+        }
+        Then::Fail | Then::Empty | Then::Skip | Then::Stop => by_rule(Kind::Source).into(),
+    }
 }
 
 /// The refusal that a status means.
@@ -92,7 +199,7 @@ fn refused(inner: &Inner, status: StatusCode, headers: &HeaderMap, body: &[u8], 
         408 | 500..=599 => Kind::Unavailable,
         _ => Kind::Source,
     };
-    let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned());
+    let mut error = Error::new(kind, format!("{status} {excerpt}").trim().to_owned()).with_status(status.as_u16());
     if kind == Kind::Auth {
         error = error.hint(format!("check the credentials: `haul connections test {}`", inner.name));
     }
@@ -105,7 +212,7 @@ fn refused(inner: &Inner, status: StatusCode, headers: &HeaderMap, body: &[u8], 
 }
 
 /// The pause of a `Retry-After`: seconds, or until a date (RFC 9110, section 10.2.3).
-fn after(inner: &Inner, text: &str) -> Option<Duration> {
+pub(super) fn after(inner: &Inner, text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
+use reqwest::header::COOKIE;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::answer::excerpt;
 use super::client::Inner;
+use super::{login, sign};
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::connection::{Auth, Grant, KeyPlace, OAuth2};
+use crate::model::connection::{Auth, Grant, KeyPlace, OAuth2, TokenPlace};
 use crate::model::hook::AuthStyle;
 use crate::secret::{ExposeSecret, SecretString};
 use crate::time::Instant;
@@ -34,20 +37,36 @@ struct Answer {
 /// No token is kept longer, whatever its endpoint says.
 const LONGEST_LIFE: f64 = 86_400.0 * 365.0;
 
+impl Token {
+    /// A token that has to be renewed at an instant, if it is known.
+    pub fn new(value: SecretString, renew_at: Option<Instant>, serial: u64) -> Self {
+        Self { value, renew_at, serial }
+    }
+}
+
 /// Where a secret goes in a request.
 enum Place<'a> {
     Bearer,
     Header(&'a str),
     Query(&'a str),
+    Cookie(&'a str),
 }
 
 /// Where the connection's key or token goes: the hook's word wins over the connection's own.
 fn place<'a>(auth: &'a Auth, style: Option<&'a AuthStyle>) -> Option<Place<'a>> {
     Some(match (style, auth) {
-        (Some(AuthStyle::None), _) | (_, Auth::None | Auth::Basic { .. }) => return None,
+        (Some(AuthStyle::None), _) | (_, Auth::None | Auth::Basic { .. } | Auth::SigV4(_) | Auth::Hmac(_)) => {
+            return None;
+        }
         (Some(AuthStyle::KeyHeader(name)), _) => Place::Header(name),
         (Some(AuthStyle::KeyQuery(name)), _) => Place::Query(name),
         (Some(AuthStyle::Bearer), _) | (_, Auth::Bearer { .. } | Auth::OAuth2(_)) => Place::Bearer,
+        (_, Auth::Login(login)) => match &login.place {
+            None => Place::Bearer,
+            Some(TokenPlace::Header(name)) => Place::Header(name),
+            Some(TokenPlace::Query(name)) => Place::Query(name),
+            Some(TokenPlace::Cookie(name)) => Place::Cookie(name),
+        },
         (_, Auth::ApiKey { place: KeyPlace::Header(name), .. }) => Place::Header(name),
         (_, Auth::ApiKey { place: KeyPlace::Query(name), .. }) => Place::Query(name),
     })
@@ -74,6 +93,9 @@ pub(super) async fn authorize(
     };
     let (secret, serial) = match (style, auth) {
         (Some(AuthStyle::None), _) | (_, Auth::None) => return Ok((request, None)),
+        // What is signed is the whole request: that comes when it is built.
+        (None, Auth::SigV4(_) | Auth::Hmac(_)) => return Ok((request, None)),
+        (Some(_), Auth::SigV4(_) | Auth::Hmac(_)) => return disagree("a key or a token", "a signature"),
         (None | Some(AuthStyle::Basic), Auth::Basic { user, password }) => {
             return Ok((request.basic_auth(user, Some(password.expose_secret())), None));
         }
@@ -81,7 +103,7 @@ pub(super) async fn authorize(
         (Some(AuthStyle::Basic), _) => return disagree("a user and a password", "a key or a token"),
         (_, Auth::Bearer { token }) => (token.clone(), None),
         (_, Auth::ApiKey { key, .. }) => (key.clone(), None),
-        (_, Auth::OAuth2(_)) => {
+        (_, Auth::OAuth2(_) | Auth::Login(_)) => {
             let token = current(inner, None).await?;
             (token.value, Some(token.serial))
         }
@@ -90,14 +112,58 @@ pub(super) async fn authorize(
     let request = match place(auth, style) {
         Some(Place::Header(name)) => request.header(name, secret),
         Some(Place::Query(name)) => request.query(&[(name, secret)]),
+        Some(Place::Cookie(name)) => request.header(COOKIE, format!("{name}={secret}")),
         Some(Place::Bearer) | None => request.bearer_auth(secret),
     };
     Ok((request, serial))
 }
 
+/// Signs a whole request, where the connection says who we are by that.
+pub(super) fn sign(inner: &Inner, style: Option<&AuthStyle>, request: &mut reqwest::Request) -> Result<()> {
+    match (&inner.settings.auth, style) {
+        (Auth::SigV4(keys), None) => sign::aws(keys, request, inner.clock.now()),
+        (Auth::Hmac(keys), None) => sign::keyed(keys, request, inner.clock.now()),
+        _ => Ok(()),
+    }
+}
+
+/// A digest of who we are at the other side: what another one is told may be something else.
+pub(super) fn owner(inner: &Inner) -> String {
+    let mut digest = Sha256::new();
+    let mut add = |text: &str| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text);
+    };
+    match &inner.settings.auth {
+        Auth::None => {}
+        Auth::Basic { user, .. } => add(user),
+        Auth::Bearer { token } => add(token.expose_secret()),
+        Auth::ApiKey { key, .. } => add(key.expose_secret()),
+        Auth::OAuth2(client) => {
+            add(&client.client_id);
+            add(client.scope.as_deref().unwrap_or_default());
+            // A rotated token belongs to the same owner: it does not say who that is.
+            client.extra.values().for_each(|value| add(value));
+        }
+        Auth::SigV4(keys) => add(&keys.access_key),
+        Auth::Hmac(keys) => add(keys.key_id.as_deref().unwrap_or_else(|| keys.secret.expose_secret())),
+        Auth::Login(login) => {
+            login.body.iter().chain(&login.form).for_each(|(name, text)| {
+                add(name);
+                add(text.expose_secret());
+            });
+        }
+    }
+    for (name, value) in &inner.settings.headers {
+        add(name);
+        add(value.expose_secret());
+    }
+    hex::encode(digest.finalize())
+}
+
 /// Renews the token after a 401 on the one of this serial; whether that was of any use.
 pub(super) async fn renew(inner: &Arc<Inner>, refused: Option<u64>) -> Result<bool> {
-    if refused.is_none() || !matches!(inner.settings.auth, Auth::OAuth2(_)) {
+    if refused.is_none() || !matches!(inner.settings.auth, Auth::OAuth2(_) | Auth::Login(_)) {
         return Ok(false);
     }
     current(inner, refused).await.map(|_| true)
@@ -116,7 +182,10 @@ async fn current(inner: &Arc<Inner>, refused: Option<u64>) -> Result<Token> {
             return Ok(token);
         }
         let serial = held.as_ref().map_or(1, |token| token.serial + 1);
-        let token = fetch(&inner, serial).await?;
+        let token = match &inner.settings.auth {
+            Auth::Login(login) => login::fetch(&inner, login, serial).await?,
+            _ => fetch(&inner, serial).await?,
+        };
         *held = Some(token.clone());
         Ok(token)
     });

@@ -13,7 +13,8 @@ const CREDIT: Duration = Duration::from_millis(5);
 
 /// The limits of one connection, or of one step; whoever shares them shares the limits.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
+    width: usize,
     slots: Arc<Slots>,
     state: Mutex<State>,
 }
@@ -51,18 +52,24 @@ impl Limits {
     /// Limits of so many requests at once, and one in every `interval`.
     pub fn new(width: usize, interval: Option<Duration>) -> Self {
         let state = State { interval, next_at: Instant::now(), quiet_until: None, pace: Pace::new(Instant::now()) };
-        Self { slots: Arc::new(Slots::new(width.max(1))), state: Mutex::new(state) }
+        let width = width.max(1);
+        Self { width, slots: Arc::new(Slots::new(width)), state: Mutex::new(state) }
+    }
+
+    /// How many requests may be under way at once.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Waits for one of the slots; of those who wait the smallest rank comes first, then who came first.
-    pub async fn slot(&self, rank: u64) -> Slot {
+    pub(super) async fn slot(&self, rank: u64) -> Slot {
         Slots::acquire(&self.slots, rank).await
     }
 
     /// Waits until a request may be sent: nobody asked to be quiet, and neither rate nor pace is exceeded.
     ///
     /// Returns when that was, by which [`Limits::answered`] tells old news from new.
-    pub async fn turn(&self) -> Instant {
+    pub(super) async fn turn(&self) -> Instant {
         loop {
             let turn = self.lock().reserve(Instant::now());
             let at = match turn {
@@ -85,7 +92,7 @@ impl Limits {
     }
 
     /// Makes everybody quiet for a while.
-    pub fn quiet(&self, pause: Duration) {
+    pub(super) fn quiet(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut state = self.lock();
         if state.quiet_until.is_none_or(|old| old < until) {
@@ -96,7 +103,7 @@ impl Limits {
     }
 
     /// Learns from the answer to a request that was sent at `sent`; tells when the pace changes.
-    pub fn answered(&self, sent: Instant, refusal: Option<Refusal>) -> Option<Shift> {
+    pub(super) fn answered(&self, sent: Instant, refusal: Option<Refusal>) -> Option<Shift> {
         let mut state = self.lock();
         let quiet_until = state.quiet_until;
         state.pace.learn(sent, Instant::now(), refusal, quiet_until)
@@ -263,7 +270,7 @@ struct Queue {
 
 /// The right to have one request under way.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(super) struct Slot {
     slots: Option<Arc<Slots>>,
 }
 

@@ -4,11 +4,18 @@
 
 mod answer;
 mod auth;
+mod cache;
 mod client;
+mod decode;
+mod fan;
 mod limits;
+mod login;
 mod paginate;
 mod pull;
+mod read;
 mod records;
+mod report;
+mod sign;
 mod visit;
 mod wire;
 
@@ -18,12 +25,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+pub use answer::Manner;
+pub use cache::Cache;
 pub use client::HttpClient;
 pub(in crate::extract) use client::same_host;
+pub use fan::{Breaker, FanPull, ItemLines, ItemRequest, RenderItem};
+pub use limits::Limits;
+pub use report::{Render, Report, Values};
 
 use super::{Failure, Pull, Pulled, Sink};
 use crate::error::{Error, Kind, Result};
-use crate::model::hook::{AuthStyle, Paginate, Request, RetryPolicy};
+use crate::model::answer::Format;
+use crate::model::hook::{AuthStyle, Body, Paginate, Request, RetryPolicy};
 use crate::model::page::Progress;
 use crate::secret::SecretString;
 
@@ -61,16 +74,22 @@ pub struct HttpPull {
     pub auth: Option<AuthStyle>,
     /// How the answer is divided.
     pub paginate: Paginate,
-    /// JSONPath of the rows.
-    pub records: String,
+    /// How its answers are written, and what is done with odd ones.
+    pub manner: Arc<Manner>,
+    /// The report that the request creates, where its answer has no rows.
+    pub report: Option<Report>,
     /// How often a request is tried.
     pub retry: RetryPolicy,
+    /// The limits of the step, under those of the connection.
+    pub gate: Option<Arc<Limits>>,
 }
 
 #[async_trait]
 impl Pull for HttpPull {
     fn identity(&self) -> String {
-        format!("{:?} {:?} {:?}", self.request, self.paginate, self.records)
+        let report = self.report.as_ref().map(|report| &report.identity);
+        let Manner { form, records, rules, .. } = &*self.manner;
+        format!("{:?} {:?} {records:?} {form:?} {rules:?} {report:?}", self.request, self.paginate)
     }
 
     fn place(&self) -> String {
@@ -82,8 +101,20 @@ impl Pull for HttpPull {
         let mut lines = vec![format!("{} {}", format!("{:?}", request.method).to_uppercase(), request.url)];
         lines.extend(request.params.iter().map(|(name, value)| format!("  {name} = {value}")));
         lines.extend(request.headers.iter().map(|(name, value)| format!("  {name}: {value}")));
-        lines.extend(request.body.iter().cloned());
-        lines.push(format!("  rows at {}, connection {}", self.records, self.client.name()));
+        match &request.body {
+            None => {}
+            Some(Body::Json(text) | Body::GraphQl(text) | Body::Text { text, .. }) => lines.push(text.clone()),
+            Some(Body::Form(pairs)) => lines.extend(pairs.iter().map(|(name, value)| format!("  {name}={value}"))),
+        }
+        let connection = self.client.name();
+        lines.push(match (&self.report, &self.manner.records) {
+            (Some(_), _) => format!("  it creates a report that is waited for, connection {connection}"),
+            (None, Some(records)) => format!("  rows at {records}, connection {connection}"),
+            (None, None) if matches!(self.manner.form.format, Some(Format::Csv | Format::Jsonl)) => {
+                format!("  rows are its lines, connection {connection}")
+            }
+            (None, None) => format!("  rows at $[*], connection {connection}"),
+        });
         lines
     }
 

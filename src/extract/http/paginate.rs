@@ -6,7 +6,7 @@ use url::Url;
 
 use super::records::{Document, Found};
 use crate::error::{Error, Kind, Result};
-use crate::model::hook::{CursorPlace, PageStyle, Paginate, Request};
+use crate::model::hook::{Body, CursorPlace, PageStyle, Paginate, Request};
 use crate::model::page::Position;
 
 /// Where the first page begins.
@@ -56,7 +56,20 @@ pub(super) fn request_at(base: &Request, style: &PageStyle, at: &Position) -> Re
         }
         (PageStyle::Cursor { param, in_body: false, .. }, Position::Cursor(cursor)) => set(param, cursor.clone()),
         (PageStyle::Cursor { param, in_body: true, .. }, Position::Cursor(cursor)) => {
-            request.body = Some(with_cursor(request.body.as_deref().unwrap_or("{}"), param, cursor)?);
+            request.body = Some(match request.body.take() {
+                None => Body::Json(with_cursor("{}", param, cursor)?),
+                Some(Body::Json(body)) => Body::Json(with_cursor(&body, param, cursor)?),
+                Some(Body::GraphQl(body)) => Body::GraphQl(with_cursor(&body, param, cursor)?),
+                Some(Body::Form(mut pairs)) => {
+                    pairs.retain(|(name, _)| name != param);
+                    pairs.push((param.clone(), serde_json::from_str(cursor).unwrap_or_else(|_| cursor.clone())));
+                    Body::Form(pairs)
+                }
+                Some(Body::Text { .. }) => {
+                    return Err(Error::config("the cursor has to go into the body, which is a text")
+                        .hint("only `body`, `form` and `graphql` have members; or write in = \"query\""));
+                }
+            });
         }
         (PageStyle::Keyset { param, limit, limit_param, .. }, at) => {
             if let Some(limit_param) = limit_param {
@@ -135,7 +148,11 @@ pub(super) fn told(
             let header = header.filter(|text| !text.is_empty());
             header.map(|text| if *in_body { Value::from(text).to_string() } else { text.to_owned() })
         }
-        PageStyle::NextUrl { at } => pointer(document.value(at)?, at, false)?,
+        PageStyle::NextUrl { at: CursorPlace::Body(at) } => pointer(document.value(at)?, at, false)?,
+        PageStyle::NextUrl { at: CursorPlace::Header(name) } => {
+            let header = headers.get(name.as_str()).and_then(|value| value.to_str().ok());
+            header.filter(|text| !text.is_empty()).map(str::to_owned)
+        }
         PageStyle::Link => headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_link),
         PageStyle::Keyset { value, .. } => match last_row {
             Some(row) => pointer(Document::read(row)?.value(value)?, value, false)?,
@@ -199,14 +216,21 @@ pub(super) fn next(paginate: &Paginate, seen: &Seen<'_>) -> Result<Option<Positi
         return Ok(None);
     }
     Ok(match (style, seen.at) {
-        (PageStyle::Offset { limit, .. }, Position::Offset(offset)) => Some(Position::Offset(offset + limit)),
-        (PageStyle::Page { .. }, Position::Page(page)) => Some(Position::Page(page + 1)),
         (PageStyle::Keyset { value, .. }, _) => Some(Position::Key(pointed().ok_or_else(|| {
             Error::new(Kind::Source, format!("the last row of page {} has no `{value}`", seen.number + 1))
                 .hint("`paginate.value` must lead to the key that every row has")
         })?)),
-        _ => None,
+        _ => behind(style, seen.at),
     })
+}
+
+/// Where the page behind one begins that nothing is known of, in a style whose pages are numbered.
+pub(super) fn behind(style: &PageStyle, at: &Position) -> Option<Position> {
+    match (style, at) {
+        (PageStyle::Offset { limit, .. }, Position::Offset(offset)) => Some(Position::Offset(offset + limit)),
+        (PageStyle::Page { .. }, Position::Page(page)) => Some(Position::Page(page + 1)),
+        _ => None,
+    }
 }
 
 /// Refuses a page that does not go with the API's word that there are more.

@@ -91,6 +91,31 @@ impl<'a> Document<'a> {
         })
     }
 
+    /// Refuses an answer to a GraphQL query that tells of errors, whatever else it has.
+    ///
+    /// # Errors
+    /// `errors` is a list with something in it: their messages are told.
+    pub fn refuse_errors(&self) -> Result<()> {
+        let Found::Nested(text) = self.value("$.errors")? else { return Ok(()) };
+        let errors: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let told = |error: &Value| {
+            let message = error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+            match error["extensions"]["code"].as_str() {
+                Some(code) => format!("{message} ({code})"),
+                None => message,
+            }
+        };
+        let more = errors.len().saturating_sub(3);
+        let mut messages: Vec<String> = errors.iter().take(3).map(told).collect();
+        messages.extend((more > 0).then(|| format!("and {more} more")));
+        Err(Error::new(Kind::Source, "the query failed")
+            .because(excerpt(&messages.join("; "), 500))
+            .hint("where an error passes, a rule can say so: on = { \"200 containing THROTTLED\" = \"wait 5s\" }"))
+    }
+
     /// The values that a query selects, in its order.
     fn located(&self, path: &JsonPath) -> Result<Vec<&'a RawValue>> {
         let body = self.text.as_bytes();
@@ -289,7 +314,7 @@ fn not_a_list(value: &RawValue) -> Error {
 }
 
 /// The beginning of a text, on one line.
-fn excerpt(text: &str, longest: usize) -> String {
+pub(super) fn excerpt(text: &str, longest: usize) -> String {
     let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(longest) {
         line.truncate(end);

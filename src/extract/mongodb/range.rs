@@ -37,11 +37,14 @@ impl Range {
             StoredTime::ObjectId => match (first_id(start.timestamp()), first_id(end.timestamp())) {
                 (Some(from), Some(to)) => between(from.into(), to.into()),
                 (Some(from), None) => doc! { &*self.path: { "$gte": from } },
-                (None, _) => between(ObjectId::default().into(), ObjectId::default().into()),
+                (None, _) => between(NO_ID.into(), NO_ID.into()),
             },
         }
     }
 }
+
+/// The smallest id there can be: nothing lies before it.
+const NO_ID: ObjectId = ObjectId::from_bytes([0; 12]);
 
 /// The date of an instant, moved by some days, as ISO texts begin with it.
 fn day(instant: Instant, days: i64) -> String {
@@ -80,7 +83,7 @@ mod tests {
     fn a_unit_is_a_half_open_range_in_the_stored_type() {
         let (start, end) = ("2024-05-01T15:00:00Z", "2024-05-02T15:00:00Z");
         let id = |text| ObjectId::parse_str(text).expect("an id");
-        let (from, to) = (id("663256f00000000000000000"), id("6633a8700000000000000000"));
+        let (from, to) = (id("663258f00000000000000000"), id("6633aa700000000000000000"));
         assert_eq!(condition(StoredTime::ObjectId, start, end), doc! { "t": { "$gte": from, "$lt": to } });
         assert_eq!(
             condition(StoredTime::Epoch, start, end),
@@ -91,11 +94,11 @@ mod tests {
 
     #[test]
     fn ids_know_the_years_from_1970_to_2106_only() {
-        let zero = ObjectId::default();
+        let zero = NO_ID;
         let before = condition(StoredTime::ObjectId, "1960-01-01T00:00:00Z", "1960-01-02T00:00:00Z");
         assert_eq!(before, doc! { "t": { "$gte": zero, "$lt": zero } });
         let over = condition(StoredTime::ObjectId, "2106-02-07T00:00:00Z", "2106-02-08T00:00:00Z");
-        let from = ObjectId::parse_str("ffffd4800000000000000000").expect("an id");
+        let from = ObjectId::parse_str("ffffa5000000000000000000").expect("an id");
         assert_eq!(over, doc! { "t": { "$gte": from } });
         let after = condition(StoredTime::ObjectId, "2107-01-01T00:00:00Z", "2107-01-02T00:00:00Z");
         assert_eq!(after, doc! { "t": { "$gte": zero, "$lt": zero } });

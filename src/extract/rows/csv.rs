@@ -21,10 +21,12 @@ pub struct CsvRows<'a, R> {
     ends: Vec<(usize, bool)>,
 }
 
-/// A column: its name as JSON with the colon behind it, and whether its cells are numbers.
+/// A column: its name as JSON with the colon behind it, and whether its cells are numbers, or may be.
 struct Key {
+    name: String,
     member: Vec<u8>,
     number: bool,
+    infer: bool,
 }
 
 /// Where the parser is within a record.
@@ -232,9 +234,24 @@ impl<'a, R: BufRead> CsvRows<'a, R> {
             begin = end;
             if !quoted && self.format.null.iter().any(|null| null == cell) {
                 body.extend_from_slice(b"null");
-            } else if let Some(number) = number_of(cell).filter(|_| key.number) {
-                body.extend_from_slice(number.as_bytes());
-            } else if self.format.infer && !quoted && is_json_scalar(cell) {
+            } else if key.number {
+                match number_of(cell) {
+                    Some(number) => body.extend_from_slice(number.as_bytes()),
+                    // What JSON has no number for, floats have: they are read from their text.
+                    None if cell.trim().parse::<f64>().is_ok_and(|float| !float.is_finite()) => {
+                        push_text(body, cell.trim());
+                    }
+                    None => {
+                        let found = excerpt(cell.as_bytes());
+                        return Err(at_line(
+                            line,
+                            format!("has `{found}` for `{}`, which is declared a number", key.name),
+                        )
+                        .hint("cells that stand for null are told by `csv = { null = [\"\", \"n/a\"] }`")
+                        .hint("or keep the text: `columns = { … = \"VARCHAR\" }`"));
+                    }
+                }
+            } else if key.infer && !quoted && is_json_scalar(cell) {
                 body.extend_from_slice(cell.as_bytes());
             } else {
                 push_text(body, cell);
@@ -293,7 +310,12 @@ pub fn read_header(input: impl BufRead, format: &CsvFormat) -> Result<Option<Vec
 }
 
 fn keys(names: &[String], format: &CsvFormat) -> Vec<Key> {
-    let key = |name: &String| Key { member: member_key(name), number: format.numbers.contains(name) };
+    let key = |name: &String| Key {
+        name: name.clone(),
+        member: member_key(name),
+        number: format.declared.get(name) == Some(&true),
+        infer: format.infer && !format.declared.contains_key(name),
+    };
     names.iter().map(key).collect()
 }
 
@@ -354,10 +376,10 @@ mod tests {
             null: vec!["NULL".to_owned()],
             infer: true,
             skip: 1,
-            numbers: vec!["a".to_owned()],
+            declared: [("a".to_owned(), true)].into(),
         };
-        let rows = read("any title\n# no row\n1;'it\\'s'\n007;NULL\ntrue;\n", &format).expect("rows");
-        assert_eq!(rows, [r#"{"a":1,"b":"it's"}"#, r#"{"a":7,"b":null}"#, r#"{"a":true,"b":""}"#]);
+        let rows = read("any title\n# no row\n1;'it\\'s'\n007;NULL\n7;\n", &format).expect("rows");
+        assert_eq!(rows, [r#"{"a":1,"b":"it's"}"#, r#"{"a":7,"b":null}"#, r#"{"a":7,"b":""}"#]);
         let counted = CsvFormat { header: CsvHeader::None, ..CsvFormat::default() };
         assert_eq!(read("1,2\n3,4", &counted).expect("rows")[1], r#"{"column_1":"3","column_2":"4"}"#);
         assert!(

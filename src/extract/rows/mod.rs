@@ -65,7 +65,7 @@ fn broken(line: u64, error: &io::Error) -> Error {
 }
 
 /// The next bytes; empty at the end.
-fn more<'r>(input: &'r mut dyn BufRead, line: u64) -> Result<&'r [u8]> {
+fn more(input: &mut dyn BufRead, line: u64) -> Result<&[u8]> {
     // A loop over `Interrupted` would have to borrow twice: who reads files here is not interrupted by signals.
     input.fill_buf().map_err(|error| broken(line, &error))
 }

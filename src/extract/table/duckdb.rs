@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
+use super::server::TWICE;
 use super::sql::{TimeKind, Writing, not_there, plain};
 use super::{AskedRows, TableAsk, json};
 use crate::error::{Error, Kind, Result};
@@ -91,7 +92,12 @@ impl Described {
             | "TIME WITH TIME ZONE"
             | "TIME_NS" => format!("to_json({name}::VARCHAR)::VARCHAR"),
             // Without ICU, an instant's text has the offset of UTC only if it is put there.
-            "TIMESTAMP WITH TIME ZONE" => format!("to_json(CAST({name} AS TIMESTAMP)::VARCHAR || '+00')::VARCHAR"),
+            "TIMESTAMP WITH TIME ZONE" => {
+                let utc = format!("CAST({name} AS TIMESTAMP)::VARCHAR");
+                format!(
+                    "to_json(CASE WHEN isfinite({name}) THEN replace({utc}, ' ', 'T') || 'Z' ELSE {utc} END)::VARCHAR"
+                )
+            }
             "FLOAT" | "DOUBLE" => {
                 format!(
                     "CASE WHEN isfinite({name}) THEN to_json({name})::VARCHAR ELSE to_json({name}::VARCHAR)::VARCHAR END"
@@ -163,7 +169,7 @@ impl DuckDbPull {
             .map(|known| if schema.is_none() && known[0] == "main" { known[1].clone() } else { known.join(".") })
             .collect();
         // A schema without a single table is a wrong name rather than one that nothing has come to yet.
-        if sharded && !names.is_empty() { Ok(None) } else { Err(not_there("table", name, &names, &self.path)) }
+        if sharded && !names.is_empty() { Ok(None) } else { Err(not_there("table", name, &names)) }
     }
 
     /// Schema and name of every table and view.
@@ -182,8 +188,7 @@ impl DuckDbPull {
             let [name, type_name] =
                 <[String; 2]>::try_from(row).map_err(|_| Error::internal("a row of two columns"))?;
             if described.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
-                return Err(Error::new(Kind::Source, format!("the statement has two columns `{name}`"))
-                    .hint("name its columns one by one, each with a name of its own: SELECT a.id, b.id AS b_id, …"));
+                return Err(Error::new(Kind::Source, format!("the statement has two columns `{name}`")).hint(TWICE));
             }
             described.push(Described { name, type_name });
         }
@@ -191,9 +196,9 @@ impl DuckDbPull {
     }
 
     /// The condition that holds for the rows of the range; empty where all rows are wanted.
-    fn condition(&self, columns: &[Described], from: &str) -> Result<String> {
+    fn condition(&self, columns: &[Described]) -> Result<String> {
         let Some(range) = &self.ask.range else { return Ok(String::new()) };
-        let column = column(columns, &range.column, from)?;
+        let column = column(columns, &range.column)?;
         let kind = column.time().ok_or_else(|| range.no_time(&column.type_name.to_lowercase()))?;
         let bounds = range.bounds(kind)?;
         let ident = format!("q.{}", STANDARD.ident(&column.name));
@@ -217,26 +222,25 @@ impl DuckDbPull {
         }
         let columns = self.describe(&from).await?;
         let newest = match changed {
-            Some(changed) => format!("max(q.{})::VARCHAR", STANDARD.ident(&column(&columns, changed, &name)?.name)),
+            Some(changed) => format!("max(q.{})::VARCHAR", STANDARD.ident(&column(&columns, changed)?.name)),
             None => "NULL::VARCHAR".to_owned(),
         };
-        let rows = self
-            .texts(&format!("SELECT count(*)::VARCHAR, {newest} FROM {from}{}", self.condition(&columns, &name)?))
-            .await?;
+        let rows =
+            self.texts(&format!("SELECT count(*)::VARCHAR, {newest} FROM {from}{}", self.condition(&columns)?)).await?;
         let cell = |at: usize| rows.first().and_then(|row| row.get(at)).cloned().unwrap_or_default();
         let newest = if cell(1).is_empty() { String::new() } else { format!(", changed until {}", cell(1)) };
         Ok(Probe::Is(format!("{name}: {} rows{newest}", cell(0))))
     }
 
     async fn read(&self, sink: &Arc<dyn Sink>, pages: &mut Pages, cancel: &CancellationToken) -> Result<()> {
-        let Some((from, name)) = self.from().await? else {
+        let Some((from, _)) = self.from().await? else {
             return Err(Error::new(Kind::Unavailable, self.ask.late(&self.path))
                 .hint("it was there a moment ago: the next run looks again"));
         };
         let columns = self.describe(&from).await?;
         let of_source = |column: &Described| SourceColumn { name: column.name.clone(), data_type: column.data_type() };
         sink.columns(columns.iter().map(of_source).collect())?;
-        let sql = format!("SELECT {} FROM {from}{}", row_of(&columns), self.condition(&columns, &name)?);
+        let sql = format!("SELECT {} FROM {from}{}", row_of(&columns), self.condition(&columns)?);
         let (send, mut receive) = mpsc::channel(2);
         let reading = self.file.stream(sql, send);
         // It owns its end of the channel, which is closed when it fails: nobody waits to send any more then.
@@ -284,10 +288,10 @@ fn row_of(columns: &[Described]) -> String {
     format!("concat({})", cells.collect::<Vec<_>>().join(", "))
 }
 
-fn column<'c>(columns: &'c [Described], name: &str, from: &str) -> Result<&'c Described> {
+fn column<'c>(columns: &'c [Described], name: &str) -> Result<&'c Described> {
     columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-        not_there("column", name, &names, from)
+        not_there("column", name, &names)
     })
 }
 

@@ -227,7 +227,7 @@ mod tests {
         }
         assert_eq!(written(|out| timestamp(out, -1, true)), "\"1969-12-31T23:59:59.999999Z\"");
         assert_eq!(written(|out| timestamp(out, 86_400_000_000, false)), "\"1970-01-02T00:00:00\"");
-        assert_eq!(written(|out| date(out, -719_529)), "0001-12-31 (BC)");
+        assert_eq!(written(|out| date(out, -719_529)), "0002-12-31 (BC)");
         assert_eq!(written(|out| time(out, 86_400_000_000)), "24:00:00");
     }
 

@@ -43,7 +43,7 @@ impl TableAsk {
     fn place(&self, database: &str) -> String {
         match &self.rows {
             AskedRows::Table { name, .. } => format!("{name} in {database}"),
-            AskedRows::Query(_) => database.to_owned(),
+            AskedRows::Query(_) => format!("the rows of `sql` in {database}"),
         }
     }
 

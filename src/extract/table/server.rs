@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 use super::super::Sink;
 use crate::error::{Disposition, Error, Kind, Result};
@@ -76,17 +77,44 @@ pub(super) fn failed(doing: &str, error: &sqlx::Error) -> Error {
             }
             // A standby had to remove rows that were still being read.
             "40001" | "40P01" => (Kind::Unavailable, Some(GONE)),
-            "42501" | "42000" => (Kind::Auth, Some("may this user read that table?")),
+            "42501" => (Kind::Auth, Some("may this user read that table?")),
+            // Two columns of one name: of a subquery, or named in a list.
+            "42S21" | "42702" => (Kind::Source, Some(TWICE)),
+            _ if fault.message().contains("denied") => (Kind::Auth, Some("may this user read that table?")),
             _ => (Kind::Source, None),
         },
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => (Kind::Unavailable, Some(GONE)),
         _ => (Kind::Source, None),
     };
-    let told = Error::new(kind, doing).because(error.to_string());
+    // The library adds where in its own sources the server failed.
+    let cause = match error {
+        sqlx::Error::Database(fault) => fault.message().to_owned(),
+        other => other.to_string(),
+    };
+    let told = Error::new(kind, doing).because(cause);
     match hint {
         Some(hint) => told.hint(hint),
         None => told,
     }
 }
+
+/// What the fault of a statement means, with the line of it that PostgreSQL points to.
+pub(super) fn failed_in(doing: &str, statement: &str, error: &sqlx::Error) -> Error {
+    let told = failed(doing, error);
+    let fault = error.as_database_error().and_then(|fault| fault.try_downcast_ref::<PgDatabaseError>());
+    let Some(PgErrorPosition::Original(place)) = fault.and_then(PgDatabaseError::position) else { return told };
+    let before: String = statement.chars().take(place.saturating_sub(1)).collect();
+    // The statement's own first line stands before those of its author.
+    let (line, column) = (before.matches('\n').count(), before.chars().rev().take_while(|c| *c != '\n').count());
+    match statement.lines().nth(line) {
+        Some(text) if line > 0 => {
+            told.detail(format!("line {line}: {text}\n{:width$}^", "", width = column + 7 + line.to_string().len()))
+        }
+        _ => told,
+    }
+}
+
+/// What to do about two columns of one name.
+pub(super) const TWICE: &str = "name its columns one by one, each with a name of its own: SELECT a.id, b.id AS b_id, …";
 
 const GONE: &str = "the connection was lost; nothing was loaded, and the next run reads the unit from its beginning";

@@ -146,8 +146,8 @@ fn local(at: Instant, zone: Tz) -> NaiveDateTime {
 }
 
 /// The error of a name that is not there, with those that look like it.
-pub(super) fn not_there(what: &str, name: &str, known: &[String], place: &str) -> Error {
-    let error = Error::new(Kind::Source, format!("there is no {what} `{name}` in {place}"));
+pub(super) fn not_there(what: &str, name: &str, known: &[String]) -> Error {
+    let error = Error::new(Kind::Source, format!("there is no {what} `{name}`"));
     let low = name.to_lowercase();
     let mut near: Vec<(usize, &String)> = known
         .iter()

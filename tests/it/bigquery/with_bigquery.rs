@@ -49,8 +49,8 @@ fn put(dataset: &str, date: &str, count: u64) {
 
 /// What was asked of the rows of a day.
 fn reads(asked: &[String], date: &str) -> usize {
-    let data = format!("events_{}/data", date.replace('-', ""));
-    asked.iter().filter(|one| one.contains(&data)).count()
+    let rows = format!("events_{}/data", date.replace('-', ""));
+    asked.iter().filter(|one| one.contains(&rows)).count()
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn nested_and_repeated_fields_arrive_as_the_export_has_them() {
     let sessions = days.project.query(
         "select count(distinct list_filter(event_params, lambda p: p.key = 'ga_session_id')[1].value.int_value) as sessions, sum(len(items)) as items, min(geo.city) as city from raw.events",
     );
-    assert_eq!(sessions, json!([{ "sessions": 10, "items": "15", "city": "서울" }]));
+    assert_eq!(sessions, json!([{ "sessions": 10, "items": 15, "city": "서울" }]));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn killed_between_two_pages_a_pull_goes_on_behind_the_durable_ones() {
         third.replace("30", "40"),
     ];
     assert!(pages.iter().copied().eq(&newest[1..]) || pages.iter().copied().eq(&newest), "{asked:?}");
-    assert!(said.contains("durable") || said.contains("goes on") || said.contains("resum"), "{said}");
+    assert!(said.contains("resumed   events 2024-05-03: ") && said.contains("0 rows on disk already"), "{said}");
     assert_eq!(events(&days.project, "2024-05-03"), ga4::day("2024-05-03", 45));
 }
 
@@ -221,7 +221,7 @@ fn every_type_arrives_with_all_that_it_holds() {
             "i": "9223372036854775807", "f": "0.1", "nan": "nan", "inf": "-inf", "n": "12345678901234567890.123456789",
             "big": "12345678901234567890.5", "b": "true", "s": "O'Reilly\n\"", "y": "AP8=",
             "d": "0001-01-01", "dt": "2024-05-03 02:03:04.5", "t": "01:02:03.000001", "ts": "2024-05-02 15:00:00.123456",
-            "j": "{\"a\":[1,2.50],\"b\":null}", "g": "POINT(1 2)",
+            "j": "{\"a\":[1,2.5],\"b\":null}", "g": "POINT(1 2)",
             "r": "{'n': 0.123456789, 'at': '2024-05-03 00:00:00', 'deep': {'c': c}}", "l": "[1, 9007199254740993]",
             "empty": "[]", "nothing": null,
         }])

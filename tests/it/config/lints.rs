@@ -150,7 +150,7 @@ fn pages_have_the_keys_of_their_style() {
     let pages = |text: &str| faults(&format!("{WINDOW}{RATINGS}paginate = {{ {text} }}\n"));
     assert_eq!(pages("by = \"cursor\", at = \"$.next\""), ["missing-key 8:12"]);
     assert_eq!(pages("by = \"link\", limit = 5"), ["foreign-key 8:35"]);
-    assert_eq!(pages("by = \"next_url\", at = { header = \"X\" }"), ["foreign-key 8:36"]);
+    assert_eq!(pages("by = \"next_url\", at = { header = \"Link\" }"), ["foreign-key 8:36"]);
     let good = format!(
         "{WINDOW}{RATINGS}paginate = {{ by = \"cursor\", param = \"c\", in = \"body\", at = {{ header = \"X-Next\" }} }}\n"
     );

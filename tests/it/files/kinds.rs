@@ -98,7 +98,7 @@ fn csv_is_text_until_a_type_is_declared_and_never_rounded() {
     let typed = rows(&project, "select code, count, share, typeof(count), typeof(share) from raw.typed order by code");
     assert_eq!(typed, ["007|42|1.50|BIGINT|DECIMAL(9,2)", "1e5|7|0.25|BIGINT|DECIMAL(9,2)"]);
 
-    for (column, found) in [("share", "2 digits behind the point"), ("day", "2024-05-01")] {
+    for (column, found) in [("share", "2 digits behind the point"), ("day", "line 2 has `2024-05-01` for `day`")] {
         let more = format!("columns = {{ {column} = \"BIGINT\" }}\ninto = \"raw.wrong\"");
         project.write("pipelines/days.toml", &pipeline(&more));
         let told = run(&project, "2024-05-04", 1);
@@ -113,7 +113,7 @@ fn csv_is_text_until_a_type_is_declared_and_never_rounded() {
     run(&project, "2024-05-04", 0);
     assert_eq!(
         rows(&project, "select code, share, typeof(share) from raw.seen order by 1"),
-        ["007|1.5|DOUBLE", "100000|0.25|DOUBLE"]
+        ["007|1.5|DOUBLE", "1e5|0.25|DOUBLE"]
     );
 }
 

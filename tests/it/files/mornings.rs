@@ -8,6 +8,9 @@ use super::{project, rows, run, store};
 use crate::support::files::{gzip, parquet};
 use crate::support::project::{Project, told};
 
+/// The exit code of a run whose source does not have everything yet.
+const LATE: i32 = 4;
+
 const DAYS: &str = r#"
 [window]
 lookback = 2
@@ -29,7 +32,7 @@ fn outcomes(project: &Project, date: &str) -> String {
 fn a_day_without_files_is_late_and_not_empty() {
     let project = project("", DAYS);
     store(&project, "landing/2024-05-02/a.csv", b"item\nx\n");
-    let late = run(&project, "2024-05-04", 0);
+    let late = run(&project, "2024-05-04", LATE);
     assert!(late.contains("late") && late.contains("landing/2024-05-03/*.csv"), "{late}");
     assert_eq!(rows(&project, COUNTS), ["2024-05-02|1|x"]);
     // The day arrives; a file without a byte has no rows, and is there all the same.
@@ -41,7 +44,7 @@ fn a_day_without_files_is_late_and_not_empty() {
     assert_eq!(rows(&project, COUNTS), ["2024-05-02|1|x", "2024-05-03|2|y z"]);
     // Files that go away again do not take their rows with them.
     fs::remove_dir_all(project.path().join("landing/2024-05-03")).expect("a folder");
-    let gone = run(&project, "2024-05-04", 0);
+    let gone = run(&project, "2024-05-04", LATE);
     assert!(gone.contains("late"), "{gone} {}", outcomes(&project, "2024-05-04"));
     assert_eq!(rows(&project, COUNTS), ["2024-05-02|1|x", "2024-05-03|2|y z"]);
 }
@@ -145,12 +148,12 @@ fn a_file_that_changed_in_between_is_read_anew() {
 
 #[test]
 fn files_of_the_whole_window_are_divided_by_their_rows_own_time() {
-    let pipeline = "[window]\nlookback = 2\n\n[[extract]]\nname = \"sales\"\nper = \"window\"\nfiles = \"landing/*.parquet\"\ntime_column = \"at\"\noutside = \"drop\"\n";
+    let pipeline = "[window]\nlookback = 2\n\n[[extract]]\nname = \"sales\"\nper = \"window\"\nfiles = \"landing/*.parquet\"\ntime_column = \"moment\"\noutside = \"drop\"\n";
     let project = project("", pipeline);
     fs::create_dir_all(project.path().join("landing")).expect("a folder");
-    let row = |at: &str| format!("{{\"at\":\"{at}\",\"item\":\"x\"}}");
+    let row = |at: &str| format!("{{\"moment\":\"{at}\",\"item\":\"x\"}}");
     let rows_of = ["2024-05-01T23:59:59", "2024-05-02T00:00:00", "2024-05-03T10:00:00", "2024-05-03T11:00:00"].map(row);
-    parquet(&project.path().join("landing/all.parquet"), "at TIMESTAMP, item VARCHAR", &rows_of);
+    parquet(&project.path().join("landing/all.parquet"), "moment TIMESTAMP, item VARCHAR", &rows_of);
     run(&project, "2024-05-04", 0);
     assert_eq!(rows(&project, COUNTS), ["2024-05-02|1|x", "2024-05-03|2|x x"]);
 }

@@ -159,6 +159,18 @@ fn the_apis_credentials_go_to_the_apis_host_alone() {
 }
 
 #[test]
+fn an_address_may_be_made_of_the_rows_members() {
+    let shelf = Shelf::start();
+    shelf.put("/by-id/1.png", Thing::Plain(PNG.to_vec(), "image/png"));
+    let url = format!("{{% if row.id %}}{}/by-id/{{{{ row.id }}}}.png{{% endif %}}", shelf.url);
+    let project = project("", &pipeline("").replace("$.image.url", &url));
+    rockets(&project, &[String::new(), String::new(), String::new()]);
+    run(&project, "2024-05-04", 0);
+    assert_eq!(rows(&project, TABLE), ["0|none".to_owned(), format!("1|{}", name_of(PNG, "png")), "2|none".to_owned()]);
+    assert_eq!(shelf.got(), ["/by-id/1.png", "/by-id/2.png"]);
+}
+
+#[test]
 fn a_killed_pull_fetches_no_picture_twice() {
     let shelf = Shelf::start();
     let connection = format!("[api]\ntype = \"http\"\nurl = \"{}\"\nmax_concurrent = 1\n", shelf.url);
@@ -186,4 +198,28 @@ fn a_killed_pull_fetches_no_picture_twice() {
     assert!(twice.is_empty(), "{twice:?}");
     assert_eq!(stored(&project).len(), 6);
     assert_eq!(rows(&project, "select count(*), count(image_file) from raw.rockets"), ["6|6"]);
+}
+
+#[test]
+fn a_google_bucket_gets_its_pictures_as_its_xml_api_takes_them() {
+    // The emulator takes uploads by the JSON API only; this server holds what an object is put by.
+    let (bucket, shelf) = (Shelf::start(), Shelf::start());
+    shelf.put("/a.png", Thing::Plain(PNG.to_vec(), "image/png"));
+    let connection = format!(
+        "[album]\ntype = \"files\"\nurl = \"gs://landing/album\"\nendpoint = \"{}\"\nanonymous = true\n",
+        bucket.url
+    );
+    let project = project(&connection, &pipeline("").replace("\"pictures\"", "\"album\""));
+    rockets(&project, &[format!("{}/a.png", shelf.url)]);
+    run(&project, "2024-05-04", 0);
+    let name = name_of(PNG, "png");
+    assert_eq!(rows(&project, TABLE), [format!("0|{name}")]);
+    let asked = bucket.asked();
+    let put: Vec<&str> = asked.iter().filter(|asked| asked.method == "PUT").map(|asked| asked.path.as_str()).collect();
+    let plain: Vec<String> = put.iter().map(|path| path.replace("%2F", "/").replace("%2E", ".")).collect();
+    assert_eq!(plain, [format!("/landing/album/{name}")], "{asked:?}");
+    // A bucket that refuses is our fault, and fails the pull instead of leaving the column empty.
+    bucket.put(put[0], Thing::Status(403));
+    let told = run(&project, "2024-05-05", 1);
+    assert!(told.contains("storing downloaded files") && told.contains("403"), "{told}");
 }

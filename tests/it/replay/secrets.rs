@@ -65,11 +65,12 @@ fn no_secret_of_any_connection_is_in_a_cassette_and_it_replays_without_them() {
         let api = Door::start(careless);
         let project = Project::with_api(&api.url, &auth.replace("URL", &api.url));
         let connections = std::fs::read_to_string(project.path().join("connections.toml")).expect("connections");
-        let others: String = [KEY, TOKEN, HEADER, UNUSED]
+        let others = [KEY, TOKEN, HEADER, UNUSED]
             .iter()
             .enumerate()
             .map(|(index, secret)| format!("\n[other{index}]\ntype = \"http\"\nurl = \"{}\"\nauth = {{ type = \"bearer\", token = {secret:?} }}\n", api.url))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         project.write("connections.toml", &(connections + &others));
         project.write(
             "pipelines/p.toml",

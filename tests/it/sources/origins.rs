@@ -3,5 +3,8 @@
 mod files;
 mod http;
 mod mongodb;
+mod process;
+mod tables;
+mod with_bigquery;
 mod with_gcs;
 mod with_s3;

@@ -32,7 +32,7 @@ pub fn a_later_morning_writes_only_what_changed(origin: &dyn Origin) {
     bench.mornings.run(MORNING, 0);
     let mut events = Event::day(SECOND);
     events.remove(3);
-    events[5].name = "another".to_owned();
+    "another".clone_into(&mut events[5].name);
     let mut added = Event::new(SECOND, 17);
     added.id += 500;
     events.push(added);

@@ -77,13 +77,24 @@ impl Emulator {
     pub fn put(&self, dataset: &str, table: &str, schema: &Value, rows: &[Value]) {
         self.sql(&format!("CREATE SCHEMA IF NOT EXISTS {dataset}"));
         self.drop(dataset, table);
+        if rows.is_empty() {
+            let resource = json!({
+                "tableReference": { "projectId": PROJECT, "datasetId": dataset, "tableId": table },
+                "schema": { "fields": schema },
+            });
+            let url = format!("{}/bigquery/v2/projects/{PROJECT}/datasets/{dataset}/tables", self.url);
+            let answer = send(Method::POST, &url, "application/json", resource.to_string()).expect("an answer");
+            assert_eq!(answer.0, 200, "{}", answer.1);
+            return;
+        }
         let load = json!({ "configuration": { "load": {
             "destinationTable": { "projectId": PROJECT, "datasetId": dataset, "tableId": table },
             "sourceFormat": "NEWLINE_DELIMITED_JSON",
             "writeDisposition": "WRITE_TRUNCATE",
             "schema": { "fields": schema },
         } } });
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+        let lines = lines.join("\n");
         let body = format!(
             "--part\r\nContent-Type: application/json\r\n\r\n{load}\r\n--part\r\nContent-Type: application/octet-stream\r\n\r\n{lines}\r\n--part--\r\n"
         );

@@ -87,7 +87,7 @@ pub fn event(date: &str, number: u64) -> Value {
     }
     let purchase = name == "purchase";
     let items = if purchase {
-        (0..1 + session % 2)
+        (0..=session % 2)
             .map(|item| {
                 json!({
                     "item_id": format!("SKU-{item}"), "item_name": "Größe \\ M", "price": 19.99, "quantity": item + 1,

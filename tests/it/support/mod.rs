@@ -2,12 +2,16 @@
 
 pub mod apis;
 pub mod bigquery;
+pub mod bigquery_service;
 pub mod buckets;
 pub mod counterparts;
+pub mod databases;
 pub mod days;
 pub mod doors;
+pub mod fan_api;
 pub mod files;
 pub mod ga4;
+pub mod mariadb;
 pub mod mongodb;
 pub mod mornings;
 pub mod pages;
@@ -15,3 +19,5 @@ pub mod postgres;
 pub mod project;
 pub mod scripted;
 pub mod shelf;
+pub mod station;
+pub mod youtube;

@@ -13,7 +13,7 @@ use super::doors::nobody;
 pub struct Postgres {
     pub port: u16,
     server: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Postgres {
@@ -54,10 +54,17 @@ impl Postgres {
                 .spawn()
                 .expect("postgres starts");
             if is_ready(&mut server, &data) {
-                return Ok(Self { port, server, _folder: folder });
+                return Ok(Self { port, server, folder });
             }
         }
         panic!("postgres does not start: {}", fs::read_to_string(folder.path().join("log")).unwrap_or_default());
+    }
+}
+
+impl Postgres {
+    /// What the server has written into its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).expect("a log")
     }
 }
 

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use futures::stream;
+use futures::{StreamExt, stream};
 
 /// What is at a path.
 #[derive(Debug, Clone)]
@@ -79,11 +79,15 @@ impl Shelf {
     }
 }
 
-async fn answer(State(things): State<Things>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+async fn answer(State(things): State<Things>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let path = uri.path().to_owned();
     let (range, none_match) = (text(header::RANGE), text(header::IF_NONE_MATCH));
     let mut things = things.lock().expect("no test panicked here");
+    if method == Method::PUT {
+        let told = if path.ends_with(".png") { "image/png" } else { "application/octet-stream" };
+        things.0.insert(path.clone(), Thing::File(body.to_vec(), told));
+    }
     let thing = things.0.get(&path).cloned();
     let response = match thing {
         None => empty(404),
@@ -155,7 +159,14 @@ fn cut(bytes: &[u8], after: usize, range: Option<&str>, head: bool) -> Response 
     if head {
         return builder.body(Body::empty()).expect("a response");
     }
-    let pieces =
-        vec![Ok(Bytes::copy_from_slice(&bytes[from..end])), Err(std::io::Error::other("the server breaks off"))];
-    builder.body(Body::from_stream(stream::iter(pieces))).expect("a response")
+    let begun = Ok(Bytes::copy_from_slice(&bytes[from..end]));
+    let broken = async {
+        // What has come is sent before the rest is missing.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        Err(std::io::Error::other("the server breaks off"))
+    };
+    let pieces = stream::iter([begun]).chain(stream::once(broken));
+    builder.body(Body::from_stream(pieces)).expect("a response")
 }

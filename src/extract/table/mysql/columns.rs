@@ -6,7 +6,7 @@ use sqlx::mysql::{MySqlConnection, MySqlTypeInfo};
 use sqlx::{Column as _, Executor, MySql, Statement, Type, TypeInfo};
 
 use super::super::json;
-use super::super::server::failed;
+use super::super::server::{TWICE, failed};
 use super::super::sql::TimeKind;
 use super::BACKTICKS;
 use super::decode::{Cell, Decode};
@@ -62,8 +62,9 @@ pub(super) async fn describe(
     let mut described: Vec<Described> = Vec::new();
     for column in statement.columns() {
         if described.iter().any(|other| other.name.eq_ignore_ascii_case(column.name())) {
-            return Err(Error::new(Kind::Source, format!("the statement has two columns `{}`", column.name()))
-                .hint("name its columns one by one, each with a name of its own: SELECT a.id, b.id AS b_id, …"));
+            return Err(
+                Error::new(Kind::Source, format!("the statement has two columns `{}`", column.name())).hint(TWICE)
+            );
         }
         described.push(one(column.name(), column.type_info(), catalog));
     }

@@ -130,7 +130,7 @@ impl MySqlPull {
         if sharded && !tables.is_empty() {
             return Ok(None);
         }
-        Err(not_there("table", name, &tables, &self.database()))
+        Err(not_there("table", name, &tables))
     }
 
     fn database(&self) -> String {
@@ -138,9 +138,9 @@ impl MySqlPull {
     }
 
     /// The condition that holds for the rows of the range; empty where all rows are wanted.
-    fn condition(&self, columns: &[Described], from: &From) -> Result<String> {
+    fn condition(&self, columns: &[Described]) -> Result<String> {
         let Some(range) = &self.ask.range else { return Ok(String::new()) };
-        let column = column(columns, &range.column, &from.name)?;
+        let column = column(columns, &range.column)?;
         let kind = column.time.ok_or_else(|| range.no_time(&column.type_name))?;
         let bounds = range.bounds(kind)?;
         let ident = BACKTICKS.ident(&column.name);
@@ -170,11 +170,11 @@ impl MySqlPull {
         let columns = columns::describe(&mut connection, &from.sql, &from.catalog).await?;
         let newest = match changed {
             Some(changed) => {
-                format!("CAST(max({}) AS CHAR)", BACKTICKS.ident(&column(&columns, changed, &from.name)?.name))
+                format!("CAST(max({}) AS CHAR)", BACKTICKS.ident(&column(&columns, changed)?.name))
             }
             None => "CAST(NULL AS CHAR)".to_owned(),
         };
-        let sql = format!("SELECT count(*), {newest} FROM {}{}", from.sql, self.condition(&columns, &from)?);
+        let sql = format!("SELECT count(*), {newest} FROM {}{}", from.sql, self.condition(&columns)?);
         let (count, newest): (i64, Option<String>) = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .fetch_one(&mut connection)
             .await
@@ -193,7 +193,7 @@ impl MySqlPull {
         };
         let columns = columns::describe(&mut connection, &from.sql, &from.catalog).await?;
         let list: Vec<&str> = columns.iter().map(|column| column.select.as_str()).collect();
-        let sql = format!("SELECT {} FROM {}{}", list.join(", "), from.sql, self.condition(&columns, &from)?);
+        let sql = format!("SELECT {} FROM {}{}", list.join(", "), from.sql, self.condition(&columns)?);
         sink.columns(columns.iter().map(Described::of_source).collect())?;
         let cells: Arc<[decode::Cell]> = columns.iter().map(Described::cell).collect();
         let doing = format!("reading {}", from.name);
@@ -235,10 +235,10 @@ async fn batch(
     Ok((bytes, rows))
 }
 
-fn column<'c>(columns: &'c [Described], name: &str, from: &str) -> Result<&'c Described> {
+fn column<'c>(columns: &'c [Described], name: &str) -> Result<&'c Described> {
     columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-        not_there("column", name, &names, from)
+        not_there("column", name, &names)
     })
 }
 

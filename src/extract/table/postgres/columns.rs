@@ -5,7 +5,7 @@ use sqlx::postgres::{PgColumn, PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Executor, Row, Statement};
 
 use super::super::json;
-use super::super::server::failed;
+use super::super::server::{TWICE, failed, failed_in};
 use super::super::sql::TimeKind;
 use super::STANDARD;
 use super::decode::{Cell, Decode};
@@ -41,17 +41,21 @@ impl Described {
 
 /// The columns of what stands behind FROM.
 pub(super) async fn describe(connection: &mut sqlx::PgConnection, from: &str) -> Result<Vec<Described>> {
-    let sql = sqlx::AssertSqlSafe(format!("SELECT * FROM {from}"));
+    let text = format!("SELECT * FROM {from}");
+    let sql = sqlx::AssertSqlSafe(text.clone());
     let doing = "asking PostgreSQL for the columns of the rows";
-    let statement =
-        connection.prepare(sqlx::SqlSafeStr::into_sql_str(sql)).await.map_err(|error| failed(doing, &error))?;
+    let statement = connection
+        .prepare(sqlx::SqlSafeStr::into_sql_str(sql))
+        .await
+        .map_err(|error| failed_in(doing, &text, &error))?;
     let columns: Vec<PgColumn> = statement.columns().to_vec();
     let modifiers = modifiers(connection, &columns).await?;
     let mut described: Vec<Described> = Vec::with_capacity(columns.len());
     for (column, modifier) in columns.iter().zip(modifiers) {
         if described.iter().any(|other| other.name == column.name()) {
-            return Err(Error::new(Kind::Source, format!("the statement has two columns `{}`", column.name()))
-                .hint("name its columns one by one, each with a name of its own: SELECT a.id, b.id AS b_id, …"));
+            return Err(
+                Error::new(Kind::Source, format!("the statement has two columns `{}`", column.name())).hint(TWICE)
+            );
         }
         described.push(one(column.name(), column.type_info(), modifier));
     }

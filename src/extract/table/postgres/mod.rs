@@ -108,7 +108,7 @@ impl PostgresPull {
         if sharded && !tables.is_empty() {
             return Ok(None);
         }
-        Err(not_there("table", name, &tables, &self.database()))
+        Err(not_there("table", name, &tables))
     }
 
     fn database(&self) -> String {
@@ -116,19 +116,19 @@ impl PostgresPull {
     }
 
     /// The condition that holds for the rows of the range; empty where all rows are wanted.
-    fn condition(&self, columns: &[Described], from: &str) -> Result<String> {
+    fn condition(&self, columns: &[Described]) -> Result<String> {
         let Some(range) = &self.ask.range else { return Ok(String::new()) };
-        let column = self.column(columns, &range.column, from)?;
+        let column = self.column(columns, &range.column)?;
         let bounds = range.bounds(column.time.ok_or_else(|| range.no_time(&column.type_name))?)?;
         let ident = STANDARD.ident(&column.name);
         let literal = |value: &str| format!("{}::{}", STANDARD.text(value), column.type_name);
         Ok(format!(" WHERE {ident} >= {} AND {ident} < {}", literal(&bounds.first), literal(&bounds.after)))
     }
 
-    fn column<'c>(&self, columns: &'c [Described], name: &str, from: &str) -> Result<&'c Described> {
+    fn column<'c>(&self, columns: &'c [Described], name: &str) -> Result<&'c Described> {
         columns.iter().find(|column| column.name == name).ok_or_else(|| {
             let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-            not_there("column", name, &names, from)
+            not_there("column", name, &names)
         })
     }
 
@@ -148,10 +148,10 @@ impl PostgresPull {
         }
         let columns = columns::describe(&mut connection, &from).await?;
         let newest = match changed {
-            Some(changed) => format!("max({})::text", STANDARD.ident(&self.column(&columns, changed, &name)?.name)),
+            Some(changed) => format!("max({})::text", STANDARD.ident(&self.column(&columns, changed)?.name)),
             None => "NULL::text".to_owned(),
         };
-        let sql = format!("SELECT count(*), {newest} FROM {from}{}", self.condition(&columns, &name)?);
+        let sql = format!("SELECT count(*), {newest} FROM {from}{}", self.condition(&columns)?);
         let (count, newest): (i64, Option<String>) = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .fetch_one(&mut connection)
             .await
@@ -176,7 +176,7 @@ impl PostgresPull {
         let copy = format!(
             "COPY (SELECT {} FROM {from}{}) TO STDOUT (FORMAT binary)",
             list.join(", "),
-            self.condition(&columns, &name)?
+            self.condition(&columns)?
         );
         sink.columns(columns.iter().map(Described::of_source).collect())?;
         let cells: Arc<[decode::Cell]> = columns.iter().map(Described::cell).collect();
