@@ -81,7 +81,7 @@ pub(super) fn parsed(text: &str) -> Value {
     value.unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// A value whose whole numbers beyond 64 bits are texts: as numbers they would be rounded.
+/// A value whose numbers are texts where they would be rounded: whole ones beyond 64 bits, and longer than a float.
 fn exact(raw: &RawValue) -> serde_json::Result<Value> {
     let text = raw.get();
     match text.as_bytes().first() {
@@ -96,9 +96,26 @@ fn exact(raw: &RawValue) -> serde_json::Result<Value> {
                 return serde_json::from_str(text);
             }
             // The JSON reader's floats may be off by their last bit; the language's own are not.
-            let float = text.parse().ok().filter(|_| !whole).and_then(serde_json::Number::from_f64);
+            let float = text.parse().ok().filter(|float| !whole && same_digits(text, *float));
+            let float = float.and_then(serde_json::Number::from_f64);
             Ok(float.map_or_else(|| Value::String(text.to_owned()), Value::Number))
         }
         _ => serde_json::from_str(text),
     }
+}
+
+/// Whether a float tells every digit of the number that it was read from.
+fn same_digits(text: &str, float: f64) -> bool {
+    let plain = |text: &str| {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let exponent: i64 = exponent.parse().unwrap_or_default();
+        let (whole, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{}{behind}", whole.trim_start_matches('-'));
+        let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
+        let zeros = length(&digits) - length(digits.trim_start_matches('0'));
+        let point = length(whole.trim_start_matches('-')) + exponent - zeros;
+        (digits.trim_matches('0').to_owned(), point)
+    };
+    let (digits, point) = plain(text);
+    digits.is_empty() || (digits, point) == plain(&format!("{float:e}"))
 }
