@@ -69,27 +69,6 @@ struct Status {
     error_result: Option<Reason>,
 }
 
-/// What is wanted of a job that is only planned.
-#[derive(Deserialize)]
-struct Planned {
-    #[serde(default)]
-    status: Status,
-    #[serde(default)]
-    statistics: Statistics,
-}
-
-#[derive(Default, Deserialize)]
-struct Statistics {
-    #[serde(default)]
-    query: QueryStatistics,
-}
-
-#[derive(Default, Deserialize)]
-struct QueryStatistics {
-    #[serde(default)]
-    schema: Schema,
-}
-
 #[derive(Default, Deserialize)]
 struct Reference {
     #[serde(default)]
@@ -138,25 +117,6 @@ impl BigQuery {
                 () = tokio::time::sleep(pause) => {}
             }
             attempt += 1;
-        }
-    }
-
-    /// The columns that a statement's result would have; nothing is run, and it costs nothing (jobs.insert with `dryRun`).
-    ///
-    /// # Errors
-    /// [`Why::Query`] for a wrong statement; see [`Refused`].
-    pub async fn plan(&self, query: &Query, caller: &Caller<'_>) -> Result<Schema, Refused> {
-        // The client's model of a job knows no columns of newer types.
-        let job = serde_json::json!({
-            "jobReference": { "projectId": self.project(), "location": self.location() },
-            "configuration": { "dryRun": true, "query": { "query": query.sql, "useLegacySql": false } },
-        });
-        let body = self.post(caller, &[self.project(), "jobs"], &job).await?;
-        let planned: Planned =
-            serde_json::from_slice(&body).map_err(|error| Refused::strange("the plan of a query", error))?;
-        match planned.status.error_result {
-            Some(reason) => Err(Refused::job(&reason)),
-            None => Ok(planned.statistics.query.schema),
         }
     }
 

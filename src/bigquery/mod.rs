@@ -7,6 +7,7 @@
 
 mod auth;
 mod call;
+mod cost;
 mod job;
 mod refused;
 mod rows;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 
 pub use call::Caller;
+pub use cost::{DryRun, JobCost};
 pub use job::{Query, QueryJob};
 pub use refused::{Refused, Why};
 pub use rows::{RowPage, Rows};
