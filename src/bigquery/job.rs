@@ -20,9 +20,6 @@ const HOLD: Duration = Duration::from_secs(20);
 /// The pause between two questions for a job that runs.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long cancelling a job may take.
-const FAREWELL: Duration = Duration::from_secs(5);
-
 /// Names and values of labels are not longer.
 const LONGEST_LABEL: usize = 63;
 
@@ -201,16 +198,10 @@ impl BigQuery {
             }
         }
     }
-
-    /// Cancels a job that nobody waits for any more (jobs.cancel), as well as that goes.
-    async fn cancel(&self, id: &str, location: Option<&str>) {
-        let cancelled = self.google().job().cancel_job(self.project(), id, location);
-        let _ = tokio::time::timeout(FAREWELL, cancelled).await;
-    }
 }
 
 /// Lower-case letters, digits, `_` and `-` (REST reference, "Requirements for labels").
-fn label(text: &str) -> String {
+pub(super) fn label(text: &str) -> String {
     let allowed = |c: char| if c.is_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     text.to_lowercase().chars().map(allowed).take(LONGEST_LABEL).collect()
 }
