@@ -168,8 +168,17 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
     } else {
         let warehouse = gear.warehouse(&held.pipeline.warehouse).await?;
         let (occasion, dialect) = (&shared.occasion, warehouse.dialect());
-        let commit =
-            staged_commit(gear, &held.pipeline, &task.step, extract, occasion, &manifest, vec![unit], dialect)?;
+        let commit = staged_commit(
+            gear,
+            &held.pipeline,
+            &task.step,
+            extract,
+            occasion,
+            &manifest,
+            vec![unit],
+            dialect,
+            &shared.cancel,
+        )?;
         warehouse.commit(commit).await?.units.first().and_then(|unit| unit.changes)
     };
     let outcome = UnitOutcome {
