@@ -68,10 +68,21 @@ pub struct Load {
     pub fields: Value,
     /// How the table is divided: `timePartitioning`, `clustering`; an object.
     pub layout: Value,
-    /// Whether the rows take the place of those that are there.
-    pub replace: bool,
+    /// What happens to rows that are there already.
+    pub disposition: Disposition,
     /// The objects that have the rows; empty where they are uploaded with the job.
     pub uris: Vec<String>,
+}
+
+/// What a job does to rows that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It takes their place.
+    Truncate,
+    /// It adds to them.
+    Append,
+    /// It refuses to be the second.
+    Empty,
 }
 
 /// A job as jobs.get tells of it.
@@ -170,7 +181,11 @@ impl Load {
             "schema": { "fields": self.fields },
             "sourceFormat": "NEWLINE_DELIMITED_JSON",
             "createDisposition": "CREATE_IF_NEEDED",
-            "writeDisposition": if self.replace { "WRITE_TRUNCATE" } else { "WRITE_APPEND" },
+            "writeDisposition": match self.disposition {
+                Disposition::Truncate => "WRITE_TRUNCATE",
+                Disposition::Append => "WRITE_APPEND",
+                Disposition::Empty => "WRITE_EMPTY",
+            },
             "maxBadRecords": 0,
             "ignoreUnknownValues": false,
         });
