@@ -124,13 +124,17 @@ impl Task<'_> {
             self.one_row_a_key(select, &columns, rows).await?;
             self.checked(select, &columns, written, committed).await?;
         }
-        self.apply(new.before, reconciled).await?;
+        let created = self.apply(new.before, reconciled).await?;
         if !by_partition {
             self.count(select.as_deref(), new, written, committed).await?;
         }
         match arrival {
             arrival if by_partition => self.replace_partitions(arrival, known, written, reconciled, committed).await?,
-            Some(arrival) => self.transact(arrival, known, written, reconciled, committed).await?,
+            Some(arrival) => {
+                // Whatever was loaded into a table of this name before is gone with it.
+                let forget = created.then_some(known.newest);
+                self.transact(arrival, known, written, reconciled, forget, committed).await?;
+            }
             None => return Err(Error::internal("rows that have arrived nowhere")),
         }
         if let Some(loaded) = &loaded {

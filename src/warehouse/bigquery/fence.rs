@@ -48,13 +48,14 @@ impl Task<'_> {
         format!("{:032x}", xxh3_128(format!("{}\0{}\0{what}", self.target, self.made).as_bytes()))
     }
 
-    /// Puts what has arrived into the table, in one transaction.
+    /// Puts what has arrived into the table, in one transaction, which may `forget` the commits up to a number.
     pub(super) async fn transact(
         &self,
         arrival: &Arrival,
         known: &Known,
         written: &[&UnitCommit],
         reconciled: &Reconciled,
+        forget: Option<u64>,
         committed: &mut Committed,
     ) -> Result<()> {
         let identity = self.identity(written, committed);
@@ -67,7 +68,7 @@ impl Task<'_> {
             let id = format!("haul_commit_{row}_{number}");
             let mut labels = self.labels.clone();
             labels.insert(COMMIT.to_owned(), identity.clone());
-            let sql = self.script(arrival, written, reconciled, committed, number, &id);
+            let sql = self.script(arrival, written, reconciled, forget, committed, number, &id);
             let job = JobRequest { id, labels, work: Work::Statement { sql, max_bytes: None } };
             let state = client.settled(&job, &self.caller).await.map_err(failed)?;
             *newest = number;
@@ -140,6 +141,7 @@ impl Task<'_> {
         arrival: &Arrival,
         written: &[&UnitCommit],
         reconciled: &Reconciled,
+        forget: Option<u64>,
         committed: &Committed,
         number: u64,
         job: &str,
@@ -147,8 +149,9 @@ impl Task<'_> {
         let commit = self.commit;
         let (relation, loads) = (BIGQUERY.relation(&commit.table), BIGQUERY.loads_of(&commit.table));
         let table = BIGQUERY.literal(&commit.table.to_string());
-        let created = reconciled.changes.contains(&SchemaChange::Create);
-        let newer = if created { ">" } else { ">=" };
+        let made = reconciled.changes.contains(&SchemaChange::Create);
+        // The same lease may have written to a table of this name that is gone.
+        let newer = if made { ">" } else { ">=" };
         let leases: Vec<String> = written
             .iter()
             .map(|unit| {
@@ -181,8 +184,10 @@ impl Task<'_> {
                 }
             }
         }
-        if created || commit.write == Write::Full {
-            // Whatever was loaded into a table of this name before is gone with it.
+        if let Some(newest) = forget {
+            steps.push(format!("DELETE FROM {loads} WHERE table_name = {table} AND number <= {newest}"));
+        }
+        if commit.write == Write::Full {
             let units: Vec<String> = commit.units.iter().map(|unit| BIGQUERY.literal(unit.key.as_str())).collect();
             steps
                 .push(format!("DELETE FROM {loads} WHERE table_name = {table} AND unit NOT IN ({})", units.join(", ")));

@@ -78,11 +78,11 @@ pub(super) fn fields<'c>(commit: &Commit, columns: impl Iterator<Item = &'c Colu
 }
 
 impl Task<'_> {
-    /// Brings the table into the form that the new rows need.
+    /// Brings the table into the form that the new rows need, and says whether it was made for them.
     ///
     /// This stands outside of the transaction, which can change rows only. A commit that fails afterwards leaves a column of
     /// nulls, and no rows.
-    pub(super) async fn apply(&self, before: Option<&TableSchema>, reconciled: &Reconciled) -> Result<()> {
+    pub(super) async fn apply(&self, before: Option<&TableSchema>, reconciled: &Reconciled) -> Result<bool> {
         if reconciled.changes.contains(&SchemaChange::Create) {
             return self.create(reconciled).await;
         }
@@ -107,10 +107,13 @@ impl Task<'_> {
                 SchemaChange::Create | SchemaChange::Widen(_) => None,
             })
             .collect();
-        if grown.is_empty() { Ok(()) } else { self.grow(&grown).await }
+        if !grown.is_empty() {
+            self.grow(&grown).await?;
+        }
+        Ok(false)
     }
 
-    async fn create(&self, reconciled: &Reconciled) -> Result<()> {
+    async fn create(&self, reconciled: &Reconciled) -> Result<bool> {
         let mut resource = layout(self.commit);
         let columns = reconciled.kept.iter().map(|staged| &staged.column);
         resource["schema"] = json!({ "fields": fields(self.commit, columns)? });
@@ -118,7 +121,7 @@ impl Task<'_> {
             resource["requirePartitionFilter"] = json!(true);
         }
         let created = self.session.client.create_table(&self.target, resource, &self.caller).await;
-        created.map(drop).map_err(|refused| self.session.failed("creating the table", refused))
+        created.map_err(|refused| self.session.failed("creating the table", refused))
     }
 
     /// Adds columns, and fields to records.
