@@ -108,6 +108,10 @@ twin! {
 pub enum WriteWord {
     /// The rows of a unit replace the rows of that unit. The default with a window.
     Replace,
+    /// The same, said of how: in one transaction.
+    Transaction,
+    /// The same as whole partitions, which costs nothing on BigQuery; elsewhere as in a transaction.
+    Partition,
     /// The rows come on top of what is there.
     Append,
     /// A row replaces the row of the same `keys`.
