@@ -23,6 +23,7 @@ pub mod hook_file;
 mod inspect;
 mod link;
 mod load;
+mod load_table;
 pub mod lock;
 mod manual;
 mod parameter;

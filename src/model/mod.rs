@@ -10,6 +10,7 @@ pub mod fit;
 pub mod hook;
 pub mod infer;
 pub mod ledger;
+pub mod load;
 mod logical_type;
 pub mod manual;
 pub mod name;
