@@ -61,7 +61,14 @@ pub(super) async fn run(
     let place = Place::of(gear, shared.pipeline, &task.step).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let occasion = occasion(shared, task, step);
-    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), &place.dialect(gear, shared.pipeline)?);
+    let scope = scope::scope(
+        gear,
+        shared.pipeline,
+        &task.step,
+        &occasion,
+        unit_of(task, step),
+        &place.dialect(gear, shared.pipeline)?,
+    );
     let Given { pull, inputs, expected } = match given {
         Some(given) => given,
         None => rendered(shared, task, step, &scope).await?,

@@ -94,14 +94,8 @@ pub(super) async fn run(
         let given = Given { pull: Some(Arc::new(pull)), inputs, expected: Some(expected) };
         return extract::run(shared, task, &step.rows, Some(given)).await;
     }
-    let pull = pull_of(
-        shared.gear,
-        (shared.pipeline, &task.step, step),
-        &shared.occasion,
-        task.units.first(),
-        &asked,
-    )
-    .await?;
+    let pull =
+        pull_of(shared.gear, (shared.pipeline, &task.step, step), &shared.occasion, task.units.first(), &asked).await?;
     let given = Given { pull: Some(pull), inputs, expected: None };
     let rows = match &asked {
         // A server that finds rows by a time of its own gives no others; a unit of haul's is no member of the row.
@@ -227,7 +221,8 @@ fn scope_of(
     let dialect = places::dialect(gear, pipeline, &load.rows.connection)?;
     let mut scope = scope::scope(gear, pipeline, step, occasion, unit, &dialect);
     // A step that loads a whole table has no window, whatever its pipeline has.
-    if load.rows.time.is_none() && unit.is_none() && !load.by_unit && step.write == crate::model::pipeline::Write::Full {
+    if load.rows.time.is_none() && unit.is_none() && !load.by_unit && step.write == crate::model::pipeline::Write::Full
+    {
         scope.unit = None;
     }
     Ok(scope)

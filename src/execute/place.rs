@@ -117,7 +117,10 @@ fn assert_collection(step: &Step, target: &Target) -> Result<()> {
     }
     if let Write::Append | Write::Merge { .. } = step.write {
         return Err(Error::config(doing())
-            .because(format!("a collection gets the rows of a unit in place of those it had; `{}` is for tables", step.write.word()))
+            .because(format!(
+                "a collection gets the rows of a unit in place of those it had; `{}` is for tables",
+                step.write.word()
+            ))
             .hint("leave `write` out, or write = \"full\""));
     }
     if !step.checks.is_empty() {
@@ -132,17 +135,28 @@ fn assert_collection(step: &Step, target: &Target) -> Result<()> {
 fn table_of(target: &Target, kind: &ConnectionKind) -> Result<TableName> {
     let text = &*target.into.text;
     let wrong = |why: String, hint: &str| {
-        Err(Error::config(format!("loading into `{text}` of `{}`", target.connection)).because(why).hint(hint.to_owned()))
+        Err(Error::config(format!("loading into `{text}` of `{}`", target.connection))
+            .because(why)
+            .hint(hint.to_owned()))
     };
     let schema = match kind {
         ConnectionKind::Files(_) => {
-            return wrong("a connection of type files has no tables".to_owned(), "into = \"exports/dt={{ ds }}/part.parquet\"");
+            return wrong(
+                "a connection of type files has no tables".to_owned(),
+                "into = \"exports/dt={{ ds }}/part.parquet\"",
+            );
         }
         _ if target.files.is_some() => {
-            return wrong(format!("a connection of type {kind} has no files"), "into = \"schema.table\"; files need a connection of type files");
+            return wrong(
+                format!("a connection of type {kind} has no files"),
+                "into = \"schema.table\"; files need a connection of type files",
+            );
         }
         ConnectionKind::Http(_) | ConnectionKind::Process => {
-            return wrong(format!("nothing can be loaded into a connection of type {kind}"), "a load goes into duckdb, postgres, mysql, bigquery, mongodb or files");
+            return wrong(
+                format!("nothing can be loaded into a connection of type {kind}"),
+                "a load goes into duckdb, postgres, mysql, bigquery, mongodb or files",
+            );
         }
         ConnectionKind::Postgres(_) => "public",
         ConnectionKind::MySql(server) => &server.database,
@@ -182,7 +196,9 @@ pub(super) async fn loads(gear: &Gear, pipeline: &Pipeline) -> Result<Found> {
             }
         };
         match looked.await {
-            Ok(loads) => found.loads.extend(loads.into_iter().map(|(unit, at): (UnitKey, _)| (step.into.clone(), unit, at))),
+            Ok(loads) => {
+                found.loads.extend(loads.into_iter().map(|(unit, at): (UnitKey, _)| (step.into.clone(), unit, at)))
+            }
             // Its step will fail by itself; the others need not wait for it.
             Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Auth | Kind::Connection | Kind::Config) => {
                 let message = format!("what is loaded in {} cannot be looked at: {}", step.into, error.chain());

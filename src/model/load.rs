@@ -114,7 +114,10 @@ mod tests {
     fn the_ledger_tells_places_apart_by_their_connections() {
         let name = |into: &str| Target::ledger_name("lake", into).to_string();
         assert_eq!(name("public.ranking"), "lake.public.ranking");
-        assert_eq!(name("exports/dt={{ ds }}/{{unit.start | strftime('%H')}}.csv"), "lake.exports/dt={ds}/{unit.start | strftime('%H')}.csv");
+        assert_eq!(
+            name("exports/dt={{ ds }}/{{unit.start | strftime('%H')}}.csv"),
+            "lake.exports/dt={ds}/{unit.start | strftime('%H')}.csv"
+        );
         let stored = TableName::stored(&name("exports/dt={{ ds }}.csv"));
         assert_eq!(stored, Target::ledger_name("lake", "exports/dt={{ ds }}.csv"));
     }

@@ -154,8 +154,10 @@ impl Linker<'_> {
         if elsewhere || lies_in.or(given).unwrap_or(own) != own {
             return;
         }
-        let message = format!("the rows of `{}` lie in the pipeline's own warehouse, and would stay there", draft.name.value);
-        let help = "connection = \"…\", where they are to go; a `[[transform]]` makes another table of them in the warehouse";
+        let message =
+            format!("the rows of `{}` lie in the pipeline's own warehouse, and would stay there", draft.name.value);
+        let help =
+            "connection = \"…\", where they are to go; a `[[transform]]` makes another table of them in the warehouse";
         faults.push(self.on(draft, from, "same-place", message).help(help));
     }
 
@@ -190,14 +192,7 @@ impl Linker<'_> {
     }
 
     /// Refuses a step whose units are not those of this one.
-    fn assert_units(
-        &self,
-        draft: &StepDraft,
-        from: &LoadFrom,
-        id: StepId,
-        step: &Step,
-        faults: &mut Vec<Diagnostic>,
-    ) {
+    fn assert_units(&self, draft: &StepDraft, from: &LoadFrom, id: StepId, step: &Step, faults: &mut Vec<Diagnostic>) {
         let (own, other) = (&self.drafts[self.pipeline].pipeline, &self.drafts[id.0].pipeline);
         let name = from.name.as_ref().map(|name| &*name.value).unwrap_or_default();
         let whole = step.write == Write::Full || other.window.is_none();
@@ -206,19 +201,25 @@ impl Linker<'_> {
         let merges = |write: &Write| matches!(write, Write::Merge { .. });
         let fault = match (from.by_unit, whole) {
             (true, true) if lands || !dated => Some((
-                format!("`{name}` {} as a whole, this step loads unit by unit", if lands { "lands" } else { "is written" }),
-                if lands { "write = \"full\"" } else { "write = \"full\"; or time_column = \"…\", which tells the unit of a row" },
+                format!(
+                    "`{name}` {} as a whole, this step loads unit by unit",
+                    if lands { "lands" } else { "is written" }
+                ),
+                if lands {
+                    "write = \"full\""
+                } else {
+                    "write = \"full\"; or time_column = \"…\", which tells the unit of a row"
+                },
             )),
-            (false, false) if lands => Some((
-                format!("`{name}` lands unit by unit, this step loads a whole table"),
-                "leave `write` out",
-            )),
-            (true, false) if dated => Some((
-                format!("`{name}` tells itself which rows are those of a unit"),
-                "leave `time_column` out",
-            )),
+            (false, false) if lands => {
+                Some((format!("`{name}` lands unit by unit, this step loads a whole table"), "leave `write` out"))
+            }
+            (true, false) if dated => {
+                Some((format!("`{name}` tells itself which rows are those of a unit"), "leave `time_column` out"))
+            }
             (true, false)
-                if own.window.as_ref().map(|window| window.grain) != other.window.as_ref().map(|window| window.grain)
+                if own.window.as_ref().map(|window| window.grain)
+                    != other.window.as_ref().map(|window| window.grain)
                     || own.timezone != other.timezone =>
             {
                 Some((
@@ -226,10 +227,12 @@ impl Linker<'_> {
                     "load it in a pipeline of the same grain and time zone; or write = \"full\"",
                 ))
             }
-            (true, false) if merges(&step.write) && !draft.step.as_ref().is_some_and(|own| merges(&own.write)) => Some((
-                format!("`{name}` merges, so that rows move from one of its units to another"),
-                "write = \"merge\" with the same keys; or write = \"full\"",
-            )),
+            (true, false) if merges(&step.write) && !draft.step.as_ref().is_some_and(|own| merges(&own.write)) => {
+                Some((
+                    format!("`{name}` merges, so that rows move from one of its units to another"),
+                    "write = \"merge\" with the same keys; or write = \"full\"",
+                ))
+            }
             _ => None,
         };
         if let Some((message, help)) = fault {
@@ -245,7 +248,9 @@ impl Linker<'_> {
         }
         let message = format!("there is no step `{}` to load from", name.value);
         let help = known_names(&name.value, names(own));
-        let help = help.map(|help| format!("{help}; a table outside of the project has its schema in front, or its `from_connection` said"));
+        let help = help.map(|help| {
+            format!("{help}; a table outside of the project has its schema in front, or its `from_connection` said")
+        });
         faults.push(Diagnostic::error("unknown-ref", message).at(&own.source, name.span.clone(), "").maybe_help(help));
     }
 

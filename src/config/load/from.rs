@@ -97,14 +97,16 @@ fn rows(
     match (&table.from, &table.sql) {
         (Some(_), Some(sql)) => {
             let message = format!("`{}` loads `from` somewhere or the rows of `sql`, not both", name.value);
-            reader.error("two-sources", sql.span.clone(), message).help =
-                Some("leave one of them out; `sql` can read the table, as {{ ref('…') }} where a step writes it".to_owned());
+            reader.error("two-sources", sql.span.clone(), message).help = Some(
+                "leave one of them out; `sql` can read the table, as {{ ref('…') }} where a step writes it".to_owned(),
+            );
             (nothing(reader), None)
         }
         (None, None) => {
             let message = format!("`{}` does not say what it loads", name.value);
-            reader.error("missing-key", name.span.clone(), message).help =
-                Some("from = \"mart.ranking\", a step, a table, a collection or files; or sql = \"SELECT …\"".to_owned());
+            reader.error("missing-key", name.span.clone(), message).help = Some(
+                "from = \"mart.ranking\", a step, a table, a collection or files; or sql = \"SELECT …\"".to_owned(),
+            );
             (nothing(reader), None)
         }
         (None, Some(sql)) => match around.sql_text(sql, reader) {

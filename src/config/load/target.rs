@@ -124,8 +124,9 @@ fn files(
     check_path(into, reader)?;
     if let Write::Merge { .. } = write {
         let span = table.write.as_ref().map_or(into.span.clone(), |write| write.span.clone());
-        reader.error("merge-into-files", span, "rows in files cannot be merged: no file tells which row has which key").help =
-            Some("write = \"replace\", a file for each unit; or \"full\"".to_owned());
+        reader
+            .error("merge-into-files", span, "rows in files cannot be merged: no file tells which row has which key")
+            .help = Some("write = \"replace\", a file for each unit; or \"full\"".to_owned());
     }
     let inspection = around.inspector.inspect(text, &mut reader.diagnostics);
     if by_unit && inspection.is_some_and(|inspection| !inspection.uses_window()) {
@@ -136,29 +137,26 @@ fn files(
     let told = of_ending(&into.value);
     let Some(format) = table.format.as_ref().map(|at| at.value).or(told.map(|(format, _)| format)) else {
         let message = format!("nothing tells how `{}` is to be written", into.value);
-        reader.error("unknown-format", into.span.clone(), message).help =
-            Some("let it end with .parquet, .csv, .csv.gz, .jsonl or .jsonl.gz; or say format = \"parquet\"".to_owned());
+        reader.error("unknown-format", into.span.clone(), message).help = Some(
+            "let it end with .parquet, .csv, .csv.gz, .jsonl or .jsonl.gz; or say format = \"parquet\"".to_owned(),
+        );
         return None;
     };
     let given = table.compression.as_ref();
     if let Some(at) = given {
         check_compression(format, told.and_then(|(_, compression)| compression), at, reader);
     }
-    let compression = given.map(|at| at.value).or(told.and_then(|(_, compression)| compression)).unwrap_or(match format {
-        WrittenFormat::Parquet => Compression::Zstd,
-        WrittenFormat::Csv | WrittenFormat::Jsonl => Compression::None,
-    });
+    let compression =
+        given.map(|at| at.value).or(told.and_then(|(_, compression)| compression)).unwrap_or(match format {
+            WrittenFormat::Parquet => Compression::Zstd,
+            WrittenFormat::Csv | WrittenFormat::Jsonl => Compression::None,
+        });
     let max_bytes = table.max_file_size.as_ref().map_or(FileForm::MAX_BYTES, |at| at.value.0);
     Some(FileForm { format, compression, max_bytes })
 }
 
 /// Refuses a compression that the format has not, or that the file's name denies.
-fn check_compression(
-    format: WrittenFormat,
-    told: Option<Compression>,
-    at: &At<Compression>,
-    reader: &mut Reader,
-) {
+fn check_compression(format: WrittenFormat, told: Option<Compression>, at: &At<Compression>, reader: &mut Reader) {
     let word = at.value.word();
     if (at.value == Compression::Snappy) && format != WrittenFormat::Parquet {
         reader.error("foreign-key", at.span.clone(), "snappy is of Parquet alone").help =

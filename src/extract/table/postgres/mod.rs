@@ -175,10 +175,7 @@ impl PostgresPull {
         let condition = self.condition(&columns)?;
         let columns: Vec<Described> = columns.into_iter().filter(|column| !is_own(&column.name)).collect();
         let list: Vec<&str> = columns.iter().map(|column| column.select.as_str()).collect();
-        let copy = format!(
-            "COPY (SELECT {} FROM {from}{condition}) TO STDOUT (FORMAT binary)",
-            list.join(", ")
-        );
+        let copy = format!("COPY (SELECT {} FROM {from}{condition}) TO STDOUT (FORMAT binary)", list.join(", "));
         sink.columns(columns.iter().map(Described::of_source).collect())?;
         let cells: Arc<[decode::Cell]> = columns.iter().map(Described::cell).collect();
         let doing = format!("reading {name}");
