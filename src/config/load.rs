@@ -6,6 +6,7 @@ mod target;
 use super::check::checks;
 use super::file::{ExtractTable, LandingTable};
 use super::hook::columns;
+use super::layout::{LayoutKeys, foreign, layout};
 use super::load_table::LoadTable;
 use super::pipeline::{Surroundings, guard};
 use super::reader::{At, Reader, Span};
@@ -42,6 +43,13 @@ pub fn load(
         (None, true) => None,
         (None, false) => into_table(table.into.as_ref(), "raw", &name, reader),
     };
+    let layout_keys = LayoutKeys {
+        partition_by: table.partition_by.as_ref(),
+        cluster_by: table.cluster_by.as_ref(),
+        require_partition_filter: table.require_partition_filter.as_ref(),
+        partition_expires: table.partition_expires.as_ref(),
+    };
+    let layout = layout(&layout_keys, pipeline, &write, reader);
     let checks = checks(table.checks.as_ref(), around, reader);
     let asked = from::asked(table, &name, pipeline, by_unit, around, reader);
     let reach = match &table.sql {
@@ -72,6 +80,7 @@ pub fn load(
         origin,
         into,
         write,
+        layout,
         checks,
         // What a step has written has passed a guard already: the same rows are not asked about twice, unless the step
         // says so.
@@ -94,6 +103,7 @@ pub fn load(
 pub fn landing(
     at: &At<LandingTable>,
     step: &ExtractTable,
+    layout: &LayoutKeys<'_>,
     write: &Write,
     around: &Surroundings<'_>,
     reader: &mut Reader,
@@ -101,7 +111,7 @@ pub fn landing(
     if let Some(connection) = &at.value.connection.0 {
         around.check_connection(connection, reader);
     }
-    foreign_keys(step, reader);
+    foreign_keys(step, layout, reader);
     if matches!(write, Write::Append | Write::Merge { .. }) {
         let span = step.write.as_ref().map_or(at.span.clone(), |write| write.span.clone());
         let message =
@@ -126,7 +136,7 @@ pub fn landing(
 }
 
 /// Reports the keys of a table, which rows that land elsewhere do not have yet.
-fn foreign_keys(step: &ExtractTable, reader: &mut Reader) {
+fn foreign_keys(step: &ExtractTable, layout: &LayoutKeys<'_>, reader: &mut Reader) {
     let given: [(&str, Option<&Span>); 9] = [
         ("into", step.into.as_ref().map(|at| &at.span)),
         ("keys", step.keys.as_ref().map(|at| &at.span)),
@@ -138,7 +148,7 @@ fn foreign_keys(step: &ExtractTable, reader: &mut Reader) {
         ("naming", step.naming.as_ref().map(|at| &at.span)),
         ("append_repeats", step.append_repeats.as_ref().map(|at| &at.span)),
     ];
-    for (key, span) in given {
+    for (key, span) in given.into_iter().chain(foreign(layout)) {
         let Some(span) = span else { continue };
         let message = format!("`{key}` is of a table, and this step's rows land in a collection first");
         reader.error("foreign-key", span.clone(), message).help =

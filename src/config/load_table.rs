@@ -1,9 +1,10 @@
 //! The twin of `[[load]]`: its documentation is the JSON Schema's.
 
 use super::file::{CheckTable, GuardTable, WriteWord};
+use super::layout::PartitionValue;
 use super::reader::{At, Required, twin};
 use super::scalar::{Entries, Names, words};
-use super::value::{ByteSize, ColumnType, ReachValue, Zone};
+use super::value::{ByteSize, ColumnType, ReachValue, TypedDuration, Zone};
 use crate::model::load::{Compression, WrittenFormat};
 use crate::model::pipeline::{Naming, Nested, TimeFormat};
 use crate::model::schema::Contract;
@@ -64,6 +65,15 @@ twin! {
         pub nested: Option<At<Nested>>,
         /// How the source's names become column names. Default `"source"`.
         pub naming: Option<At<Naming>>,
+        /// What divides the table into partitions: `"unit"`, `"none"`, a column (by days), or `{ column = "created_at", grain = "month" }`.
+        /// Default: BigQuery divides by the unit, PostgreSQL not at all. DuckDB has no partitions.
+        pub partition_by: Option<At<PartitionValue>>,
+        /// The columns by which rows lie close to each other: clusters on BigQuery, an index on PostgreSQL, nothing on DuckDB.
+        pub cluster_by: Option<At<Names>>,
+        /// Whether a statement that reads every partition is refused. Default false. Only BigQuery has it.
+        pub require_partition_filter: Option<At<bool>>,
+        /// How long a partition is kept after its end, as `"400d"`. Only BigQuery has it.
+        pub partition_expires: Option<At<TypedDuration>>,
         /// What new rows may take away. Default: all, since what a step has written has passed the guard of that step; of
         /// rows from outside, the window's guard.
         pub guard: Option<At<GuardTable>>,

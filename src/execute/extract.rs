@@ -15,6 +15,8 @@ use super::scope::{self, Occasion};
 use super::source;
 use super::stages::Stages;
 use super::worker::{Shared, is_forced};
+use tokio_util::sync::CancellationToken;
+
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
 use crate::model::ledger::{Fingerprint, Lease, PullOutcome};
@@ -28,7 +30,7 @@ use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
 use crate::template::Scope;
 use crate::time::{Unit, UnitKey, Window};
-use crate::warehouse::{Commit, CommitOutcome, Dialect, NewRows, UnitCommit};
+use crate::warehouse::{Commit, CommitOutcome, Dialect, Labels, NewRows, UnitCommit};
 
 /// How often a pull is begun anew because the source's total moved while its pages were read.
 const STEADY_ATTEMPTS: u32 = 3;
@@ -481,6 +483,7 @@ pub(super) fn staged_commit(
     manifest: &Manifest,
     units: Vec<UnitCommit>,
     dialect: &Dialect,
+    cancel: &CancellationToken,
 ) -> Result<Commit> {
     let unit = units.first().and_then(|unit| unit.unit).filter(|_| extract.per == Per::Unit);
     let columns = manifest
@@ -506,6 +509,9 @@ pub(super) fn staged_commit(
         contract: extract.contract,
         units,
         checks: super::transform::checks(gear, pipeline, step, occasion, unit.as_ref(), dialect)?,
+        layout: step.layout.clone(),
+        labels: Labels { pipeline: pipeline.name.clone(), step: step.name.clone() },
+        cancel: cancel.clone(),
         run: occasion.run.clone(),
         at: gear.clock.now(),
     })

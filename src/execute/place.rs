@@ -93,7 +93,8 @@ impl Place {
                 let (pipeline, occasion) = (shared.pipeline, &shared.occasion);
                 let step: &Arc<Step> = &task.step;
                 let dialect = warehouse.dialect();
-                let mut commit = staged_commit(gear, pipeline, step, rows, occasion, manifest, units, dialect)?;
+                let mut commit =
+                    staged_commit(gear, pipeline, step, rows, occasion, manifest, units, dialect, &shared.cancel)?;
                 commit.table = table.clone();
                 warehouse.commit(commit).await
             }

@@ -14,7 +14,9 @@ use crate::model::pipeline::{CheckRule, Guard, Per, Pipeline, Read, Step, Transf
 use crate::model::plan::PlannedTask;
 use crate::monitor::Boundary;
 use crate::time::{Unit, UnitKey};
-use crate::warehouse::{BoundCheck, Commit, CommitOutcome, Dialect, NEW_ROWS, NewRows, UnitCommit, UnitCommitted};
+use crate::warehouse::{
+    BoundCheck, Commit, CommitOutcome, Dialect, Labels, NEW_ROWS, NewRows, UnitCommit, UnitCommitted,
+};
 
 /// Whether a transform has anything to do.
 pub(super) enum Prepared {
@@ -102,6 +104,9 @@ pub(super) async fn run(
             unit(task, step),
             warehouse.dialect(),
         )?,
+        layout: task.step.layout.clone(),
+        labels: Labels { pipeline: shared.pipeline.name.clone(), step: task.step.name.clone() },
+        cancel: shared.cancel.clone(),
         run: shared.occasion.run.clone(),
         at: started_at,
     };

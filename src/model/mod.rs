@@ -9,6 +9,7 @@ pub mod files;
 pub mod fit;
 pub mod hook;
 pub mod infer;
+pub mod layout;
 pub mod ledger;
 pub mod load;
 mod logical_type;

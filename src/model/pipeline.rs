@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::files::Download;
+use super::layout::Layout;
 use super::load::{Load, Target};
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
@@ -205,6 +206,8 @@ pub struct Step {
     pub write: Write,
     /// The columns that identify a row: by them a row that changed is told from one that is new.
     pub keys: Vec<String>,
+    /// How its table is laid out.
+    pub layout: Layout,
     /// What its new rows must satisfy before they replace the old ones.
     pub checks: Vec<Check>,
     /// What a new pull may take away.
