@@ -6,17 +6,20 @@ use super::extract::staged_commit;
 use super::gear::Gear;
 use super::landing;
 use super::outcome::UnitOutcome;
+use super::scope;
 use super::worker::Shared;
-use crate::error::{Error, Kind, Result};
+use crate::delivery::{Delivery, Lot};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::ConnectionKind;
 use crate::model::ledger::Loaded;
-use crate::model::load::Target;
-use crate::model::name::TableName;
+use crate::model::load::{FileForm, Target};
+use crate::model::name::{TableName, Text};
 use crate::model::pipeline::{Extract, Landing, Pipeline, Step, Write};
 use crate::model::plan::PlannedTask;
+use crate::monitor::Boundary;
 use crate::stage::Manifest;
 use crate::time::UnitKey;
-use crate::warehouse::{Committed, Dialect, UnitCommit, Warehouse};
+use crate::warehouse::{Committed, Dialect, UnitCommit, Warehouse, write_files};
 
 /// A place that rows go to.
 pub(super) enum Place {
@@ -29,6 +32,15 @@ pub(super) enum Place {
     },
     /// A collection, unit by unit.
     Collection(Landing),
+    /// Files, unit by unit.
+    Files {
+        /// Where.
+        delivery: Delivery,
+        /// How.
+        form: FileForm,
+        /// The template of their path.
+        path: Text,
+    },
 }
 
 impl Place {
@@ -49,6 +61,11 @@ impl Place {
                     collection: target.into.text.to_string(),
                 }))
             }
+            ConnectionKind::Files(_) if target.files.is_some() => {
+                let store = gear.files(&target.connection).await?;
+                let form = target.files.ok_or_else(|| Error::internal("files have a form"))?;
+                Ok(Self::Files { delivery: Delivery::new(store, &target.into.text), form, path: target.into.clone() })
+            }
             kind => {
                 let table = table_of(target, kind)?;
                 Ok(Self::Table { warehouse: gear.warehouse(&target.connection).await?, table })
@@ -60,6 +77,7 @@ impl Place {
     pub fn dialect(&self, gear: &Gear, pipeline: &Pipeline) -> Result<Dialect> {
         match self {
             Self::Table { warehouse, .. } => Ok(*warehouse.dialect()),
+            Self::Files { .. } => Ok(Dialect::of_files()),
             Self::Collection(_) => Dialect::of(&gear.connections.get(&pipeline.warehouse)?),
         }
     }
@@ -68,7 +86,8 @@ impl Place {
     pub async fn tidy(&self, gear: &Gear, outcomes: impl Iterator<Item = &UnitOutcome>) -> Result<()> {
         match self {
             Self::Collection(place) => landing::tidy(gear, place, outcomes).await,
-            Self::Table { .. } => Ok(()),
+            // What is left there has a name that the next attempt writes to.
+            Self::Table { .. } | Self::Files { .. } => Ok(()),
         }
     }
 
@@ -89,6 +108,9 @@ impl Place {
                 landing::land(shared, task, place, manifest, units).await?;
                 Ok(Committed::default())
             }
+            Self::Files { delivery, form, path } => {
+                deliver(shared, task, (delivery, *form, path), rows, manifest, units).await
+            }
             Self::Table { warehouse, table } => {
                 let (pipeline, occasion) = (shared.pipeline, &shared.occasion);
                 let step: &Arc<Step> = &task.step;
@@ -100,6 +122,59 @@ impl Place {
             }
         }
     }
+}
+
+/// Writes the rows of each unit as files, and brings these to where they belong.
+async fn deliver(
+    shared: &Shared<'_>,
+    task: &PlannedTask,
+    (delivery, form, path): (&Delivery, FileForm, &Text),
+    rows: &Extract,
+    manifest: &Manifest,
+    units: Vec<UnitCommit>,
+) -> Result<Committed> {
+    let (gear, pipeline, occasion) = (shared.gear, shared.pipeline, &shared.occasion);
+    let dialect = Dialect::of_files();
+    let mut committed = Committed::default();
+    for unit in units {
+        let scope = scope::scope(gear, pipeline, &task.step, occasion, unit.unit.as_ref(), &dialect);
+        let path = gear.templates.render(path, &scope)?.trim().to_owned();
+        let scratch = gear.project.state_dir.join("scratch");
+        std::fs::create_dir_all(&scratch).context(Kind::Storage, || format!("creating {}", scratch.display()))?;
+        let folder = tempfile::tempdir_in(&scratch).context(Kind::Storage, || "writing files".to_owned())?;
+        let (staged, of) = (unit.staged.unwrap_or_default(), unit.clone());
+        let commit = staged_commit(
+            gear,
+            pipeline,
+            &task.step,
+            rows,
+            occasion,
+            manifest,
+            vec![unit],
+            &dialect,
+            &shared.cancel,
+        )?;
+        let at = commit.at;
+        let (files, written) = write_files(commit, form, folder.path().to_owned()).await?;
+        shared.crossed(task, Boundary::Written);
+        let lot = Lot {
+            key: of.key,
+            path,
+            files,
+            appends: task.step.write == Write::Append,
+            pull: of.pull,
+            generation: of.generation,
+            rows: staged.0,
+            fingerprint: staged.1,
+            inputs: of.inputs,
+            run: occasion.run.clone(),
+            at,
+        };
+        delivery.put(&lot).await?;
+        shared.crossed(task, Boundary::Flipped);
+        committed.warnings.extend(written.warnings);
+    }
+    Ok(committed)
 }
 
 /// How names and values are written behind a connection; of one without SQL, as in the pipeline's warehouse.
@@ -190,6 +265,7 @@ pub(super) async fn loads(gear: &Gear, pipeline: &Pipeline) -> Result<Found> {
         let looked = async {
             match Place::of(gear, pipeline, step).await? {
                 Place::Collection(place) => landing::loads(gear, &place).await,
+                Place::Files { delivery, .. } => delivery.loads().await,
                 Place::Table { warehouse, table } => {
                     let loads = in_tables(&warehouse, &[(step, &table)]).await?;
                     Ok(loads.into_iter().map(|(_, unit, loaded)| (unit, loaded)).collect())

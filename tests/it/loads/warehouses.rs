@@ -10,7 +10,7 @@ const OTHER: &str = "[app]\ntype = \"duckdb\"\npath = \"app.duckdb\"\n";
 const SERVE: &str = r#"
 [[transform]]
 name = "ranking"
-sql = "select id, day::date as day, cast(amount as decimal(12,4)) as amount, big, text, none from {{ ref('items') }} where _haul_unit = {{ ds | sql }}"
+sql = "select id, day::date as day, cast(amount as decimal(12,4)) as amount, big, text, null::bigint as none from {{ ref('items') }} where _haul_unit = {{ ds | sql }}"
 
 [[load]]
 name = "serve"
