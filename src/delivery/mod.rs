@@ -89,7 +89,8 @@ impl Delivery {
         let mut files = if lot.appends { record.files.clone() } else { Vec::new() };
         for (number, local) in lot.files.iter().enumerate() {
             let path = record::numbered(&lot.path, lot.appends.then_some(lot.pull), number);
-            let bytes = std::fs::metadata(local).context(Kind::Storage, || format!("reading {}", local.display()))?.len();
+            let bytes =
+                std::fs::metadata(local).context(Kind::Storage, || format!("reading {}", local.display()))?.len();
             self.store_one(lot, &path, local, &mark).await?;
             files.retain(|file| file.path != path);
             files.push(Written { path, bytes });
@@ -143,12 +144,12 @@ impl Delivery {
             return Ok(Vec::new());
         }
         let read = stream::iter(records).map(|(path, _)| async move { self.read_at(&path).await });
-        let records: Vec<Option<Record>> =
-            read.buffered(AT_ONCE).map_ok(|(record, _)| record).try_collect().await?;
+        let records: Vec<Option<Record>> = read.buffered(AT_ONCE).map_ok(|(record, _)| record).try_collect().await?;
         let pattern = if self.base.is_empty() { "**/*".to_owned() } else { format!("{}/**/*", self.base) };
         let there: std::collections::HashMap<String, Option<u64>> = self.listed(&pattern).await?.into_iter().collect();
         let whole = |record: &Record| {
-            let is = |file: &Written| there.get(&file.path).is_some_and(|size| size.is_none_or(|size| size == file.bytes));
+            let is =
+                |file: &Written| there.get(&file.path).is_some_and(|size| size.is_none_or(|size| size == file.bytes));
             record.files.iter().all(is)
         };
         let loads = records.into_iter().flatten().filter(whole).filter_map(|record| record.loaded().transpose());

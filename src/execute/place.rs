@@ -18,6 +18,7 @@ use crate::model::pipeline::{Extract, Landing, Pipeline, Step, Write};
 use crate::model::plan::PlannedTask;
 use crate::monitor::Boundary;
 use crate::stage::Manifest;
+use crate::template::Scope;
 use crate::time::UnitKey;
 use crate::warehouse::{Committed, Dialect, UnitCommit, Warehouse, write_files};
 
@@ -138,22 +139,13 @@ async fn deliver(
     let mut committed = Committed::default();
     for unit in units {
         let scope = scope::scope(gear, pipeline, &task.step, occasion, unit.unit.as_ref(), &dialect);
-        let path = gear.templates.render(path, &scope)?.trim().to_owned();
+        let path = path_of(gear, path, &scope)?;
         let scratch = gear.project.state_dir.join("scratch");
         std::fs::create_dir_all(&scratch).context(Kind::Storage, || format!("creating {}", scratch.display()))?;
         let folder = tempfile::tempdir_in(&scratch).context(Kind::Storage, || "writing files".to_owned())?;
         let (staged, of) = (unit.staged.unwrap_or_default(), unit.clone());
-        let commit = staged_commit(
-            gear,
-            pipeline,
-            &task.step,
-            rows,
-            occasion,
-            manifest,
-            vec![unit],
-            &dialect,
-            &shared.cancel,
-        )?;
+        let commit =
+            staged_commit(gear, pipeline, &task.step, rows, occasion, manifest, vec![unit], &dialect, &shared.cancel)?;
         let at = commit.at;
         let (files, written) = write_files(commit, form, folder.path().to_owned()).await?;
         shared.crossed(task, Boundary::Written);
@@ -175,6 +167,27 @@ async fn deliver(
         committed.warnings.extend(written.warnings);
     }
     Ok(committed)
+}
+
+/// The path of a unit's files, which no other unit has.
+fn path_of(gear: &Gear, template: &Text, scope: &Scope) -> Result<String> {
+    let path = gear.templates.render(template, scope)?.trim().to_owned();
+    let wrong = |why: &str| {
+        Error::config(format!("the files at {}", template.origin))
+            .because(format!("`{path}` {why}"))
+            .hint("into = \"exports/dt={{ ds }}/part.parquet\"; of hours: {{ unit.start | strftime('%Y%m%dT%H') }}")
+    };
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.starts_with("_haul");
+    if !path.split('/').all(plain) {
+        return Err(wrong("is no path below the connection"));
+    }
+    if let Some(unit) = scope.unit {
+        let next = Scope { unit: Some(unit.calendar.next(&unit)), ..scope.clone() };
+        if gear.templates.render(template, &next)?.trim() == path {
+            return Err(wrong("is the path of two units"));
+        }
+    }
+    Ok(path)
 }
 
 /// How names and values are written behind a connection; of one without SQL, as in the pipeline's warehouse.

@@ -1,6 +1,7 @@
 //! Load steps: rows of one connection brought into another, unit by unit, once, and again when they changed.
 
 mod faults;
+mod files;
 mod warehouses;
 
 use std::process::Output;
@@ -20,11 +21,11 @@ pub const DAYS: [&str; 3] = ["2024-05-01", "2024-05-02", "2024-05-03"];
 pub const ITEMS: &str = r#"
 [window]
 lookback = 3
+guard = { allow_empty = true, max_shrink = "100%" }
 
 [[extract]]
 name = "items"
 files = "days/{{ ds }}.jsonl"
-guard = { allow_empty = true, max_shrink = "100%" }
 "#;
 
 /// A project of a warehouse and of places that rows are loaded into.
@@ -89,11 +90,8 @@ impl Bench {
 
     /// How the tasks of a step ended in the newest run, by their units.
     pub fn ended(&self, step: &str) -> Vec<String> {
-        let prefix = format!("{step} ");
-        let outcome = self.mornings.outcome();
-        outcome
-            .into_iter()
-            .filter_map(|(task, ended)| Some(format!("{} {ended}", task.strip_prefix(&prefix)?)))
-            .collect()
+        let of_step = |task: &str| task == step || task.strip_prefix(step).is_some_and(|rest| rest.starts_with(' '));
+        let outcome = self.mornings.outcome().into_iter().filter(|(task, _)| of_step(task));
+        outcome.map(|(task, ended)| format!("{} {ended}", task[step.len()..].trim())).collect()
     }
 }

@@ -58,7 +58,9 @@ impl FileStore {
                     let bytes = match fs::read(&file) {
                         Ok(bytes) => Some(Bytes::from(bytes)),
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                        Err(error) => return Err(error).context(Kind::Storage, || format!("reading {}", file.display())),
+                        Err(error) => {
+                            return Err(error).context(Kind::Storage, || format!("reading {}", file.display()));
+                        }
                     };
                     if mark.is_there() == bytes.is_some() && local_mark(&file)? == mark {
                         return Ok((bytes, mark));

@@ -81,7 +81,7 @@ fn a_day_that_somebody_removed_there_is_loaded_again() {
     let bench = Bench::new(SERVE, OTHER);
     bench.run();
     let file = duckdb::Connection::open(bench.project().path().join("app.duckdb")).expect("the file");
-    file.execute_batch("delete from public.ranking where _haul_unit = '2024-05-02'").expect("rows are removed");
+    file.execute_batch("delete from public.ranking where _haul_unit = DATE '2024-05-02'").expect("rows are removed");
     drop(file);
     let told = bench.run();
     assert!(told.contains("app.public.ranking: 1 loaded unit was no longer in the warehouse"), "{told}");
@@ -183,7 +183,7 @@ fn a_whole_table_is_loaded_again_when_any_of_its_days_changed() {
     let count = || bench.query("app", "select count(*) as n from public.ranking")[0]["n"].clone();
     assert_eq!(count(), json!(12));
     bench.run();
-    assert_eq!(bench.ended("serve"), ["all skipped: nothing that it reads has changed"]);
+    assert_eq!(bench.ended("serve"), [" skipped: nothing that it reads has changed"]);
     bench.day("2024-05-03", 1);
     bench.run();
     assert_eq!(count(), json!(9));

@@ -167,7 +167,9 @@ fn json(column: &Column) -> String {
         | LogicalType::Decimal { .. }
         | LogicalType::Json => format!("{name}::VARCHAR"),
         LogicalType::Double => {
-            format!("CASE WHEN isfinite({name}) THEN to_json({name})::VARCHAR ELSE to_json({name}::VARCHAR)::VARCHAR END")
+            format!(
+                "CASE WHEN isfinite({name}) THEN to_json({name})::VARCHAR ELSE to_json({name}::VARCHAR)::VARCHAR END"
+            )
         }
         LogicalType::Timestamp => format!("to_json(replace({name}::VARCHAR, ' ', 'T'))::VARCHAR"),
         LogicalType::Blob => format!("to_json(base64({name}))::VARCHAR"),
