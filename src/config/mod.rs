@@ -35,6 +35,7 @@ pub mod request;
 pub mod rule;
 pub mod scalar;
 mod schema;
+mod server;
 mod source;
 mod step;
 mod table;

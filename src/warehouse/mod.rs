@@ -8,6 +8,7 @@ mod commit;
 mod dialect;
 mod duckdb;
 mod excerpt;
+mod postgres;
 mod rows;
 mod units;
 mod verdict;
@@ -66,7 +67,8 @@ impl Warehouse {
     pub async fn open(connection: &Connection) -> Result<Self> {
         let driver: Arc<dyn Driver> = match &connection.kind {
             ConnectionKind::DuckDb(settings) => Arc::new(duckdb::DuckDb::open(settings.clone()).await?),
-            ConnectionKind::Postgres(_) | ConnectionKind::BigQuery(_) => {
+            ConnectionKind::Postgres(server) => Arc::new(postgres::Postgres::open(server.clone()).await?),
+            ConnectionKind::BigQuery(_) => {
                 return Err(Error::config(format!("opening the warehouse of `{}`", connection.name)));
             }
             kind @ (ConnectionKind::Http(_)

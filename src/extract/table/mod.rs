@@ -13,7 +13,6 @@ mod sql;
 pub use duckdb::DuckDbPull;
 pub use mysql::{MySqlPull, connect as connect_mysql};
 pub use postgres::{PostgresPull, connect as connect_postgres};
-pub use server::refused;
 
 use chrono::NaiveDate;
 

@@ -158,7 +158,7 @@ write = "merge"
     assert_eq!(bench.query("app", totals), json!([day(DAYS[0], 4), day(DAYS[1], 6), day(DAYS[2], 4)]));
     assert!(bench.ended("totals")[0].contains("skipped"), "{:?}", bench.ended("totals"));
     let sent = bench.mornings.text(MORNING, &["render", "days", "totals", "--date", MORNING]);
-    assert!(sent.contains("\"mart\".\"ranking\" where _haul_unit = '2024-05-02'"), "{sent}");
+    assert!(sent.contains("\"mart\".\"ranking\" where _haul_unit = DATE '2024-05-02'"), "{sent}");
 }
 
 #[test]

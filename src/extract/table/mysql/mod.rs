@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
-use super::server::{Patience, failed, refused};
+use super::server::{Patience, failed};
 use super::sql::{TimeKind, Writing, not_there, plain};
 use super::{AskedRows, TableAsk, is_own};
 use crate::error::{Error, Kind, Result};
@@ -21,6 +21,7 @@ use crate::model::connection::{ServerConnection, Tls};
 use crate::model::page::Progress;
 use crate::model::source::ProbeRule;
 use crate::secret::ExposeSecret;
+use crate::server::refused;
 use columns::{Catalog, Described};
 
 /// How MySQL writes names and texts.
