@@ -40,8 +40,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
-    /// The step whose landed rows it loads.
-    pub from: Option<At<String>>,
+    /// What it loads.
+    pub from: Option<load::LoadFrom>,
 }
 
 /// Which upstream units a step reads.
@@ -485,7 +485,7 @@ fn window_lints(
     });
 }
 
-fn reaches(
+pub(super) fn reaches(
     reach: Option<&At<ReachValue>>,
     inspection: Option<&Inspection>,
     pipeline: &Pipeline,

@@ -25,9 +25,10 @@ pub use commit::{BoundCheck, Commit, CommitOutcome, Committed, Labels, NewRows, 
 pub use dialect::Dialect;
 pub use rows::Rows;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Connection, ConnectionKind, DuckDbConnection};
 use crate::model::ledger::Loaded;
+use crate::model::load::FileForm;
 use crate::model::name::TableName;
 use crate::model::schema::TableSchema;
 use crate::secret::Redactor;
@@ -150,6 +151,17 @@ impl Warehouse {
     pub async fn close(self) -> Result<()> {
         self.driver.close().await
     }
+}
+
+/// Writes the staged rows of a commit's only unit as files into a folder, and runs its checks on them before.
+///
+/// Returns the files in their order; a unit without rows has none.
+///
+/// # Errors
+/// [`Kind::Check`] when a check fails, [`Kind::Data`] when the format cannot hold a value.
+pub async fn write_files(commit: Commit, form: FileForm, folder: PathBuf) -> Result<(Vec<PathBuf>, Committed)> {
+    let written = tokio::task::spawn_blocking(move || duckdb::write_files(&commit, form, &folder)).await;
+    written.context(Kind::Internal, || "writing files".to_owned())?
 }
 
 fn closed() -> Error {

@@ -112,7 +112,9 @@ impl BigQueryPull {
     /// A table that is listed, or asked by a query where only some rows are wanted or where it stores none itself.
     fn of_table(&self, id: &TableId, table: &Table) -> Result<Seen> {
         let version = version(id, table);
-        if self.range.is_none() && table.is_stored() {
+        // What is listed has all columns: haul's own have to be left out by a query.
+        let own = table.schema.fields.iter().any(|field| super::table::is_own(&field.name));
+        if self.range.is_none() && table.is_stored() && !own {
             return Ok(Seen::Listed { rows: Rows::Table(id.clone()), schema: table.schema.clone(), version });
         }
         Ok(Seen::Asked { sql: ask::of_table(id, &table.schema, self.range.as_ref())?, version })
