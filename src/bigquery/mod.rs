@@ -7,6 +7,7 @@
 
 mod auth;
 mod call;
+mod cost;
 mod job;
 mod refused;
 mod rows;

@@ -31,6 +31,8 @@ pub(super) enum Form {
     Port,
     Duration,
     Rate,
+    /// An amount of money with its currency.
+    Price,
     /// Names with values.
     Map,
     /// Where files lie.
@@ -131,6 +133,7 @@ const BIGQUERY: &[Field] = &[
     field("location", Form::Text),
     field("service_account", Form::Text).secret(),
     field("endpoint", Form::Text),
+    field("price_per_tib", Form::Price),
 ];
 
 impl System {
@@ -443,6 +446,11 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
         }
         Form::Rate => {
             read_rate(text)?;
+        }
+        Form::Price => {
+            if crate::model::cost::Tariff::parse(text).is_err() {
+                return Err(wrong(format!("`{key}` has to be an amount with its currency")).help("\"6.25 USD\""));
+            }
         }
         Form::Place => super::files::check_place(text)?,
     }

@@ -16,6 +16,7 @@ use crate::model::connection::{
     HttpConnection, KeyPlace, Login, MongoDbConnection, OAuth2, SecretEncoding, ServerConnection, SigV4, Tls, TokenAt,
     TokenPlace,
 };
+use crate::model::cost::Tariff;
 use crate::secret::{ExposeSecret, Redactor, SecretString};
 use crate::time::parse_duration;
 
@@ -113,6 +114,7 @@ fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
         service_account: fields.secret("service_account")?,
         default_credentials: None,
         endpoint: fields.text("endpoint")?,
+        tariff: fields.text("price_per_tib")?.map(|text| Tariff::parse(&text)).transpose()?.unwrap_or_default(),
     };
     // Credentials of the environment are never sent to an address of somebody else's.
     if connection.service_account.is_none() && connection.is_google() {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::cost::Tariff;
 use crate::secret::SecretString;
 
 /// A named system and how to reach it.
@@ -313,6 +314,8 @@ pub struct BigQueryConnection {
     pub default_credentials: Option<SecretString>,
     /// Another address of the REST service, for an emulator.
     pub endpoint: Option<String>,
+    /// What its queries cost.
+    pub tariff: Tariff,
 }
 
 /// A place with files.
