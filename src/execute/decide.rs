@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{PullOutcome, UnitRecord, UnitState};
 use crate::model::name::TableName;
 use crate::model::pipeline::{Action, Extract, Guard, Pipeline, Step};
+use crate::model::cost::Expected;
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
 use crate::monitor::Void;
@@ -136,6 +137,7 @@ impl Held {
             units: self.unit.into_iter().collect(),
             due: Due::Forced,
             after: Vec::new(),
+            expected: Expected::Free,
         }
     }
 }

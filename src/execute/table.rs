@@ -17,10 +17,6 @@ use crate::template::{Quoting, Scope};
 pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
     let ask = ask(gear, step, source, &quoting(scope, &connection.kind))?;
-    if let (Some(_), false) = (source.max_bytes, matches!(connection.kind, ConnectionKind::BigQuery(_))) {
-        return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
-            .hint("leave `max_bytes` out"));
-    }
     Ok(match &connection.kind {
         ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server: server.clone(), ask }),
         ConnectionKind::MySql(server) => Arc::new(MySqlPull { server: server.clone(), ask }),

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::name::TableName;
 use crate::error::{Error, Result};
-use crate::time::Instant;
+use crate::time::{Instant, UnitKey};
 
 /// Bytes of one TiB, by which BigQuery's list prices are told.
 const TIB: u128 = 1 << 40;
@@ -179,21 +180,40 @@ pub enum Expected {
     Free,
     /// So much.
     Priced(Quote),
+    /// Nothing, since the source is as it was when its rows were loaded.
+    Spared,
     /// It is billed, but for how much cannot be told yet, and why.
     Unknown(String),
 }
 
-/// What a task would be billed for.
+/// What work would be billed for, and what that costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quote {
     /// All its statements together.
     pub price: Price,
-    /// What the largest of its statements is billed for.
+    /// What the largest of its statements would be billed for.
     pub largest: u64,
     /// What bytes cost there.
     pub tariff: Tariff,
-    /// Why it reads less than it might: the source is as it was when its rows were loaded.
-    pub spared: bool,
+    /// In which state the source is, where that is known for nothing: the same text at another time means the same rows.
+    pub state: Option<String>,
+}
+
+impl Quote {
+    /// Of these statements.
+    pub fn of(statements: &[Price], tariff: Tariff, state: Option<String>) -> Self {
+        Self {
+            price: statements.iter().fold(Price::default(), |sum, one| sum.and(*one)),
+            largest: statements.iter().map(|one| one.billed).max().unwrap_or(0),
+            tariff,
+            state,
+        }
+    }
+
+    /// What it costs.
+    pub fn money(&self) -> Money {
+        self.tariff.of(self.price.billed)
+    }
 }
 
 /// The most bytes that may be billed.
@@ -234,6 +254,8 @@ impl fmt::Display for Limit {
 pub enum JobKind {
     /// A statement, which is billed by the bytes that it reads.
     Query,
+    /// A statement that only looks whether anything has changed; billed alike.
+    Probe,
     /// Rows that were loaded, which is free.
     Load,
 }
@@ -257,21 +279,34 @@ pub struct JobCost {
     pub tariff: Tariff,
 }
 
-/// Collects what the jobs of one task took, while it runs and whatever becomes of it. Clones collect into the same.
-#[derive(Debug, Clone, Default)]
+/// Takes what the jobs of one task took, as they end, whatever becomes of the task. Clones tell the same.
+#[derive(Clone, Default)]
 pub struct Receipts {
-    kept: Arc<Mutex<Vec<JobCost>>>,
+    told: Option<Arc<dyn Fn(JobCost) + Send + Sync>>,
 }
 
 impl Receipts {
-    /// Adds a job.
-    pub fn add(&self, cost: JobCost) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(cost);
+    /// Receipts that are told to somebody.
+    pub fn told(to: impl Fn(JobCost) + Send + Sync + 'static) -> Self {
+        Self { told: Some(Arc::new(to)) }
     }
 
-    /// Takes out what was collected so far.
-    pub fn take(&self) -> Vec<JobCost> {
-        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Tells what a job took.
+    pub fn add(&self, cost: JobCost) {
+        if let Some(told) = &self.told {
+            told(cost);
+        }
+    }
+
+    /// Whether anybody wants to know.
+    pub fn wanted(&self) -> bool {
+        self.told.is_some()
+    }
+}
+
+impl fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Receipts(wanted: {})", self.wanted())
     }
 }
 
@@ -293,7 +328,7 @@ impl Prices {
     }
 }
 
-/// Whose work a job was, or what was not done.
+/// Whose work a job was, or whose work was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The run.
@@ -303,9 +338,9 @@ pub struct Account {
     /// The step.
     pub step: String,
     /// The table that the step writes.
-    pub table: String,
+    pub table: TableName,
     /// The units that it was for, in their order.
-    pub units: Vec<String>,
+    pub units: Vec<UnitKey>,
     /// When it ended.
     pub at: Instant,
 }

@@ -57,6 +57,8 @@ pub enum RunStatus {
     Late,
     /// It was stopped before its end.
     Cancelled,
+    /// It would have been billed for more than `max_bytes` allows: nothing was begun, and nothing was spent.
+    Refused,
 }
 
 /// How many tasks of a run ended how.
