@@ -3,6 +3,7 @@
 use super::answer::{CompressionWord, FormatWord, RecordsText, ReportTable, XmlTable};
 use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
+use super::layout::PartitionValue;
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
@@ -286,6 +287,15 @@ twin! {
         pub nested: Option<At<Nested>>,
         /// How the source's names become column names. Default `"source"`.
         pub naming: Option<At<Naming>>,
+        /// What divides the table into partitions: `"unit"`, `"none"`, a column (by days), or `{ column = "created_at", grain = "month" }`.
+        /// Default: BigQuery divides by the unit, PostgreSQL not at all. DuckDB has no partitions.
+        pub partition_by: Option<At<PartitionValue>>,
+        /// The columns by which rows lie close to each other: clusters on BigQuery, an index on PostgreSQL, nothing on DuckDB.
+        pub cluster_by: Option<At<Names>>,
+        /// Whether a statement that reads every partition is refused. Default false. Only BigQuery has it.
+        pub require_partition_filter: Option<At<bool>>,
+        /// How long a partition is kept after its end, as `"400d"`. Only BigQuery has it.
+        pub partition_expires: Option<At<TypedDuration>>,
         /// What a re-pull of this table may take away, over the window's guard.
         pub guard: Option<At<GuardTable>>,
         /// What new rows must satisfy before they replace the old ones.
@@ -328,6 +338,15 @@ twin! {
         pub nested: Option<At<Nested>>,
         /// How the source's names become column names. Default `"source"`.
         pub naming: Option<At<Naming>>,
+        /// What divides the table into partitions: `"unit"`, `"none"`, a column (by days), or `{ column = "created_at", grain = "month" }`.
+        /// Default: BigQuery divides by the unit, PostgreSQL not at all. DuckDB has no partitions.
+        pub partition_by: Option<At<PartitionValue>>,
+        /// The columns by which rows lie close to each other: clusters on BigQuery, an index on PostgreSQL, nothing on DuckDB.
+        pub cluster_by: Option<At<Names>>,
+        /// Whether a statement that reads every partition is refused. Default false. Only BigQuery has it.
+        pub require_partition_filter: Option<At<bool>>,
+        /// How long a partition is kept after its end, as `"400d"`. Only BigQuery has it.
+        pub partition_expires: Option<At<TypedDuration>>,
         /// What new rows of this table may take away. Default: all, since what landed has passed the guard of its extract.
         pub guard: Option<At<GuardTable>>,
         /// What new rows must satisfy before they replace the old ones.
@@ -361,6 +380,15 @@ twin! {
         pub max_bytes: Option<At<ByteSize>>,
         /// Which upstream units a unit reads, as `"-6d..0d"`; or a table of these by the names inside `ref()`. Default: its own.
         pub reach: Option<At<ReachValue>>,
+        /// What divides the table into partitions: `"unit"`, `"none"`, a column (by days), or `{ column = "created_at", grain = "month" }`.
+        /// Default: BigQuery divides by the unit, PostgreSQL not at all. DuckDB has no partitions.
+        pub partition_by: Option<At<PartitionValue>>,
+        /// The columns by which rows lie close to each other: clusters on BigQuery, an index on PostgreSQL, nothing on DuckDB.
+        pub cluster_by: Option<At<Names>>,
+        /// Whether a statement that reads every partition is refused. Default false. Only BigQuery has it.
+        pub require_partition_filter: Option<At<bool>>,
+        /// How long a partition is kept after its end, as `"400d"`. Only BigQuery has it.
+        pub partition_expires: Option<At<TypedDuration>>,
         /// What a new computation of this table may take away, over the window's guard.
         pub guard: Option<At<GuardTable>>,
         /// What new rows must satisfy before they replace the old ones.

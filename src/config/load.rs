@@ -3,6 +3,7 @@
 use super::check::checks;
 use super::file::{ExtractTable, LandingTable, LoadTable};
 use super::hook::columns;
+use super::layout::{LayoutKeys, foreign, layout};
 use super::pipeline::{Surroundings, guard};
 use super::reader::{At, Reader, Span};
 use super::step::{Reaches, StepDraft, WriteKeys, into_table, names_of, step_name, write_mode};
@@ -30,6 +31,13 @@ pub fn load(
     };
     let write = write_mode(&write, &name, pipeline, reader);
     let into = into_table(table.into.as_ref(), "raw", &name, reader);
+    let layout_keys = LayoutKeys {
+        partition_by: table.partition_by.as_ref(),
+        cluster_by: table.cluster_by.as_ref(),
+        require_partition_filter: table.require_partition_filter.as_ref(),
+        partition_expires: table.partition_expires.as_ref(),
+    };
+    let layout = layout(&layout_keys, pipeline, &write, reader);
     let checks = checks(table.checks.as_ref(), around, reader);
     // Which step lands the rows, and where, is known once all steps are.
     let nowhere = Landing { connection: String::new(), collection: String::new() };
@@ -57,6 +65,7 @@ pub fn load(
         origin,
         into,
         write,
+        layout,
         checks,
         // What landed has passed a guard already: the same rows are not asked about twice, unless the step says so.
         guard: guard(table.guard.as_ref(), Guard::OPEN),
@@ -79,6 +88,7 @@ pub fn load(
 pub fn landing(
     at: &At<LandingTable>,
     step: &ExtractTable,
+    layout: &LayoutKeys<'_>,
     write: &Write,
     around: &Surroundings<'_>,
     reader: &mut Reader,
@@ -86,7 +96,7 @@ pub fn landing(
     if let Some(connection) = &at.value.connection.0 {
         around.check_connection(connection, reader);
     }
-    foreign_keys(step, reader);
+    foreign_keys(step, layout, reader);
     if matches!(write, Write::Append | Write::Merge { .. }) {
         let span = step.write.as_ref().map_or(at.span.clone(), |write| write.span.clone());
         let message =
@@ -111,7 +121,7 @@ pub fn landing(
 }
 
 /// Reports the keys of a table, which rows that land elsewhere do not have yet.
-fn foreign_keys(step: &ExtractTable, reader: &mut Reader) {
+fn foreign_keys(step: &ExtractTable, layout: &LayoutKeys<'_>, reader: &mut Reader) {
     let given: [(&str, Option<&Span>); 9] = [
         ("into", step.into.as_ref().map(|at| &at.span)),
         ("keys", step.keys.as_ref().map(|at| &at.span)),
@@ -123,7 +133,7 @@ fn foreign_keys(step: &ExtractTable, reader: &mut Reader) {
         ("naming", step.naming.as_ref().map(|at| &at.span)),
         ("append_repeats", step.append_repeats.as_ref().map(|at| &at.span)),
     ];
-    for (key, span) in given {
+    for (key, span) in given.into_iter().chain(foreign(layout)) {
         let Some(span) = span else { continue };
         let message = format!("`{key}` is of a table, and this step's rows land in a collection first");
         reader.error("foreign-key", span.clone(), message).help =

@@ -21,6 +21,7 @@ mod folder;
 mod hook;
 pub mod hook_file;
 mod inspect;
+mod layout;
 mod link;
 mod load;
 pub mod lock;

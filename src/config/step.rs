@@ -8,6 +8,7 @@ use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
 use super::hook::ApiParts;
+use super::layout::{LayoutKeys, layout};
 use super::load;
 use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
@@ -16,6 +17,7 @@ use super::scalar::Names;
 use super::source::source;
 use super::table::{check_window, is_table};
 use super::value::ReachValue;
+use crate::model::layout::Layout;
 use crate::model::name::{TableName, Text};
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
@@ -85,8 +87,15 @@ pub fn extract(
         tells_keys: parts.process.tells_keys(),
     };
     let write = write_mode(&write, &name, pipeline, reader);
+    let layout_keys = LayoutKeys {
+        partition_by: table.partition_by.as_ref(),
+        cluster_by: table.cluster_by.as_ref(),
+        require_partition_filter: table.require_partition_filter.as_ref(),
+        partition_expires: table.partition_expires.as_ref(),
+    };
+    let layout = if table.stage.is_some() { Layout::default() } else { layout(&layout_keys, pipeline, &write, reader) };
     let (landing, into) = match &table.stage {
-        Some(stage) => load::landing(stage, table, &write, around, reader).unzip(),
+        Some(stage) => load::landing(stage, table, &layout_keys, &write, around, reader).unzip(),
         None => (None, into_table(table.into.as_ref(), "raw", &name, reader)),
     };
     let checks = checks(table.checks.as_ref(), around, reader);
@@ -158,6 +167,7 @@ pub fn extract(
         origin,
         into,
         write,
+        layout,
         checks,
         guard,
         action: Action::Extract(Box::new(action)),
@@ -187,6 +197,13 @@ pub fn transform(
     };
     let write = write_mode(&write, &name, pipeline, reader);
     let into = into_table(table.into.as_ref(), "mart", &name, reader);
+    let layout_keys = LayoutKeys {
+        partition_by: table.partition_by.as_ref(),
+        cluster_by: table.cluster_by.as_ref(),
+        require_partition_filter: table.require_partition_filter.as_ref(),
+        partition_expires: table.partition_expires.as_ref(),
+    };
+    let layout = layout(&layout_keys, pipeline, &write, reader);
     let checks = checks(table.checks.as_ref(), around, reader);
     let per = per(table.per.as_ref(), pipeline, reader);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
@@ -210,6 +227,7 @@ pub fn transform(
         origin,
         into,
         write,
+        layout,
         checks,
         guard,
         action: Action::Transform(Transform { sql, reads: Vec::new(), sources: Vec::new(), per, time_column, max_bytes }),

@@ -9,6 +9,7 @@ use super::extract::{held_dir, held_units, staged_commit};
 use super::fan::Breakers;
 use super::gear::Gear;
 use super::landing;
+use super::purse::{self, Purse};
 use super::outcome::{Cost, UnitOutcome};
 use super::scope::Occasion;
 use super::transform;
@@ -57,13 +58,14 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         cancel: CancellationToken::new(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
+        purse: Purse::default(),
     };
     let task = held.task();
     let rows = match &held.step.action {
         Action::Extract(extract) => commit_stage(&shared, &held, &task, extract).await?,
         Action::Load(load) => commit_stage(&shared, &held, &task, &load.rows).await?,
         Action::Transform(step) => {
-            let outcomes = transform::approve(&shared, &task, step).await?;
+            let outcomes = purse::metered(&shared, &task, transform::approve(&shared, &task, step)).await?;
             outcomes.iter().map(|outcome| outcome.rows).sum()
         }
     };
@@ -170,8 +172,17 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
     } else {
         let warehouse = gear.warehouse(&held.pipeline.warehouse).await?;
         let (occasion, dialect) = (&shared.occasion, warehouse.dialect());
-        let commit =
-            staged_commit(gear, &held.pipeline, &task.step, extract, occasion, &manifest, vec![unit], dialect)?;
+        let commit = staged_commit(
+            gear,
+            &held.pipeline,
+            &task.step,
+            extract,
+            occasion,
+            &manifest,
+            vec![unit],
+            dialect,
+            &shared.cancel,
+        )?;
         warehouse.commit(commit).await?.units.first().and_then(|unit| unit.changes)
     };
     let outcome = UnitOutcome {

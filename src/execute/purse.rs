@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::worker::Shared;
 use crate::error::{Error, Kind, Result};
-use crate::model::cost::{Account, Bytes, Expected, JobCost, Limit, LimitScope, Quote, Receipts};
+use crate::model::cost::{Account, Bytes, Expected, JobCost, Limit, LimitScope, Quote, Receipt, Receipts};
 use crate::model::plan::{Plan, PlannedTask};
 use crate::model::run::TaskId;
 
@@ -132,7 +132,7 @@ pub(super) async fn metered<T>(shared: &Shared<'_>, task: &PlannedTask, work: im
         loop {
             tokio::select! {
                 biased;
-                Some(cost) = told.recv() => keep(shared, task, &cost).await,
+                Some(receipt) = told.recv() => keep(shared, task, receipt).await,
                 () = ended.cancelled() => break,
             }
         }
@@ -142,11 +142,16 @@ pub(super) async fn metered<T>(shared: &Shared<'_>, task: &PlannedTask, work: im
     done
 }
 
-async fn keep(shared: &Shared<'_>, task: &PlannedTask, cost: &JobCost) {
-    shared.purse.pay(&task.id, cost);
-    if let Err(error) = shared.gear.state.bill(&account(shared, task), cost).await {
-        shared.warn(task, &format!("what the job {} was billed for could not be written down: {}", cost.job, error.chain()));
-    }
+async fn keep(shared: &Shared<'_>, task: &PlannedTask, receipt: Receipt) {
+    let (job, reason) = match receipt {
+        Receipt::Paid(cost) => {
+            shared.purse.pay(&task.id, &cost);
+            let Err(error) = shared.gear.state.bill(&account(shared, task), &cost).await else { return };
+            (cost.job, error.chain())
+        }
+        Receipt::Missing { job, reason } => (job, reason),
+    };
+    shared.warn(task, &format!("what the job {job} was billed for is not counted: {reason}"));
 }
 
 /// Writes down that a task had nothing to do since nothing had changed, and what that has saved.

@@ -12,6 +12,11 @@ use crate::template::{Quoting, Scope};
 use crate::time::{Unit, Window};
 use crate::warehouse::Dialect;
 
+/// How a warehouse's literals are written, in the terms of templates.
+fn quoting(dialect: &Dialect) -> Quoting {
+    Quoting { ident: dialect.quote, backslash: dialect.backslash, zone: dialect.zone, ..Quoting::default() }
+}
+
 /// The dates and the name of the run that a template is rendered for.
 #[derive(Debug, Clone)]
 pub(super) struct Occasion {
@@ -80,7 +85,6 @@ pub(super) fn scope(
         this: Some(dialect.relation(&step.into)),
         is_incremental: step.write != Write::Full && occasion.filled.contains(&step.into),
         env: Arc::new(move |name| connections.variable(name)),
-        // DuckDB, the one warehouse so far, reads standard SQL.
-        quoting: Quoting::default(),
+        quoting: quoting(dialect),
     }
 }

@@ -282,19 +282,40 @@ pub struct JobCost {
 /// Takes what the jobs of one task took, as they end, whatever becomes of the task. Clones tell the same.
 #[derive(Clone, Default)]
 pub struct Receipts {
-    told: Option<Arc<dyn Fn(JobCost) + Send + Sync>>,
+    told: Option<Arc<dyn Fn(Receipt) + Send + Sync>>,
+}
+
+/// What a job tells of what it took.
+#[derive(Debug, Clone)]
+pub enum Receipt {
+    /// This much.
+    Paid(JobCost),
+    /// Nothing: it has done its work, but what it was billed for could not be asked.
+    Missing {
+        /// The job's name.
+        job: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Receipts {
     /// Receipts that are told to somebody.
-    pub fn told(to: impl Fn(JobCost) + Send + Sync + 'static) -> Self {
+    pub fn told(to: impl Fn(Receipt) + Send + Sync + 'static) -> Self {
         Self { told: Some(Arc::new(to)) }
     }
 
     /// Tells what a job took.
     pub fn add(&self, cost: JobCost) {
         if let Some(told) = &self.told {
-            told(cost);
+            told(Receipt::Paid(cost));
+        }
+    }
+
+    /// Tells that what a job took is not known.
+    pub fn miss(&self, job: &str, reason: &str) {
+        if let Some(told) = &self.told {
+            told(Receipt::Missing { job: job.to_owned(), reason: reason.to_owned() });
         }
     }
 

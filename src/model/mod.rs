@@ -10,6 +10,7 @@ pub mod files;
 pub mod fit;
 pub mod hook;
 pub mod infer;
+pub mod layout;
 pub mod ledger;
 mod logical_type;
 pub mod manual;

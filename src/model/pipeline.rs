@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cost::{Limit, LimitScope};
 use super::files::Download;
+use super::layout::Layout;
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
@@ -207,6 +208,8 @@ pub struct Step {
     pub write: Write,
     /// The columns that identify a row: by them a row that changed is told from one that is new.
     pub keys: Vec<String>,
+    /// How its table is laid out.
+    pub layout: Layout,
     /// What its new rows must satisfy before they replace the old ones.
     pub checks: Vec<Check>,
     /// What a new pull may take away.

@@ -35,6 +35,7 @@ fn table(name: &str) -> TableName {
 fn step(name: &str, action: Action) -> Step {
     Step {
         keys: Vec::new(),
+        layout: crate::model::layout::Layout::default(),
         name: name.to_owned(),
         origin: origin(),
         into: table(name),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
 use super::rows::{count, instant, word};
 use super::sqlite::Store;
@@ -44,9 +44,9 @@ pub(super) async fn bill(store: &Store, account: &Account, cost: &JobCost) -> Re
 ///
 /// What was never billed for anything saves nothing, and is not written down.
 pub(super) async fn spare(store: &Store, account: &Account, reason: &str) -> Result<()> {
+    let Some((billed, money)) = last_paid(store, account).await? else { return Ok(()) };
     let doing = "writing what was saved to";
     let mut transaction = store.begin(doing).await?;
-    let Some((billed, money)) = last_paid(store, &mut transaction, account).await? else { return Ok(()) };
     sqlx::query(
         "INSERT OR IGNORE INTO spared (run, step, unit, pipeline, table_name, units, unit_count, reason, billed, micros,
                                        currency, at)
@@ -71,11 +71,7 @@ pub(super) async fn spare(store: &Store, account: &Account, reason: &str) -> Res
 }
 
 /// What the last run that read or computed these units was billed for them; of a window's, whichever window it was.
-async fn last_paid(
-    store: &Store,
-    transaction: &mut Transaction<'static, Sqlite>,
-    account: &Account,
-) -> Result<Option<(i64, Money)>> {
+async fn last_paid(store: &Store, account: &Account) -> Result<Option<(i64, Money)>> {
     let row = sqlx::query(
         "WITH last AS (
              SELECT run, unit FROM cost
@@ -90,7 +86,7 @@ async fn last_paid(
     .bind(&account.step)
     .bind(first(account))
     .bind(count(account.units.len() as u64))
-    .fetch_optional(&mut **transaction)
+    .fetch_optional(store.readers())
     .await
     .map_err(store.fault("reading bills in"))?;
     let Some(row) = row else { return Ok(None) };

@@ -1,5 +1,8 @@
 //! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
 
+mod commit;
+mod query;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -9,7 +12,7 @@ use duckdb::{Config, Connection};
 use tokio::sync::oneshot;
 
 use super::dialect::DUCKDB;
-use super::{Commit, Committed, Dialect, Driver, Rows, closed, commit, query};
+use super::{Commit, Committed, Dialect, Driver, Rows, closed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::DuckDbConnection;
 use crate::model::ledger::Loaded;

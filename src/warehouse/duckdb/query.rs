@@ -1,7 +1,5 @@
 //! The rows of a query as JSON, with all their digits.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use duckdb::Connection;
@@ -12,10 +10,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use super::dialect::DUCKDB;
-use super::{Rows, commit};
-use crate::error::{Context, Error, Kind, Result};
+use super::commit;
+use crate::error::{Error, Result};
 use crate::model::schema::LogicalType;
+use crate::warehouse::Rows;
+use crate::warehouse::dialect::DUCKDB;
 
 /// The first words of statements that a query is not.
 const WRITES: [&str; 9] = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
@@ -74,18 +73,6 @@ pub(super) fn stream(connection: &Connection, sql: &str, rows: &mpsc::Sender<Vec
         }
     }
     Ok(())
-}
-
-/// Writes rows as JSON, one object a line.
-pub(super) fn write_lines(rows: &Rows, path: &Path) -> Result<()> {
-    let doing = || format!("writing {}", path.display());
-    let mut file = BufWriter::new(File::create(path).context(Kind::Storage, doing)?);
-    for row in &rows.rows {
-        let members: serde_json::Map<String, Value> = rows.columns.iter().cloned().zip(row.iter().cloned()).collect();
-        serde_json::to_writer(&mut file, &members).context(Kind::Storage, doing)?;
-        file.write_all(b"\n").context(Kind::Storage, doing)?;
-    }
-    file.flush().context(Kind::Storage, doing)
 }
 
 /// Writes the rows of a statement as JSON, one object a line, without holding them.
