@@ -404,6 +404,9 @@ twin! {
         pub job_timeout: Option<At<TypedDuration>>,
         /// Another address of the REST service, for an emulator.
         pub endpoint: Option<At<SecretValue>>,
+        /// What queries cost, by which plans and `haul costs` tell money. Default `"6.25 USD"`, Google's list price on
+        /// demand in the US and EU multi-regions; `"0 USD"` where slots are reserved.
+        pub price_per_tib: Option<At<SecretValue>>,
         /// Another address of Google Cloud Storage, for an emulator.
         pub storage_endpoint: Option<At<SecretValue>>,
     }

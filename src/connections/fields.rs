@@ -34,6 +34,8 @@ pub(super) enum Form {
     /// Bytes with their unit.
     Size,
     Rate,
+    /// An amount of money with its currency.
+    Price,
     /// Names with values.
     Map,
     /// Where files lie.
@@ -150,6 +152,7 @@ const BIGQUERY: &[Field] = &[
     field("compress", Form::Word(&["true", "false"])),
     field("job_timeout", Form::Duration),
     field("endpoint", Form::Text),
+    field("price_per_tib", Form::Price),
     field("storage_endpoint", Form::Text),
 ];
 
@@ -487,6 +490,11 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
         }
         Form::Rate => {
             read_rate(text)?;
+        }
+        Form::Price => {
+            if crate::model::cost::Tariff::parse(text).is_err() {
+                return Err(wrong(format!("`{key}` has to be an amount with its currency")).help("\"6.25 USD\""));
+            }
         }
         Form::Place => super::files::check_place(text)?,
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::cost::Tariff;
 use crate::secret::SecretString;
 
 /// A named system and how to reach it.
@@ -327,6 +328,8 @@ pub struct BigQueryConnection {
     pub job_timeout: Duration,
     /// Another address of the REST service, for an emulator.
     pub endpoint: Option<String>,
+    /// What its queries cost.
+    pub tariff: Tariff,
     /// Another address of Google Cloud Storage, for an emulator.
     pub storage_endpoint: Option<String>,
 }
