@@ -80,7 +80,6 @@ pub(super) fn scope(
         this: Some(dialect.relation(&step.into)),
         is_incremental: step.write != Write::Full && occasion.filled.contains(&step.into),
         env: Arc::new(move |name| connections.variable(name)),
-        // DuckDB, the one warehouse so far, reads standard SQL.
-        quoting: Quoting::default(),
+        quoting: Quoting::of(dialect.name),
     }
 }
