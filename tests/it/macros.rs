@@ -2,6 +2,7 @@
 
 mod cases;
 mod own;
+mod variants;
 
 use serde_json::{Value, json};
 
