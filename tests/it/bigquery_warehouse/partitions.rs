@@ -108,7 +108,7 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
     // A day that changed is replaced, one that did not is not written, and one that emptied empties.
     rows(&project, "2024-05-02", 1);
     let said = told(&project.output(&["run", "days", "--date", "2024-05-03"]));
-    assert!(said.contains("unchanged items 2024-05-01"), "{said}");
+    assert!(said.contains("unchanged items 2024-05-01"), "{said}\n{:#?}\n{:#?}", loads(&server), server.jobs());
     assert_eq!(picture(&server)[3..], ["2024-05-02 1 pull 2"]);
     project.write(
         "pipelines/days.toml",
@@ -251,7 +251,15 @@ fn a_run_that_is_cancelled_cancels_its_job() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("haul starts");
-    server.wait_for("/jobs/haul_unit_");
+    server.wait_for("uploadType=multipart haul_unit_");
+    let polled = || {
+        let asked = server.asked();
+        let sent = asked.iter().position(|one| one.contains("uploadType=multipart haul_unit_")).unwrap_or(asked.len());
+        asked[sent..].iter().any(|one| one.starts_with("GET") && one.contains("/jobs/haul_unit_"))
+    };
+    while !polled() {
+        std::thread::yield_now();
+    }
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
     let ended = child.wait_with_output().expect("an end");

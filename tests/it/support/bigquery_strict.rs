@@ -41,6 +41,7 @@ struct State {
     tables: BTreeMap<String, Table>,
     jobs: BTreeMap<String, Job>,
     sessions: HashMap<String, Session>,
+    opened: usize,
     objects: BTreeMap<String, Vec<u8>>,
     removed: Vec<String>,
     /// What was asked: method, path, and the job's name where there is one.
@@ -653,7 +654,8 @@ impl State {
             "resumable" => {
                 let len = header("x-upload-content-length").parse().expect("the length is told first");
                 let metadata = serde_json::from_slice(body).expect("metadata");
-                let id = format!("/session/{}", self.sessions.len() + 1);
+                self.opened += 1;
+                let id = format!("/session/{}", self.opened);
                 let target = bucket.map(|bucket| format!("{bucket}/{}", query["name"]));
                 self.sessions.insert(id.clone(), Session { metadata, len, received: Vec::new(), target });
                 (StatusCode::OK, [("location", id)]).into_response()
