@@ -34,6 +34,8 @@ pub(super) enum Form {
     /// Bytes with their unit.
     Size,
     Rate,
+    /// An amount of money with its currency.
+    Price,
     /// Names with values.
     Map,
     /// Where files lie.
@@ -127,6 +129,17 @@ const SERVER: &[Field] = &[
     field("tls", Form::Word(TLS)),
 ];
 
+const POSTGRES: &[Field] = &[
+    field("host", Form::Text),
+    field("port", Form::Port),
+    field("user", Form::Text).required(),
+    field("password", Form::Text).secret(),
+    field("database", Form::Text).required(),
+    field("tls", Form::Word(TLS)),
+    field("statement_timeout", Form::Duration),
+    field("lock_timeout", Form::Duration),
+];
+
 const MONGODB: &[Field] = &[field("uri", Form::Text).secret().required(), field("database", Form::Text).required()];
 
 const BIGQUERY: &[Field] = &[
@@ -139,6 +152,7 @@ const BIGQUERY: &[Field] = &[
     field("compress", Form::Word(&["true", "false"])),
     field("job_timeout", Form::Duration),
     field("endpoint", Form::Text),
+    field("price_per_tib", Form::Price),
     field("storage_endpoint", Form::Text),
 ];
 
@@ -180,7 +194,8 @@ impl System {
         match self {
             Self::Http => HTTP,
             Self::DuckDb => DUCKDB,
-            Self::Postgres | Self::MySql => SERVER,
+            Self::Postgres => POSTGRES,
+            Self::MySql => SERVER,
             Self::MongoDb => MONGODB,
             Self::BigQuery => BIGQUERY,
             Self::Files => super::files::FIELDS,
@@ -475,6 +490,11 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
         }
         Form::Rate => {
             read_rate(text)?;
+        }
+        Form::Price => {
+            if crate::model::cost::Tariff::parse(text).is_err() {
+                return Err(wrong(format!("`{key}` has to be an amount with its currency")).help("\"6.25 USD\""));
+            }
         }
         Form::Place => super::files::check_place(text)?,
     }

@@ -17,6 +17,7 @@ use crate::model::connection::{
     HttpConnection, KeyPlace, Login, MongoDbConnection, OAuth2, SecretEncoding, ServerConnection, SigV4, Tls, TokenAt,
     TokenPlace,
 };
+use crate::model::cost::Tariff;
 use crate::secret::{ExposeSecret, Redactor, SecretString};
 use crate::time::parse_duration;
 
@@ -135,6 +136,7 @@ fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
             None => JOB_TIMEOUT,
         },
         endpoint: fields.text("endpoint")?,
+        tariff: fields.text("price_per_tib")?.map(|text| Tariff::parse(&text)).transpose()?.unwrap_or_default(),
         storage_endpoint: fields.text("storage_endpoint")?,
     };
     // Credentials of the environment are never sent to an address of somebody else's.
@@ -376,7 +378,13 @@ fn server(fields: &Resolved<'_>, port: u16, system: &str) -> Result<ServerConnec
         password: fields.secret("password")?,
         database: fields.need("database")?,
         tls,
+        statement_timeout: duration(fields, "statement_timeout")?,
+        lock_timeout: duration(fields, "lock_timeout")?,
     })
+}
+
+fn duration(fields: &Resolved<'_>, key: &str) -> Result<Option<Duration>> {
+    fields.text(key)?.map(|text| parse_duration(&text)).transpose()
 }
 
 fn mongodb(fields: &Resolved<'_>) -> Result<MongoDbConnection> {
