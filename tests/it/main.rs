@@ -3,6 +3,7 @@
 
 mod apis;
 mod bigquery;
+mod bigquery_warehouse;
 mod cli;
 mod config;
 mod connections;
