@@ -23,6 +23,7 @@ pub mod connections;
 pub mod template;
 
 pub mod bigquery;
+pub mod delivery;
 pub mod extract;
 pub mod landing;
 pub mod mongo;

@@ -24,6 +24,7 @@ mod inspect;
 mod layout;
 mod link;
 mod load;
+mod load_table;
 pub mod lock;
 mod manual;
 mod parameter;

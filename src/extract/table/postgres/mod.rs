@@ -16,7 +16,7 @@ use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
 use super::server::{Patience, failed};
 use super::sql::{Writing, not_there, plain};
-use super::{AskedRows, TableAsk};
+use super::{AskedRows, TableAsk, is_own};
 use crate::error::{Error, Kind, Result};
 use crate::model::connection::ServerConnection;
 use crate::model::page::Progress;
@@ -156,12 +156,10 @@ impl PostgresPull {
         if columns.is_empty() {
             return Err(Error::new(Kind::Source, format!("{name} has no column that could be read")));
         }
+        let condition = self.condition(&columns)?;
+        let columns: Vec<Described> = columns.into_iter().filter(|column| !is_own(&column.name)).collect();
         let list: Vec<&str> = columns.iter().map(|column| column.select.as_str()).collect();
-        let copy = format!(
-            "COPY (SELECT {} FROM {from}{}) TO STDOUT (FORMAT binary)",
-            list.join(", "),
-            self.condition(&columns)?
-        );
+        let copy = format!("COPY (SELECT {} FROM {from}{condition}) TO STDOUT (FORMAT binary)", list.join(", "));
         sink.columns(columns.iter().map(Described::of_source).collect())?;
         let cells: Arc<[decode::Cell]> = columns.iter().map(Described::cell).collect();
         let doing = format!("reading {name}");
