@@ -30,8 +30,9 @@ impl Driver {
     /// Runs a test in a fresh warehouse.
     pub fn run<F: Future<Output = ()>>(self, test: impl Fn(Bench) -> F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let place = Place::new(self);
-        runtime.block_on(async { test(Bench::new(place).await).await });
+        // The test's future keeps no more of the bench than it uses, and the server must not end before it.
+        let place = std::rc::Rc::new(Place::new(self));
+        runtime.block_on(async { test(Bench::new(std::rc::Rc::clone(&place)).await).await });
     }
 
     /// What differs between the drivers.
@@ -213,14 +214,14 @@ pub fn page(number: u64, rows: u64) -> PageEntry {
 }
 
 impl Bench {
-    async fn new(place: Place) -> Self {
+    async fn new(place: std::rc::Rc<Place>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let driver = match &place {
+        let driver = match &*place {
             Place::DuckDb => Driver::DuckDb,
             Place::Postgres(_) => Driver::Postgres,
         };
         let warehouse = Warehouse::open(&connection(&place, folder.path())).await.expect("a warehouse");
-        Self { warehouse, driver, place: place.into(), folder, stages: std::cell::Cell::new(0) }
+        Self { warehouse, driver, place, folder, stages: std::cell::Cell::new(0) }
     }
 
     /// Another process at work in the same warehouse, with stages of its own; only a server lets it in.

@@ -78,7 +78,8 @@ fn a_type_widens_to_one_that_holds_old_and_new_values(driver: Driver) {
             }
             result.unwrap_or_else(|error| panic!("{old} then {new}: {error:?}"));
             // An instant says on PostgreSQL that it is one.
-            let instant = old.contains('Z') && bench.driver == Driver::Postgres;
+            let offset = old.contains('Z') || new.contains("+01:00");
+            let instant = offset && data_type == "TIMESTAMP" && bench.driver == Driver::Postgres;
             let values = if instant { values.replace(":00\"", ":00+00\"") } else { values.to_owned() };
             assert_eq!(bench.columns(&one.table).await, format!("n {data_type}"), "{old} then {new}");
             let sql = format!("SELECT n FROM raw.t{number} ORDER BY _haul_unit");
@@ -146,7 +147,10 @@ fn a_conflict_with_the_table_names_column_types_page_and_row(driver: Driver) {
             let result = bench.load(&second(), &pages).await;
             // The records of PostgreSQL are JSON, in which types do not meet.
             let nested = wanted.is_some_and(|wanted| wanted.contains("o.list")) && bench.driver == Driver::Postgres;
-            let Some(wanted) = wanted.filter(|_| !nested) else {
+            if nested {
+                continue;
+            }
+            let Some(wanted) = wanted else {
                 result.expect("no conflict");
                 bench.load(&second().pull(2).known(&bench).await, &[""]).await.expect("a commit");
                 continue;

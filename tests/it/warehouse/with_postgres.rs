@@ -312,7 +312,7 @@ fn the_connection_limits_how_long_a_statement_runs_and_waits() {
         settings.statement_timeout = Some(Duration::from_millis(200));
         let hasty = with(&bench, settings.clone()).await;
         let error = hasty
-            .compute(&Load::of(day("2024-03-02")), "SELECT 1 AS n, pg_sleep(300)", None)
+            .compute(&Load::of(day("2024-03-02")), "SELECT 1 AS n, pg_sleep(300)::text AS t", None)
             .await
             .expect_err("it is too slow");
         assert_eq!(error.kind(), Kind::Warehouse, "{error:?}");
