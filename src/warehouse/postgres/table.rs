@@ -49,7 +49,23 @@ pub(super) fn assert_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Resu
 }
 
 /// Creates the schema of a table, and its `_haul_loads`, where they are missing.
+///
+/// Of two sessions that find them missing at the same moment, one is refused by the other's; it looks again.
 pub(super) async fn ensure_loads(session: &mut Session, table: &TableName) -> Result<()> {
+    const ATTEMPTS: u32 = 3;
+    let mut attempt = 1;
+    loop {
+        match create_loads(session, table).await {
+            Err(_) if attempt < ATTEMPTS => {
+                session.roll_back().await?;
+                attempt += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn create_loads(session: &mut Session, table: &TableName) -> Result<()> {
     assert_names([table.schema.as_str(), table.name.as_str()])?;
     let doing = "looking for _haul_loads";
     let loads = POSTGRES.loads_of(table);
@@ -67,7 +83,6 @@ pub(super) async fn ensure_loads(session: &mut Session, table: &TableName) -> Re
     let schema = POSTGRES.ident(&table.schema);
     // Whoever may not create schemas may still write in one that is there.
     let schema = if found.0 { String::new() } else { format!("CREATE SCHEMA IF NOT EXISTS {schema};") };
-    // Two processes that begin at the same moment: one of them waits here for the other.
     session
         .batch(
             "creating _haul_loads",
