@@ -2,7 +2,9 @@
 
 mod faults;
 mod files;
+mod targets;
 mod warehouses;
+mod with_postgres;
 
 use std::process::Output;
 
