@@ -12,7 +12,7 @@ use crate::model::ledger::Loaded;
 use crate::model::name::TableName;
 use crate::model::pipeline::Write;
 use crate::model::schema::{Column, LogicalType, Reconciled, SchemaChange, TableSchema};
-use crate::time::{Grain, UnitKey};
+use crate::time::UnitKey;
 use crate::warehouse::Commit;
 use crate::warehouse::dialect::MYSQL;
 
@@ -130,18 +130,13 @@ pub(super) async fn apply(
         return Err(Error::new(Kind::Config, format!("the table {} has no transactions", commit.table))
             .hint(format!("ALTER TABLE {target} ENGINE = InnoDB")));
     }
-    if commit.grain.is_some() && commit.write == Write::Replace && !table.has("_haul_unit") {
-        return Err(Error::new(Kind::Config, format!("the table {} does not tell which unit a row is of", commit.table))
-            .hint(format!(
-                "ALTER TABLE {target} ADD COLUMN _haul_unit {}, ADD INDEX (_haul_unit); or write = \"merge\" with keys",
-                unit_type(commit.grain)
-            )));
+    let unit = commit.grain.map(|grain| ("_haul_unit", MYSQL.unit_type(grain)));
+    for (name, data_type) in unit.into_iter().chain([("_haul_pull", "bigint")]).filter(|(name, _)| !table.has(name)) {
+        let index = if name == "_haul_unit" { ", ADD INDEX (_haul_unit)" } else { "" };
+        let sql = format!("ALTER TABLE {target} ADD COLUMN {name} {data_type} NULL{index}");
+        session.run("adding a column of haul's own", &sql).await?;
     }
     Ok(())
-}
-
-fn unit_type(grain: Option<Grain>) -> &'static str {
-    grain.map_or(MYSQL.types.date, |grain| MYSQL.unit_type(grain))
 }
 
 async fn create(session: &mut Session, commit: &Commit, reconciled: &Reconciled) -> Result<()> {
