@@ -4,6 +4,7 @@ mod faults;
 mod files;
 mod targets;
 mod warehouses;
+mod with_buckets;
 mod with_mariadb;
 mod with_postgres;
 
