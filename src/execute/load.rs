@@ -223,13 +223,7 @@ fn scope_of(
     unit: Option<&Unit>,
 ) -> Result<Scope> {
     let dialect = places::dialect(gear, pipeline, &load.rows.connection)?;
-    let mut scope = scope::scope(gear, pipeline, step, occasion, unit, &dialect);
-    // A step that loads a whole table has no window, whatever its pipeline has.
-    if load.rows.time.is_none() && unit.is_none() && !load.by_unit && step.write == crate::model::pipeline::Write::Full
-    {
-        scope.unit = None;
-    }
-    Ok(scope)
+    Ok(scope::scope(gear, pipeline, step, occasion, unit, &dialect))
 }
 
 /// What a load step would read, for people.
