@@ -15,7 +15,13 @@ use crate::model::source::{TableRows, TableSource};
 use crate::template::{Quoting, Scope};
 
 /// What a step asks its database for; nothing is sent yet.
-pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope, terms: Terms) -> Result<Arc<dyn Pull>> {
+pub(super) async fn pull_of(
+    gear: &Gear,
+    step: &Extract,
+    source: &TableSource,
+    scope: &Scope,
+    terms: Terms,
+) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
     let ask = ask(gear, step, source, &quoting(scope, &connection.kind))?;
     Ok(match &connection.kind {
@@ -62,7 +68,7 @@ fn jobs(scope: &Scope, terms: Terms) -> Jobs {
     let name = format!("haul_{}_{}", scope.run_id, unit.as_deref().unwrap_or("all")).chars().map(plain).collect();
     let mut labels = BTreeMap::from([("haul_run".to_owned(), scope.run_id.clone())]);
     labels.extend(unit.map(|unit| ("haul_unit".to_owned(), unit)));
-    Jobs { name, labels, max_bytes: terms.max_bytes, receipts: terms.receipts }
+    Jobs { name, labels, billing: terms.billing }
 }
 
 fn no_tables(connection: &Connection) -> Error {
