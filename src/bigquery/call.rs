@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName, IF_MATCH, RETRY_AFTER};
 use reqwest::{RequestBuilder, StatusCode};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -12,6 +12,7 @@ use url::Url;
 use super::auth::SCOPES;
 use super::{BigQuery, PATIENCE, Refused};
 use crate::error::{Error, Kind, Result};
+use crate::model::cost::Receipts;
 use crate::model::hook::RetryPolicy;
 
 /// So many calls in a row may stay without any answer.
@@ -33,6 +34,8 @@ pub struct Caller<'a> {
     pub retrying: &'a (dyn Fn(&str, Duration) + Send + Sync),
     /// Counts the calls that were sent.
     pub sent: &'a AtomicU64,
+    /// Is told what jobs were billed for that the caller has waited for.
+    pub receipts: &'a Receipts,
 }
 
 /// An answer of any status.
@@ -119,15 +122,30 @@ impl BigQuery {
         self.patiently(caller, || self.once(self.inner.http.get(url.clone()), &url)).await
     }
 
-    /// Changes a resource by the members that are sent (RFC 7396), by the parts of its path behind `projects/`.
+    /// Changes a resource by the members that are sent (RFC 7396), by the parts of its path behind `projects/`; with an `etag`
+    /// only where it is still the one that had it, and says whether it was.
     pub(super) async fn patch(
         &self,
         caller: &Caller<'_>,
         path: &[&str],
         body: &serde_json::Value,
-    ) -> Result<Bytes, Refused> {
+        etag: Option<&str>,
+    ) -> Result<bool, Refused> {
         let url = self.url(path)?;
-        self.patiently(caller, || self.once(self.inner.http.patch(url.clone()).json(body), &url)).await
+        self.patiently(caller, || async {
+            let request = self.inner.http.patch(url.clone()).json(body);
+            let request = match etag {
+                Some(etag) => request.header(IF_MATCH, etag),
+                None => request,
+            };
+            let answer = self.exchange(request, &url, SCOPES).await?;
+            match answer.status {
+                status if status.is_success() => Ok(true),
+                StatusCode::PRECONDITION_FAILED => Ok(false),
+                _ => Err(answer.refused()),
+            }
+        })
+        .await
     }
 
     /// Removes a resource, by the parts of its path behind `projects/`.

@@ -31,7 +31,7 @@ pub use cost::{DryRun, JobCost};
 pub use job::{Query, QueryJob};
 pub use refused::{Refused, Why};
 pub use rows::{RowPage, Rows};
-pub use run::{JobRequest, JobState, Load, Work};
+pub use run::{Disposition, JobRequest, JobState, Load, Work};
 pub use table::{Field, Mode, Schema, Siblings, Table, TableId, TimePartitioning};
 
 use self::auth::Tokens;

@@ -17,6 +17,7 @@ use super::job::label;
 use super::refused::{Reason, Why};
 use super::{BigQuery, Caller, Refused, TableId};
 use crate::error::{Error, Kind, Result};
+use crate::model::cost::JobKind;
 
 /// The first pause between two questions for a job; it grows to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -68,10 +69,21 @@ pub struct Load {
     pub fields: Value,
     /// How the table is divided: `timePartitioning`, `clustering`; an object.
     pub layout: Value,
-    /// Whether the rows take the place of those that are there.
-    pub replace: bool,
+    /// What happens to rows that are there already.
+    pub disposition: Disposition,
     /// The objects that have the rows; empty where they are uploaded with the job.
     pub uris: Vec<String>,
+}
+
+/// What a job does to rows that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It takes their place.
+    Truncate,
+    /// It adds to them.
+    Append,
+    /// It refuses to be the second.
+    Empty,
 }
 
 /// A job as jobs.get tells of it.
@@ -89,6 +101,8 @@ pub struct JobState {
     pub cost: JobCost,
     /// The rows that a load job wrote.
     pub rows: Option<u64>,
+    /// Whether it loads or copies rows, which is free.
+    pub loads: bool,
     error: Option<Reason>,
 }
 
@@ -124,7 +138,11 @@ struct Status {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Configuration {
+    /// `QUERY`, `LOAD`, `COPY` or `EXTRACT`.
+    #[serde(default)]
+    job_type: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
@@ -137,6 +155,7 @@ impl JobState {
         Ok(Self {
             cost: wire.statistics.cost(&id),
             rows: wire.statistics.load.output_rows,
+            loads: matches!(wire.configuration.job_type.as_str(), "LOAD" | "COPY"),
             location: wire.job_reference.location,
             done: wire.status.state == "DONE",
             labels: wire.configuration.labels,
@@ -170,7 +189,11 @@ impl Load {
             "schema": { "fields": self.fields },
             "sourceFormat": "NEWLINE_DELIMITED_JSON",
             "createDisposition": "CREATE_IF_NEEDED",
-            "writeDisposition": if self.replace { "WRITE_TRUNCATE" } else { "WRITE_APPEND" },
+            "writeDisposition": match self.disposition {
+                Disposition::Truncate => "WRITE_TRUNCATE",
+                Disposition::Append => "WRITE_APPEND",
+                Disposition::Empty => "WRITE_EMPTY",
+            },
             "maxBadRecords": 0,
             "ignoreUnknownValues": false,
         });
@@ -332,6 +355,11 @@ impl BigQuery {
                 }
             };
             if state.done {
+                // What failed is not billed.
+                if !state.failed() {
+                    let kind = if state.loads { JobKind::Load } else { JobKind::Query };
+                    caller.receipts.add(self.bill_of(state.cost.clone(), kind));
+                }
                 return Ok(state);
             }
             if waited >= most {

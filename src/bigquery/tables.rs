@@ -49,13 +49,30 @@ impl BigQuery {
         }
     }
 
-    /// Changes the members of a table that are sent, and no others (tables.patch).
+    /// What a table tells of itself, all of it, as it was answered (tables.get).
+    ///
+    /// # Errors
+    /// [`Why::NotFound`] where there is none.
+    pub async fn table_json(&self, table: &TableId, caller: &Caller<'_>) -> Result<Value, Refused> {
+        let path = [table.project.as_str(), "datasets", &table.dataset, "tables", &table.table];
+        let body = self.get(caller, &path, &[]).await?;
+        serde_json::from_slice(&body).map_err(|error| Refused::strange(format!("what {table} tells of itself"), error))
+    }
+
+    /// Changes the members of a table that are sent, and no others (tables.patch); with an `etag` only where the table is still
+    /// the one that had it, and says whether it was.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub async fn patch_table(&self, table: &TableId, change: &Value, caller: &Caller<'_>) -> Result<(), Refused> {
+    pub async fn patch_table(
+        &self,
+        table: &TableId,
+        change: &Value,
+        etag: Option<&str>,
+        caller: &Caller<'_>,
+    ) -> Result<bool, Refused> {
         let path = [table.project.as_str(), "datasets", &table.dataset, "tables", &table.table];
-        self.patch(caller, &path, change).await.map(drop)
+        self.patch(caller, &path, change, etag).await
     }
 
     /// Removes a table, or with a partition's decorator only that partition; one that is not there is gone already.

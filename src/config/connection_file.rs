@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Diagnostic, Source, quoted};
 use super::reader::{At, Read, Reader, Required, Span, Twin, describe, twin};
 use super::scalar::{Count, Entries, read_word, words};
+use super::server::{PostgresTable, ServerTable};
 use super::value::{ByteSize, TypedDuration, one_key_of};
 
 /// A value that may be a secret: the text itself, or where it is found.
@@ -367,26 +368,6 @@ twin! {
 }
 
 twin! {
-    /// A PostgreSQL, MySQL or MariaDB server.
-    pub struct ServerTable {
-        /// `"postgres"` or `"mysql"`.
-        pub r#type: Required<String>,
-        /// The host's name or address. Default `"localhost"`.
-        pub host: Option<At<SecretValue>>,
-        /// The port. Default: the system's own.
-        pub port: Option<At<Count>>,
-        /// The user.
-        pub user: Required<SecretValue>,
-        /// The password.
-        pub password: Option<At<SecretValue>>,
-        /// The database.
-        pub database: Required<SecretValue>,
-        /// Whether and how the connection is encrypted. Default `"prefer"`.
-        pub tls: Option<At<TlsWord>>,
-    }
-}
-
-twin! {
     /// A MongoDB deployment.
     pub struct MongoDbTable {
         /// Always `"mongodb"`.
@@ -472,7 +453,7 @@ pub enum ConnectionTable {
     /// A DuckDB file.
     DuckDb(DuckDbTable),
     /// A PostgreSQL server.
-    Postgres(ServerTable),
+    Postgres(PostgresTable),
     /// A MySQL or MariaDB server.
     MySql(ServerTable),
     /// A MongoDB deployment.
@@ -502,7 +483,7 @@ impl Read for ConnectionTable {
         Some(match reader.within("type", |reader| read_word(kind, reader))? {
             TypeWord::Http => Self::Http(Box::new(HttpTable::read_table(table, span, reader))),
             TypeWord::DuckDb => Self::DuckDb(DuckDbTable::read_table(table, span, reader)),
-            TypeWord::Postgres => Self::Postgres(ServerTable::read_table(table, span, reader)),
+            TypeWord::Postgres => Self::Postgres(PostgresTable::read_table(table, span, reader)),
             TypeWord::MySql => Self::MySql(ServerTable::read_table(table, span, reader)),
             TypeWord::MongoDb => Self::MongoDb(MongoDbTable::read_table(table, span, reader)),
             TypeWord::Process => {
@@ -548,7 +529,8 @@ impl JsonSchema for ConnectionTable {
         json_schema!({ "oneOf": [
             of(&["http"], HttpTable::json_schema(generator)),
             of(&["duckdb"], DuckDbTable::json_schema(generator)),
-            of(&["postgres", "mysql"], ServerTable::json_schema(generator)),
+            of(&["postgres"], PostgresTable::json_schema(generator)),
+            of(&["mysql"], ServerTable::json_schema(generator)),
             of(&["mongodb"], MongoDbTable::json_schema(generator)),
             of(&["bigquery"], BigQueryTable::json_schema(generator)),
             of(&["files"], FilesTable::json_schema(generator)),

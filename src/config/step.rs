@@ -40,8 +40,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
-    /// The step whose landed rows it loads.
-    pub from: Option<At<String>>,
+    /// What it loads.
+    pub from: Option<load::LoadFrom>,
 }
 
 /// Which upstream units a step reads.
@@ -90,6 +90,7 @@ pub fn extract(
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };
@@ -200,6 +201,7 @@ pub fn transform(
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };
@@ -290,13 +292,13 @@ pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pi
             Some("write = \"merge\"".to_owned());
     }
     match word {
-        WriteWord::Replace if !windowed => {
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition if !windowed => {
             let message = format!("`{}` replaces units, but its pipeline has no window", name.value);
             reader.error("replace-without-window", span, message).help =
                 Some("write = \"full\" replaces the whole table; or give the pipeline a `[window]`".to_owned());
             Write::Replace
         }
-        WriteWord::Replace => Write::Replace,
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition => Write::Replace,
         WriteWord::Full => Write::Full,
         WriteWord::Append => {
             append_lint(given, name, span, pipeline, reader);
@@ -491,7 +493,7 @@ fn window_lints(
     });
 }
 
-fn reaches(
+pub(super) fn reaches(
     reach: Option<&At<ReachValue>>,
     inspection: Option<&Inspection>,
     pipeline: &Pipeline,

@@ -129,6 +129,17 @@ const SERVER: &[Field] = &[
     field("tls", Form::Word(TLS)),
 ];
 
+const POSTGRES: &[Field] = &[
+    field("host", Form::Text),
+    field("port", Form::Port),
+    field("user", Form::Text).required(),
+    field("password", Form::Text).secret(),
+    field("database", Form::Text).required(),
+    field("tls", Form::Word(TLS)),
+    field("statement_timeout", Form::Duration),
+    field("lock_timeout", Form::Duration),
+];
+
 const MONGODB: &[Field] = &[field("uri", Form::Text).secret().required(), field("database", Form::Text).required()];
 
 const BIGQUERY: &[Field] = &[
@@ -183,7 +194,8 @@ impl System {
         match self {
             Self::Http => HTTP,
             Self::DuckDb => DUCKDB,
-            Self::Postgres | Self::MySql => SERVER,
+            Self::Postgres => POSTGRES,
+            Self::MySql => SERVER,
             Self::MongoDb => MONGODB,
             Self::BigQuery => BIGQUERY,
             Self::Files => super::files::FIELDS,

@@ -378,7 +378,13 @@ fn server(fields: &Resolved<'_>, port: u16, system: &str) -> Result<ServerConnec
         password: fields.secret("password")?,
         database: fields.need("database")?,
         tls,
+        statement_timeout: duration(fields, "statement_timeout")?,
+        lock_timeout: duration(fields, "lock_timeout")?,
     })
+}
+
+fn duration(fields: &Resolved<'_>, key: &str) -> Result<Option<Duration>> {
+    fields.text(key)?.map(|text| parse_duration(&text)).transpose()
 }
 
 fn mongodb(fields: &Resolved<'_>) -> Result<MongoDbConnection> {

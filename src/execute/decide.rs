@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::bookmark;
-use super::extract::{held_dir, held_units, staged_commit};
+use super::extract::{held_dir, held_units};
 use super::fan::Breakers;
 use super::gear::Gear;
-use super::landing;
 use super::outcome::{Cost, UnitOutcome};
+use super::place::Place;
 use super::purse::{self, Purse};
 use super::scope::Occasion;
 use super::transform;
@@ -166,25 +166,9 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
         staged: Some((rows, fingerprint)),
         inputs: None,
     };
-    let changes = if let Some(landing) = &extract.landing {
-        landing::land(shared, task, landing, &manifest, vec![unit]).await?;
-        None
-    } else {
-        let warehouse = gear.warehouse(&held.pipeline.warehouse).await?;
-        let (occasion, dialect) = (&shared.occasion, warehouse.dialect());
-        let commit = staged_commit(
-            gear,
-            &held.pipeline,
-            &task.step,
-            extract,
-            occasion,
-            &manifest,
-            vec![unit],
-            dialect,
-            &shared.cancel,
-        )?;
-        warehouse.commit(commit).await?.units.first().and_then(|unit| unit.changes)
-    };
+    let place_of_rows = Place::of(gear, &held.pipeline, &task.step).await?;
+    let committed = place_of_rows.put(shared, task, extract, &manifest, vec![unit]).await?;
+    let changes = committed.units.first().and_then(|unit| unit.changes);
     let outcome = UnitOutcome {
         key: held.key.clone(),
         unit: held.unit,

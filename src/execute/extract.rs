@@ -8,9 +8,9 @@ use super::bookmark;
 use super::change::{self, Looked};
 use super::fan::{self, Fan};
 use super::gear::Gear;
-use super::landing;
 use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
+use super::place::Place;
 use super::scope::{self, Occasion};
 use super::source::{self, Terms};
 use super::stages::Stages;
@@ -31,7 +31,7 @@ use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
 use crate::template::Scope;
 use crate::time::{Unit, UnitKey, Window};
-use crate::warehouse::{Commit, CommitOutcome, Dialect, Labels, NewRows, UnitCommit, Warehouse};
+use crate::warehouse::{Commit, CommitOutcome, Dialect, Labels, NewRows, UnitCommit};
 
 /// How often a pull is begun anew because the source's total moved while its pages were read.
 const STEADY_ATTEMPTS: u32 = 3;
@@ -61,10 +61,17 @@ pub(super) async fn run(
     let keys = task.keys();
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
     shared.crossed(task, Boundary::Leased);
-    let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
+    let place = Place::of(gear, shared.pipeline, &task.step).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
     let occasion = occasion(&shared.occasion, task, step);
-    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), warehouse.dialect());
+    let scope = scope::scope(
+        gear,
+        shared.pipeline,
+        &task.step,
+        &occasion,
+        unit_of(task, step),
+        &place.dialect(gear, shared.pipeline)?,
+    );
     let Given { pull, inputs, expected } = match given {
         Some(given) => given,
         None => rendered(shared, task, step, &scope).await?,
@@ -114,7 +121,7 @@ pub(super) async fn run(
     }
     shared.spare_rejected(task, &mut outcomes).await?;
     shared.crossed(task, Boundary::Judged);
-    if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
+    if let Err(error) = commit(shared, task, step, &place, &manifest, &mut outcomes).await {
         if at_fault(&error) {
             stages.done(&dir)?;
         }
@@ -432,7 +439,7 @@ async fn commit(
     shared: &Shared<'_>,
     task: &PlannedTask,
     step: &Extract,
-    warehouse: &Warehouse,
+    place: &Place,
     manifest: &Manifest,
     outcomes: &mut [UnitOutcome],
 ) -> Result<()> {
@@ -441,28 +448,12 @@ async fn commit(
         .filter(|outcome| outcome.outcome == PullOutcome::Loaded)
         .map(|outcome| unit_commit(shared, task, outcome))
         .collect();
-    if let Some(landing) = &step.landing {
-        let others = outcomes.iter().filter(|outcome| outcome.outcome != PullOutcome::Loaded);
-        landing::tidy(shared.gear, landing, others).await?;
-        return if units.is_empty() { Ok(()) } else { landing::land(shared, task, landing, manifest, units).await };
-    }
+    let others = outcomes.iter().filter(|outcome| outcome.outcome != PullOutcome::Loaded);
+    place.tidy(shared.gear, others).await?;
     if units.is_empty() {
         return Ok(());
     }
-    let occasion = &shared.occasion;
-    let commit = staged_commit(
-        shared.gear,
-        shared.pipeline,
-        &task.step,
-        step,
-        occasion,
-        manifest,
-        units,
-        warehouse.dialect(),
-        &shared.cancel,
-    )?;
-    let commit = Commit { billing: shared.purse.billing(task), ..commit };
-    let committed = warehouse.commit(commit).await?;
+    let committed = place.put(shared, task, step, manifest, units).await?;
     for warning in &committed.warnings {
         shared.warn(task, warning);
     }

@@ -35,7 +35,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let per = step.action.per();
     let units: Vec<Option<Unit>> = match &occasion.window {
-        Some(window) if per == Per::Unit => window.units().iter().copied().map(Some).collect(),
+        Some(window) if per == Per::Unit && !is_whole_load(&step) => window.units().iter().copied().map(Some).collect(),
         _ => vec![None],
     };
     let mut all = Vec::with_capacity(units.len());
@@ -53,8 +53,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
                 }
             }
             Action::Load(load) => {
-                let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
-                load::landed(gear, &load.rows, &key).await?.0.lines().join("\n")
+                load::lines(gear, (pipeline, &step, load), &occasion, unit.as_ref()).await?.join("\n")
             }
         };
         all.push(Rendered {
@@ -63,6 +62,11 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
         });
     }
     Ok(all)
+}
+
+/// Whether a step loads a whole table, whatever window its pipeline has.
+fn is_whole_load(step: &Step) -> bool {
+    matches!(step.action, Action::Load(_)) && step.write == Write::Full
 }
 
 /// The first rows that a step would bring for the last unit before a logical date; nothing is written.
@@ -95,8 +99,9 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
             first_page(&*pull, rows).await
         }
         Action::Load(load) => {
-            let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
-            first_page(&load::landed(gear, &load.rows, &key).await?.0, rows).await
+            let unit = unit.filter(|_| step.write != Write::Full);
+            let pull = load::reading(gear, (pipeline, &step, load), &occasion, unit.as_ref()).await?;
+            first_page(&*pull, rows).await
         }
     }
 }

@@ -49,9 +49,9 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
     // What a window's statement says of its dates is no change of its days: there, the template counts.
     let text = if unit(task, step).is_some() || task.units.is_empty() { &*sql } else { &*step.sql.text };
     let inputs: Vec<Inputs> = if task.units.is_empty() {
-        vec![inputs(&ledger, step, text, None)]
+        vec![inputs(&ledger, &step.reads, text, None)]
     } else {
-        task.units.iter().map(|unit| inputs(&ledger, step, text, Some(unit))).collect()
+        task.units.iter().map(|unit| inputs(&ledger, &step.reads, text, Some(unit))).collect()
     };
     // Of tables that no step writes nobody tells whether they have changed: what reads them is computed every time.
     if !is_forced(task) && step.sources.is_empty() && !step.reads.is_empty() {
@@ -198,18 +198,19 @@ fn outcomes(
 }
 
 /// What a unit's rows would be computed from.
-struct Inputs {
+pub(super) struct Inputs {
     /// A digest of the statement and of every unit that it reads.
-    digest: String,
+    pub digest: String,
     /// Whether any of those units was ever loaded.
-    any: bool,
+    pub any: bool,
 }
 
-fn inputs(ledger: &Snapshot, step: &Transform, text: &str, unit: Option<&Unit>) -> Inputs {
+/// Digests what a unit's rows would be computed from: a text, and the units that are read.
+pub(super) fn inputs(ledger: &Snapshot, reads: &[Read], text: &str, unit: Option<&Unit>) -> Inputs {
     let mut digest = Xxh3::new();
     let mut any = false;
     digest.update(text.as_bytes());
-    for read in &step.reads {
+    for read in reads {
         for key in read_keys(ledger, read, unit) {
             let loaded = ledger.unit(&read.table, &key).and_then(|record| record.loaded.as_ref());
             any |= loaded.is_some();

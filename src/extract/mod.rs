@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::mongodb::{LandedRows, MongoPull, Query as MongoQuery, Range as MongoRange};
 pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
-pub use files::{FileStore, FilesPull, Pattern};
+pub use files::{FileStore, FilesPull, Mark, Pattern};
 pub use http::{
     Breaker, Cache, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, Manner, Render, RenderItem, Report,
     TokenKeeper, Values,

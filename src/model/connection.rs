@@ -277,6 +277,10 @@ pub struct ServerConnection {
     pub database: String,
     /// Whether and how TLS is used: `disable`, `prefer`, `require`, `verify-full`.
     pub tls: Tls,
+    /// How long one statement may run, on PostgreSQL; as the server says when not given.
+    pub statement_timeout: Option<Duration>,
+    /// How long a statement may wait for a lock, on PostgreSQL; as the server says when not given.
+    pub lock_timeout: Option<Duration>,
 }
 
 /// Whether and how a connection to a database server is encrypted.

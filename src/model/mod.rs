@@ -12,6 +12,7 @@ pub mod hook;
 pub mod infer;
 pub mod layout;
 pub mod ledger;
+pub mod load;
 mod logical_type;
 pub mod manual;
 pub mod name;

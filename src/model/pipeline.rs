@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::cost::{Limit, LimitScope};
 use super::files::Download;
 use super::layout::Layout;
+use super::load::{Load, Target};
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
@@ -202,7 +203,7 @@ pub struct Step {
     pub name: String,
     /// Where it begins in its file.
     pub origin: Origin,
-    /// The table that it writes.
+    /// What it writes, as the ledger calls it: a table of the warehouse; of another place with its connection in front.
     pub into: TableName,
     /// How its rows get into the table.
     pub write: Write,
@@ -227,7 +228,10 @@ impl Step {
                 _ => None,
             },
             Action::Transform(transform) => transform.max_bytes,
-            Action::Load(_) => None,
+            Action::Load(load) => match &load.rows.source {
+                Source::Table(table) => table.max_bytes,
+                _ => None,
+            },
         };
         bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
     }
@@ -239,6 +243,14 @@ impl Step {
             Action::Transform(_) | Action::Load(_) => None,
         }
     }
+
+    /// Where its rows go, if it loads them into a place outside of the pipeline's warehouse.
+    pub fn target(&self) -> Option<&Target> {
+        match &self.action {
+            Action::Load(load) => load.target.as_ref(),
+            Action::Extract(_) | Action::Transform(_) => None,
+        }
+    }
 }
 
 /// What a step does.
@@ -248,7 +260,7 @@ pub enum Action {
     Extract(Box<Extract>),
     /// Computes rows in the warehouse.
     Transform(Transform),
-    /// Brings rows that landed elsewhere into the warehouse.
+    /// Brings rows of one connection into another.
     Load(Box<Load>),
 }
 
@@ -267,7 +279,7 @@ impl Action {
         match self {
             Self::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
             Self::Transform(transform) => &transform.reads,
-            Self::Load(load) => load.reads.as_slice(),
+            Self::Load(load) => &load.reads,
         }
     }
 
@@ -359,15 +371,6 @@ pub struct Landing {
     pub connection: String,
     /// The collection.
     pub collection: String,
-}
-
-/// A load step: where rows lie, and how they get into a table of the warehouse.
-#[derive(Debug, Clone)]
-pub struct Load {
-    /// The step that lands the rows; found by its name once all steps are known.
-    pub reads: Option<Read>,
-    /// How the rows become a table, as an extract says it.
-    pub rows: Extract,
 }
 
 /// What one execution of a step covers.
@@ -466,8 +469,10 @@ pub struct Read {
     pub pipeline: String,
     /// The step that writes the table.
     pub step: String,
-    /// The table.
+    /// The table, as the ledger calls it.
     pub table: TableName,
+    /// The table where it lies.
+    pub relation: TableName,
     /// Which of its units a unit reads.
     pub reach: Reach,
 }

@@ -152,6 +152,8 @@ impl Draft<'_> {
         };
         let due = match &step.action {
             Action::Extract(_) => due::extract(self, step, timeline),
+            // What no step of the project writes may have changed unseen, as an API's rows may.
+            Action::Load(load) if load.reads.is_empty() => due::extract(self, step, timeline),
             action @ (Action::Transform(_) | Action::Load(_)) => reach::reader(self, index, action, timeline),
         };
         match step.action.per() {

@@ -104,6 +104,7 @@ fn transform(name: &str, per: Per, reads: &[(&str, Reach)]) -> Step {
             pipeline: if read.starts_with("other") { "other" } else { "p" }.to_owned(),
             step: (*read).to_owned(),
             table: table(read),
+            relation: table(read),
             reach: *reach,
         })
         .collect();

@@ -73,7 +73,7 @@ impl Reading<'_> {
     }
 
     fn table(&self) -> Result<TableName> {
-        TableName::parse(&self.text("table_name")?).map_err(|error| unreadable("table_name").because(error))
+        Ok(TableName::stored(&self.text("table_name")?))
     }
 
     fn unit(&self) -> Result<UnitKey> {

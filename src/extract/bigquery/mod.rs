@@ -116,7 +116,9 @@ impl BigQueryPull {
     /// A table that is listed, or asked by a query where only some rows are wanted or where it stores none itself.
     fn of_table(&self, id: &TableId, table: &Table) -> Result<Seen> {
         let version = version(id, table);
-        if self.range.is_none() && table.is_stored() {
+        // What is listed has all columns: haul's own have to be left out by a query.
+        let own = table.schema.fields.iter().any(|field| super::table::is_own(&field.name));
+        if self.range.is_none() && table.is_stored() && !own {
             return Ok(Seen::Listed { rows: Rows::Table(id.clone()), schema: table.schema.clone(), version });
         }
         Ok(Seen::Asked { sql: ask::of_table(id, &table.schema, self.range.as_ref())?, version })
@@ -249,14 +251,26 @@ impl Pull for BigQueryPull {
 
     async fn probe(&self) -> Result<Probe> {
         let (retry, cancel, sent) = (RetryPolicy::default(), CancellationToken::new(), AtomicU64::new(0));
-        let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+        let caller = Caller {
+            retry: &retry,
+            cancel: &cancel,
+            retrying: &|_, _| {},
+            sent: &sent,
+            receipts: &self.jobs.billing.receipts,
+        };
         self.state(&caller).await
     }
 
     async fn price(&self, known: &Prices) -> Result<Option<Quote>> {
         let retry = RetryPolicy { max_attempts: PRICE_ATTEMPTS, ..RetryPolicy::default() };
         let (cancel, sent) = (CancellationToken::new(), AtomicU64::new(0));
-        let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+        let caller = Caller {
+            retry: &retry,
+            cancel: &cancel,
+            retrying: &|_, _| {},
+            sent: &sent,
+            receipts: &self.jobs.billing.receipts,
+        };
         let quote = self.quote(known, &caller).await;
         // What is seen now may be another thing when the rows are read.
         self.forget().await;
