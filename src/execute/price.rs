@@ -10,7 +10,7 @@ use super::change;
 use super::gear::Gear;
 use super::scope::{self, Occasion};
 use super::source::{self, Terms};
-use super::{extract, transform};
+use super::{extract, load, transform};
 use crate::error::Result;
 use crate::extract::Pull;
 use crate::model::connection::ConnectionKind;
@@ -70,6 +70,7 @@ fn is_billed(gear: &Gear, pipeline: &Pipeline, step: &Step) -> Result<bool> {
     let connection = match &step.action {
         Action::Extract(extract) if matches!(extract.source, Source::Table(_)) => &extract.connection,
         Action::Transform(_) => &pipeline.warehouse,
+        Action::Load(load) if matches!(load.rows.source, Source::Table(_)) => &load.rows.connection,
         Action::Extract(_) | Action::Load(_) => return Ok(false),
     };
     Ok(matches!(gear.connections.get(connection)?.kind, ConnectionKind::BigQuery(_)))
@@ -98,7 +99,11 @@ async fn expected(
             let quote = of_transform(gear, pipeline, task, step, &transform::occasion(occasion, task)).await?;
             Ok(quote.map_or(Expected::Free, Expected::Priced))
         }
-        Action::Load(_) => Ok(Expected::Free),
+        Action::Load(step) => {
+            let load = (pipeline, &task.step, &**step);
+            let pull = load::reading(gear, load, occasion, task.units.first()).await?;
+            Ok(pull.price(known).await?.map_or(Expected::Free, Expected::Priced))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod books;
 mod limits;
 mod literals;
 mod prices;
+mod with_bigquery;
 
 use serde_json::Value;
 

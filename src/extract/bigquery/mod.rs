@@ -251,14 +251,26 @@ impl Pull for BigQueryPull {
 
     async fn probe(&self) -> Result<Probe> {
         let (retry, cancel, sent) = (RetryPolicy::default(), CancellationToken::new(), AtomicU64::new(0));
-        let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+        let caller = Caller {
+            retry: &retry,
+            cancel: &cancel,
+            retrying: &|_, _| {},
+            sent: &sent,
+            receipts: &self.jobs.billing.receipts,
+        };
         self.state(&caller).await
     }
 
     async fn price(&self, known: &Prices) -> Result<Option<Quote>> {
         let retry = RetryPolicy { max_attempts: PRICE_ATTEMPTS, ..RetryPolicy::default() };
         let (cancel, sent) = (CancellationToken::new(), AtomicU64::new(0));
-        let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+        let caller = Caller {
+            retry: &retry,
+            cancel: &cancel,
+            retrying: &|_, _| {},
+            sent: &sent,
+            receipts: &self.jobs.billing.receipts,
+        };
         let quote = self.quote(known, &caller).await;
         // What is seen now may be another thing when the rows are read.
         self.forget().await;
