@@ -12,7 +12,7 @@ use super::diagnostic::{Diagnostic, Source, quoted};
 use super::reader::{At, Read, Reader, Required, Span, Twin, describe, twin};
 use super::scalar::{Count, Entries, read_word, words};
 use super::server::{PostgresTable, ServerTable};
-use super::value::{TypedDuration, one_key_of};
+use super::value::{ByteSize, TypedDuration, one_key_of};
 
 /// A value that may be a secret: the text itself, or where it is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -391,8 +391,24 @@ twin! {
         /// Credentials as JSON: a service account's key, what gcloud writes, or workload identity federation. Default:
         /// application default credentials.
         pub service_account: Option<At<SecretValue>>,
+        /// The service account in whose name everything is done: `"loader@my-project.iam.gserviceaccount.com"`. The credentials'
+        /// own account needs the role Service Account Token Creator on it.
+        pub impersonate: Option<At<SecretValue>>,
+        /// Where large uploads go first: `"gs://my-bucket/haul"`. Default: nothing goes through a bucket.
+        pub stage_bucket: Option<At<SecretValue>>,
+        /// Uploads of more bytes go through `stage_bucket`. Default `"256 MB"`.
+        pub stage_above: Option<At<ByteSize>>,
+        /// Whether rows are compressed on their way. Default true; an emulator may not read them then.
+        pub compress: Option<At<bool>>,
+        /// The longest that a job may take. Default `"6h"`.
+        pub job_timeout: Option<At<TypedDuration>>,
         /// Another address of the REST service, for an emulator.
         pub endpoint: Option<At<SecretValue>>,
+        /// What queries cost, by which plans and `haul costs` tell money. Default `"6.25 USD"`, Google's list price on
+        /// demand in the US and EU multi-regions; `"0 USD"` where slots are reserved.
+        pub price_per_tib: Option<At<SecretValue>>,
+        /// Another address of Google Cloud Storage, for an emulator.
+        pub storage_endpoint: Option<At<SecretValue>>,
     }
 }
 

@@ -34,6 +34,9 @@ twin! {
         pub vars: Option<At<Entries<serde_json::Value>>>,
         /// How many tasks of one run may be under way at once. Default 8. A pipeline may say otherwise.
         pub max_active: Option<At<Count>>,
+        /// The most that one run of a pipeline may be billed for, where a warehouse or a source bills by the bytes that
+        /// statements read: a run that would be billed for more is refused before anything is spent. A pipeline may say otherwise.
+        pub max_bytes: Option<At<ByteSize>>,
     }
 }
 
@@ -48,6 +51,9 @@ twin! {
         pub warehouse: Option<At<String>>,
         /// How many tasks of one run may be under way at once.
         pub max_active: Option<At<Count>>,
+        /// The most that one run may be billed for, all its statements together: a run that would be billed for more is
+        /// refused before anything is spent. Over the project's.
+        pub max_bytes: Option<At<ByteSize>>,
         /// Variables of this pipeline, over those of the project.
         pub vars: Option<At<Entries<serde_json::Value>>>,
         /// When it runs by itself.
@@ -109,6 +115,10 @@ twin! {
 pub enum WriteWord {
     /// The rows of a unit replace the rows of that unit. The default with a window.
     Replace,
+    /// The same, said of how: in one transaction.
+    Transaction,
+    /// The same as whole partitions, which costs nothing on BigQuery; elsewhere as in a transaction.
+    Partition,
     /// The rows come on top of what is there.
     Append,
     /// A row replaces the row of the same `keys`.
@@ -220,7 +230,8 @@ twin! {
         pub probe: Option<At<ProbeRule>>,
         /// Where the rows land instead of a table; a `[[load]]` step brings them into one.
         pub stage: Option<At<LandingTable>>,
-        /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
+        /// The most that one statement of this step, one unit's, may be billed for, where the source bills by the bytes that
+        /// are read, as BigQuery does: a run in which one would be billed for more is refused before anything is spent.
         pub max_bytes: Option<At<ByteSize>>,
         /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
         pub r#type: Option<At<SourceWord>>,
@@ -328,6 +339,9 @@ twin! {
         pub per: Option<At<Per>>,
         /// The column that tells a row's unit where the step runs once for the window.
         pub time_column: Option<At<String>>,
+        /// The most that one statement of this step, one unit's, may be billed for, where the warehouse bills by the bytes
+        /// that are read: a run in which one would be billed for more is refused before anything is spent.
+        pub max_bytes: Option<At<ByteSize>>,
         /// Which upstream units a unit reads, as `"-6d..0d"`; or a table of these by the names inside `ref()`. Default: its own.
         pub reach: Option<At<ReachValue>>,
         /// What divides the table into partitions: `"unit"`, `"none"`, a column (by days), or `{ column = "created_at", grain = "month" }`.

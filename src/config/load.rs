@@ -46,6 +46,7 @@ pub fn load(
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };

@@ -10,10 +10,12 @@ use super::fan::Breakers;
 use super::gear::Gear;
 use super::outcome::{Cost, UnitOutcome};
 use super::place::Place;
+use super::purse::{self, Purse};
 use super::scope::Occasion;
 use super::transform;
 use super::worker::Shared;
 use crate::error::{Error, Kind, Result};
+use crate::model::cost::Expected;
 use crate::model::ledger::{PullOutcome, UnitRecord, UnitState};
 use crate::model::name::TableName;
 use crate::model::pipeline::{Action, Extract, Guard, Pipeline, Step};
@@ -56,13 +58,14 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         cancel: CancellationToken::new(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
+        purse: Purse::default(),
     };
     let task = held.task();
     let rows = match &held.step.action {
         Action::Extract(extract) => commit_stage(&shared, &held, &task, extract).await?,
         Action::Load(load) => commit_stage(&shared, &held, &task, &load.rows).await?,
         Action::Transform(step) => {
-            let outcomes = transform::approve(&shared, &task, step).await?;
+            let outcomes = purse::metered(&shared, &task, transform::approve(&shared, &task, step)).await?;
             outcomes.iter().map(|outcome| outcome.rows).sum()
         }
     };
@@ -136,6 +139,7 @@ impl Held {
             units: self.unit.into_iter().collect(),
             due: Due::Forced,
             after: Vec::new(),
+            expected: Expected::Free,
         }
     }
 }

@@ -12,13 +12,14 @@ use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
 use super::place::Place;
 use super::scope::{self, Occasion};
-use super::source;
+use super::source::{self, Terms};
 use super::stages::Stages;
 use super::worker::{Shared, is_forced};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
+use crate::model::cost::Prices;
 use crate::model::ledger::{Fingerprint, Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::{Due, PlannedTask};
@@ -62,7 +63,7 @@ pub(super) async fn run(
     shared.crossed(task, Boundary::Leased);
     let place = Place::of(gear, shared.pipeline, &task.step).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
-    let occasion = occasion(shared, task, step);
+    let occasion = occasion(&shared.occasion, task, step);
     let scope = scope::scope(
         gear,
         shared.pipeline,
@@ -75,6 +76,7 @@ pub(super) async fn run(
         Some(given) => given,
         None => rendered(shared, task, step, &scope).await?,
     };
+    admit(shared, task, pull.as_deref()).await?;
     // Before the rows: what changes in between is seen by the next pull.
     let state = match &pull {
         None => None,
@@ -148,13 +150,23 @@ pub(super) async fn run(
     Ok(outcomes)
 }
 
+/// Prices a pull again right before its statements are sent, where that could not be told before and there is a limit.
+async fn admit(shared: &Shared<'_>, task: &PlannedTask, pull: Option<&dyn Pull>) -> Result<()> {
+    let Some(pull) = pull.filter(|_| shared.purse.asks(task)) else { return Ok(()) };
+    match pull.price(&Prices::default()).await? {
+        Some(quote) => shared.purse.admit(task, &quote),
+        None => Ok(()),
+    }
+}
+
 /// The pull of the step's own source; a fan-out makes its own.
 async fn rendered(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, scope: &Scope) -> Result<Given> {
     let pull = match fan::fan_out(step) {
         Some(_) => None,
         None => {
             let bookmark = bookmark::of(shared, task, step).await?;
-            Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, bookmark).await?)
+            let terms = Terms { bookmark, receipts: shared.purse.receipts(task), max_bytes: shared.purse.most(task) };
+            Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, terms).await?)
         }
     };
     Ok(Given { pull, inputs: None, expected: None })
@@ -185,8 +197,8 @@ fn at_fault(error: &Error) -> bool {
 }
 
 /// The occasion of a task: a query over several units asks for just these, wherever the run's window lies.
-fn occasion(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Occasion {
-    let mut occasion = shared.occasion.clone();
+pub(super) fn occasion(run: &Occasion, task: &PlannedTask, step: &Extract) -> Occasion {
+    let mut occasion = run.clone();
     if let (Source::Collection(_), Some(first), Some(last)) = (&step.source, task.units.first(), task.units.last())
         && let Ok(window) = Window::spanning(first.calendar, first.start, last.end)
     {
@@ -196,7 +208,7 @@ fn occasion(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Occasion
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
-fn unit_of<'a>(task: &'a PlannedTask, step: &Extract) -> Option<&'a Unit> {
+pub(super) fn unit_of<'a>(task: &'a PlannedTask, step: &Extract) -> Option<&'a Unit> {
     match step.per {
         Per::Unit => task.units.first(),
         Per::Window => None,

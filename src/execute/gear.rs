@@ -105,7 +105,7 @@ impl Gear {
         let resolved = self.connections.get(connection)?;
         let warehouse = match warehouses.placed.get(&place(&resolved)) {
             Some(warehouse) => warehouse.clone(),
-            None => Warehouse::open_target(&resolved).await?,
+            None => Warehouse::open_target(&resolved, self.redactor.clone()).await?,
         };
         warehouses.placed.insert(place(&resolved), warehouse.clone());
         warehouses.named.insert(connection.to_owned(), warehouse.clone());

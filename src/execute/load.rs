@@ -7,6 +7,7 @@ use super::gear::Gear;
 use super::landing::place;
 use super::outcome::UnitOutcome;
 use super::scope::{self, Occasion};
+use super::source::Terms;
 use super::transform::inputs;
 use super::worker::{Shared, is_forced};
 use super::{place as places, source};
@@ -94,8 +95,9 @@ pub(super) async fn run(
         let given = Given { pull: Some(Arc::new(pull)), inputs, expected: Some(expected) };
         return extract::run(shared, task, &step.rows, Some(given)).await;
     }
-    let pull =
-        pull_of(shared.gear, (shared.pipeline, &task.step, step), &shared.occasion, task.units.first(), &asked).await?;
+    let terms = Terms { bookmark: None, receipts: shared.purse.receipts(task), max_bytes: shared.purse.most(task) };
+    let of = (shared.pipeline, &task.step, step);
+    let pull = pull_of(shared.gear, of, &shared.occasion, task.units.first(), &asked, terms).await?;
     let given = Given { pull: Some(pull), inputs, expected: None };
     let rows = match &asked {
         // A server that finds rows by a time of its own gives no others; a unit of haul's is no member of the row.
@@ -199,6 +201,7 @@ async fn pull_of(
     occasion: &Occasion,
     unit: Option<&Unit>,
     asked: &Asked,
+    terms: Terms,
 ) -> Result<Arc<dyn Pull>> {
     let rows = match asked {
         Asked::Landed(landing) => {
@@ -208,7 +211,7 @@ async fn pull_of(
         Asked::Rows(rows) => rows,
     };
     let scope = scope_of(gear, (pipeline, step, load), occasion, unit)?;
-    source::pull_of(gear, (pipeline, step, rows), &scope, None).await
+    source::pull_of(gear, (pipeline, step, rows), &scope, terms).await
 }
 
 /// What the step's templates see: the tables that they refer to stand as their own warehouse writes them.
@@ -230,7 +233,7 @@ pub(super) async fn reading(
     unit: Option<&Unit>,
 ) -> Result<Arc<dyn Pull>> {
     let asked = resolved(gear, pipeline, load)?;
-    pull_of(gear, (pipeline, step, load), occasion, unit, &asked).await
+    pull_of(gear, (pipeline, step, load), occasion, unit, &asked, Terms::default()).await
 }
 
 /// What a load step sends, for people; a source that is a file is not opened for that.
@@ -242,7 +245,9 @@ pub(super) async fn lines(
 ) -> Result<Vec<String>> {
     let asked = resolved(gear, pipeline, load)?;
     match &asked {
-        Asked::Landed(_) => Ok(pull_of(gear, (pipeline, step, load), occasion, unit, &asked).await?.lines()),
+        Asked::Landed(_) => {
+            Ok(pull_of(gear, (pipeline, step, load), occasion, unit, &asked, Terms::default()).await?.lines())
+        }
         Asked::Rows(rows) => {
             let scope = scope_of(gear, (pipeline, step, load), occasion, unit)?;
             source::lines_of(gear, (pipeline, step, rows), &scope).await

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gear::Gear;
 use super::scope::{self, Occasion};
+use super::source::Terms;
 use super::{fan, load, source, transform};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Page, Pull, Pulled, Sink};
@@ -93,7 +94,7 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
                     };
                     Arc::new(fan::first_pull(gear, pipeline, extract, http, each, &units, &scope).await?)
                 }
-                None => source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?,
+                None => source::pull_of(gear, (pipeline, &step, extract), &scope, Terms::default()).await?,
             };
             first_page(&*pull, rows).await
         }
@@ -120,7 +121,7 @@ pub async fn bring(
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let unit = occasion.window.as_ref().map(|window| *window.last()).filter(|_| extract.per == Per::Unit);
     let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?;
+    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, Terms::default()).await?;
     pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 

@@ -26,8 +26,10 @@ mod log;
 mod look;
 mod outcome;
 mod place;
+mod price;
 mod probe;
 mod process;
+mod purse;
 mod request;
 mod retry;
 mod scope;
@@ -74,7 +76,7 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
     mended.extend(landed.sentences);
     mended.extend(elsewhere.sentences);
     let snapshot = ledger_of(gear, pipeline).await?;
-    Ok((build(gear, pipeline, &snapshot, ask)?, mended))
+    Ok((build(gear, pipeline, &snapshot, ask).await?, mended))
 }
 
 /// Plans without the right to wait: where another process has the warehouse, from what the state store knows.
@@ -86,15 +88,15 @@ pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result
             return Err(error);
         }
         let snapshot = ledger_of(gear, pipeline).await?;
-        let plan = build(gear, pipeline, &snapshot, ask)?;
+        let plan = build(gear, pipeline, &snapshot, ask).await?;
         let sentence = "the warehouse cannot be opened now: this plan is made from what the last run left behind";
         return Ok((plan, vec![sentence.to_owned()]));
     }
     plan(gear, pipeline, ask).await
 }
 
-/// Makes the plan, and counts the items that are written down somewhere.
-fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) -> Result<Plan> {
+/// Makes the plan, counts the items that are written down somewhere, and prices what is billed by bytes.
+async fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) -> Result<Plan> {
     let mut plan = crate::plan::build(pipeline, snapshot, ask, gear.clock.now())?;
     for step in &pipeline.steps {
         let Action::Extract(extract) = &step.action else { continue };
@@ -104,6 +106,7 @@ fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) 
             plan.requests.insert(step.name.clone(), count);
         }
     }
+    price::fill_in(gear, &mut plan, snapshot).await;
     Ok(plan)
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
         shared.pipeline,
         &task.step,
         step,
-        &occasion(shared, task),
+        &occasion(&shared.occasion, task),
         unit(task, step),
         warehouse.dialect(),
     )?;
@@ -100,7 +100,7 @@ pub(super) async fn run(
             gear,
             shared.pipeline,
             &task.step,
-            &occasion(shared, task),
+            &occasion(&shared.occasion, task),
             unit(task, step),
             warehouse.dialect(),
         )?,
@@ -220,7 +220,7 @@ fn read_keys(ledger: &Snapshot, read: &Read, unit: Option<&Unit>) -> Vec<UnitKey
 }
 
 /// The unit that the statement is rendered for; a statement over the window has none.
-fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
+pub(super) fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
     match step.per {
         Per::Unit => task.units.first(),
         Per::Window => None,
@@ -228,8 +228,8 @@ fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
 }
 
 /// The occasion of a task: a task over several units sees them as its window.
-fn occasion(shared: &Shared<'_>, task: &PlannedTask) -> Occasion {
-    let mut occasion = shared.occasion.clone();
+pub(super) fn occasion(run: &Occasion, task: &PlannedTask) -> Occasion {
+    let mut occasion = run.clone();
     if let [first, .., last] = task.units.as_slice()
         && let Ok(window) = crate::time::Window::spanning(first.calendar, first.start, last.end)
     {

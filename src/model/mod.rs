@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod connection;
+pub mod cost;
 pub mod drift;
 pub mod exchange;
 pub mod fanout;

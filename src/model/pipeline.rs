@@ -10,6 +10,7 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::{Limit, LimitScope};
 use super::files::Download;
 use super::layout::Layout;
 use super::load::{Load, Target};
@@ -65,6 +66,8 @@ pub struct Pipeline {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// How many tasks of one run may be under way at once.
     pub max_active: usize,
+    /// The most bytes that all statements of one run may be billed for together.
+    pub max_bytes: Option<Limit>,
     /// The steps, in the order of the file.
     pub steps: Vec<Arc<Step>>,
 }
@@ -217,6 +220,19 @@ pub struct Step {
 }
 
 impl Step {
+    /// The most bytes that one of its statements may be billed for.
+    pub fn max_bytes(&self) -> Option<Limit> {
+        let bytes = match &self.action {
+            Action::Extract(extract) => match &extract.source {
+                Source::Table(table) => table.max_bytes,
+                _ => None,
+            },
+            Action::Transform(transform) => transform.max_bytes,
+            Action::Load(_) => None,
+        };
+        bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
+    }
+
     /// Where its rows land, if not in a table of the warehouse.
     pub fn landing(&self) -> Option<&Landing> {
         match &self.action {
@@ -437,6 +453,8 @@ pub struct Transform {
     pub per: Per,
     /// The column that tells a row's unit where it runs per window.
     pub time_column: Option<String>,
+    /// The most bytes that one statement may be billed for, where the warehouse bills by them.
+    pub max_bytes: Option<u64>,
 }
 
 /// A table of the project that a transform reads.

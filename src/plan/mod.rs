@@ -9,6 +9,7 @@
 mod due;
 mod explain;
 mod graph;
+mod limits;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,10 @@ use std::sync::Arc;
 use chrono::{Datelike, NaiveDate};
 
 pub use explain::{Explained, Explanation, Totals, WindowText, explain};
+pub use limits::{over_step, within};
 
 use crate::error::{Error, Result};
+use crate::model::cost::Expected;
 use crate::model::ledger::Snapshot;
 use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
 use crate::model::plan::{Due, LeftAlone, Plan, PlannedTask};
@@ -208,7 +211,14 @@ impl Draft<'_> {
         let unit = units.first().map_or_else(UnitKey::whole, crate::time::Unit::key);
         let after = reach::after(self, index, &places);
         self.planned[index].push(Placed { task: self.tasks.len(), units: places });
-        self.tasks.push(PlannedTask { id: TaskId { step: step.name.clone(), unit }, step, units, due, after });
+        self.tasks.push(PlannedTask {
+            id: TaskId { step: step.name.clone(), unit },
+            step,
+            units,
+            due,
+            after,
+            expected: Expected::Free,
+        });
         Ok(())
     }
 

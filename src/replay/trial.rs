@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Report, api, asked_by, compare, expected, warehouse};
+use super::{Fault, Report, api, asked_by, compare, elsewhere, expected, warehouse};
 use crate::config;
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
@@ -92,6 +92,7 @@ fn surroundings(
     let mut warehouses: Vec<&str> = project.pipelines.iter().map(|pipeline| pipeline.warehouse.as_str()).collect();
     warehouses.dedup();
     instead.extend(warehouses.into_iter().map(|name| warehouse(name, folder)));
+    instead.extend(elsewhere(project, folder));
     let connections = Connections::offline(&project.root, trial.env.clone(), Redactor::default()).with(instead);
     Ok((connections, Arc::new(Player::new(name, again, exchanges))))
 }
@@ -123,6 +124,7 @@ fn judge(ended: &Ended, run: &TrialRun, label: &str, report: &mut Report) {
         RunStatus::Late => "late",
         RunStatus::Failed => "failed",
         RunStatus::Cancelled => "was stopped",
+        RunStatus::Refused => "was refused",
         RunStatus::Running => "did not end",
     };
     let lines: Vec<String> = ended.told.iter().map(|line| line.replace('\n', "\n    ")).collect();

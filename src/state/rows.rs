@@ -98,6 +98,7 @@ impl Reading<'_> {
                 failed: self.number("failed")?,
                 skipped: self.number("skipped")?,
                 incomplete: self.number("incomplete").unwrap_or_default(),
+                billed_bytes: self.number("billed_bytes").unwrap_or_default(),
             },
         })
     }

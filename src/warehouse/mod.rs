@@ -3,6 +3,7 @@
 //! What the rows of a unit are is decided here, in one transaction: the lease's generation is asserted, the table follows
 //! the rows, checks see the new rows before they replace the old ones, and `_haul_loads` tells what was committed.
 
+mod bigquery;
 mod checks;
 mod commit;
 mod dialect;
@@ -31,6 +32,7 @@ use crate::model::ledger::Loaded;
 use crate::model::load::FileForm;
 use crate::model::name::TableName;
 use crate::model::schema::TableSchema;
+use crate::secret::Redactor;
 use crate::time::UnitKey;
 
 /// The name under which a check's own SQL finds the new rows.
@@ -66,11 +68,19 @@ impl Warehouse {
     /// # Errors
     /// A connection that leads to no warehouse, or one that another process holds.
     pub async fn open(connection: &Connection) -> Result<Self> {
+        Self::open_with(connection, Redactor::default()).await
+    }
+
+    /// The same, with a redactor that learns the secrets that are made on the way: tokens.
+    ///
+    /// # Errors
+    /// A connection that leads to no warehouse, or one that another process holds.
+    pub async fn open_with(connection: &Connection, redactor: Redactor) -> Result<Self> {
         let driver: Arc<dyn Driver> = match &connection.kind {
             ConnectionKind::DuckDb(settings) => Arc::new(duckdb::DuckDb::open(settings.clone()).await?),
             ConnectionKind::Postgres(server) => Arc::new(postgres::Postgres::open(server.clone()).await?),
-            ConnectionKind::BigQuery(_) => {
-                return Err(Error::config(format!("opening the warehouse of `{}`", connection.name)));
+            ConnectionKind::BigQuery(settings) => {
+                Arc::new(bigquery::BigQueryWarehouse::open(&connection.name, settings, redactor).await?)
             }
             kind @ (ConnectionKind::Http(_)
             | ConnectionKind::MySql(_)
@@ -85,10 +95,10 @@ impl Warehouse {
     ///
     /// # Errors
     /// A connection that leads to no tables, or to a warehouse that cannot be opened.
-    pub async fn open_target(connection: &Connection) -> Result<Self> {
+    pub async fn open_target(connection: &Connection, redactor: Redactor) -> Result<Self> {
         match &connection.kind {
             ConnectionKind::MySql(server) => Ok(Self { driver: Arc::new(mysql::MySql::new(server.clone())) }),
-            _ => Self::open(connection).await,
+            _ => Self::open_with(connection, redactor).await,
         }
     }
 
