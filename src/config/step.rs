@@ -232,7 +232,14 @@ pub fn transform(
         layout,
         checks,
         guard,
-        action: Action::Transform(Transform { sql, reads: Vec::new(), sources: Vec::new(), per, time_column, max_bytes }),
+        action: Action::Transform(Transform {
+            sql,
+            reads: Vec::new(),
+            sources: Vec::new(),
+            per,
+            time_column,
+            max_bytes,
+        }),
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());

@@ -208,7 +208,7 @@ async fn pull_of(
         Asked::Rows(rows) => rows,
     };
     let scope = scope_of(gear, (pipeline, step, load), occasion, unit)?;
-    source::pull_of(gear, (pipeline, step, rows), &scope, None).await
+    source::pull_of(gear, (pipeline, step, rows), &scope, source::Terms::default()).await
 }
 
 /// What the step's templates see: the tables that they refer to stand as their own warehouse writes them.

@@ -35,8 +35,7 @@ pub(super) async fn fill_in(gear: &Gear, plan: &mut Plan, ledger: &Snapshot) {
     if !bills.values().any(|billed| *billed) {
         return;
     }
-    let occasion =
-        Occasion::new("plan".to_owned(), plan.logical_date, plan.window.clone(), &plan.pipeline, ledger);
+    let occasion = Occasion::new("plan".to_owned(), plan.logical_date, plan.window.clone(), &plan.pipeline, ledger);
     let known = Prices::default();
     let priced = stream::iter(plan.tasks.iter().enumerate())
         .filter(|(_, task)| std::future::ready(bills[&task.step.name]))

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::fan::Breakers;
 use super::gear::Gear;
-use super::purse::{self, Purse};
 use super::outcome::{self, Cost, UnitOutcome};
+use super::purse::{self, Purse};
 use super::scope::Occasion;
 use super::{extract, load, transform};
 use crate::error::{Error, Kind, Result};

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
 
-pub use limits::{over_step, within};
 pub use explain::{Explained, Explanation, Totals, WindowText, explain};
+pub use limits::{over_step, within};
 
 use crate::error::{Error, Result};
 use crate::model::cost::Expected;
@@ -211,7 +211,14 @@ impl Draft<'_> {
         let unit = units.first().map_or_else(UnitKey::whole, crate::time::Unit::key);
         let after = reach::after(self, index, &places);
         self.planned[index].push(Placed { task: self.tasks.len(), units: places });
-        self.tasks.push(PlannedTask { id: TaskId { step: step.name.clone(), unit }, step, units, due, after, expected: Expected::Free });
+        self.tasks.push(PlannedTask {
+            id: TaskId { step: step.name.clone(), unit },
+            step,
+            units,
+            due,
+            after,
+            expected: Expected::Free,
+        });
         Ok(())
     }
 

@@ -109,7 +109,10 @@ fn transform(name: &str, per: Per, reads: &[(&str, Reach)]) -> Step {
         })
         .collect();
     let sql = Text::new("SELECT 1", origin());
-    step(name, Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None, max_bytes: None }))
+    step(
+        name,
+        Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None, max_bytes: None }),
+    )
 }
 
 fn rule() -> WindowRule {
