@@ -1,6 +1,6 @@
 """Fan-outs: haul beside a hand-written aiohttp loop against one loopback server, with ratios, all in one run."""
 
-import os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
+import os, pathlib, selectors, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
 
 RELEASE = pathlib.Path(sys.argv[1])
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
@@ -27,10 +27,14 @@ asyncio.run(main())
 '''
 
 
-def measure(argv, cwd):
-    """One process: wall seconds, processor seconds, peak memory in MB, and what it printed."""
+def measure(argv, cwd, asking=None):
+    """One process: wall seconds, processor seconds, peak memory in MB, and what it printed.
+
+    `asking` is filled with its peak memory before the first stage was complete, when the warehouse takes over."""
     begun = time.perf_counter()
     process = subprocess.Popen(argv, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if asking is not None:
+        threading.Thread(target=watch, args=(process.pid, pathlib.Path(cwd), asking)).start()
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
@@ -38,7 +42,38 @@ def measure(argv, cwd):
     return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, printed
 
 
-def haul(url, path, requests):
+def watch(pid, folder, peaks):
+    """Looks at a process's peak memory until its stage has a manifest."""
+    try:
+        while not list(folder.glob(".haul/**/manifest.json")):
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            peaks.append(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+            time.sleep(0.1)
+    except (OSError, IndexError):
+        pass  # it has ended
+
+
+def bare(url, path, requests):
+    """What so many connections can give: sockets that hold the next request ready, and look at nothing but the end."""
+    host, port = url.removeprefix("http://").split(":")
+    ready, numbers, ended = selectors.DefaultSelector(), iter(range(requests)), 0
+    ask = lambda number: f"GET /{path}/{number} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n".encode()
+    begun = time.perf_counter()
+    for _ in range(CONNECTIONS):
+        connection = socket.create_connection((host, int(port)))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ready.register(connection, selectors.EVENT_READ)
+        connection.send(ask(next(numbers)))
+    while ended < requests:
+        for key, _ in ready.select():
+            assert key.fileobj.recv(65536).endswith(b"]")
+            ended += 1
+            if (number := next(numbers, None)) is not None:
+                key.fileobj.send(ask(number))
+    return time.perf_counter() - begun
+
+
+def haul(url, path, requests, asking=None):
     """One fan-out into a new warehouse, every answer durable and loaded."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="haul-bench-"))
     (folder / "pipelines").mkdir()
@@ -50,7 +85,7 @@ def haul(url, path, requests):
         '[[extract]]\nname = "stats"\nconnection = "api"\nfor_each = { file = "items.txt" }\n'
         f'request = {{ path = "/{path}/{{{{ item }}}}" }}\nadd = {{ item = "{{{{ item }}}}" }}\n'
     )
-    seconds, processor, memory, _ = measure([str(RELEASE / "haul"), "run", "fan", "--quiet"], folder)
+    seconds, processor, memory, _ = measure([str(RELEASE / "haul"), "run", "fan", "--quiet"], folder, asking)
     _, _, _, got = measure([str(RELEASE / "haul"), "query", "select count(*) as n, count(distinct item) as m from raw.stats", "--output", "json"], folder)
     assert got.count(str(requests)) == 2, got
     shutil.rmtree(folder)
@@ -79,12 +114,14 @@ def main():
         print(f"  haul, whole process, durable and loaded  {seconds:6.2f} s  {REQUESTS / seconds:8,.0f}/s  {processor:6.2f} s of processor")
         print(f"  aiohttp, its loop alone                  {loop:6.2f} s  {REQUESTS / loop:8,.0f}/s  {other:6.2f} s of processor")
         print(f"  ratio {loop / seconds:.2f}, of processor time {other / processor:.2f}")
-        few = max(run[2] for run in ours)
-        slow = min(haul(url, "slow", REQUESTS)[0] for _ in range(2))
-        best = REQUESTS / (CONNECTIONS / 0.05)
-        print(f"with 50 ms of latency {slow:.2f} s; {CONNECTIONS} connections could not do it in less than {best:.2f} s: {best / slow:.1%}")
-        _, _, many = haul(url, "items", MANY)
-        print(f"peak memory {few:.0f} MB for {REQUESTS:,} requests, {many:.0f} MB for {MANY:,}")
+        slow, limit = [], []
+        for _ in range(2):
+            slow.append(haul(url, "slow", REQUESTS)[0]), limit.append(bare(url, "slow", REQUESTS))
+        print(f"with 50 ms of latency {min(slow):.2f} s, {CONNECTIONS} bare sockets {min(limit):.2f} s: {min(limit) / min(slow):.1%}")
+        for requests in (REQUESTS, MANY):
+            peaks = []
+            _, _, peak = haul(url, "items", requests, peaks)
+            print(f"peak memory for {requests:>9,} requests: {max(peaks):.0f} MB until all are answered, {peak:.0f} MB with the load")
     finally:
         server.kill()
 

@@ -8,10 +8,10 @@ RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 
 TABLE = f"""
 CREATE TABLE events AS SELECT n::bigint AS id, timestamptz '2024-05-01 00:00:00+00' + n * interval '1 day' / {ROWS + 1} AS happened_at,
-  (n * 7919 % 100000)::int AS user_id, md5(n::text) AS session, (ARRAY['view','click','buy','leave'])[n % 4 + 1] AS kind,
+  (n * 7919 % 100000)::int AS user_id, md5(n::text) AS session, (ARRAY['view','click','buy','leave'])[(n % 4 + 1)::int] AS kind,
   round((n * 31 % 1000000) / 7.0, 4)::numeric(18,4) AS amount, sqrt(n) AS score, n % 3 = 0 AS mobile,
   date '2024-05-01' - (n % 365)::int AS joined, CASE WHEN n % 5 = 0 THEN 'a note of ' || n END AS note
-FROM generate_series(1, {ROWS}) AS n"""
+FROM generate_series(1::bigint, {ROWS}) AS n"""
 
 
 def measure(argv, cwd=None, env=None):

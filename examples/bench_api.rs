@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -10,6 +11,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 /// The pages of one data set, by offset.
 struct Dataset {
@@ -18,6 +20,8 @@ struct Dataset {
 }
 
 type Datasets = Arc<HashMap<&'static str, Dataset>>;
+
+type Delay = mpsc::Sender<(Instant, oneshot::Sender<()>)>;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> std::io::Result<()> {
@@ -29,10 +33,11 @@ async fn main() -> std::io::Result<()> {
         ("few", Dataset { limit: 10, pages: pages(3, 10, rating) }),
     ]));
     let router = Router::new()
-        .route("/{dataset}", get(page))
         .route("/items/{item}", get(item))
+        .route("/{dataset}", get(page))
+        .with_state(datasets)
         .route("/slow/{item}", get(slow))
-        .with_state(datasets);
+        .with_state(delay());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let line = format!("http://{}\n", listener.local_addr()?);
     tokio::io::AsyncWriteExt::write_all(&mut tokio::io::stdout(), line.as_bytes()).await?;
@@ -58,10 +63,26 @@ async fn item(Path(item): Path<String>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], body)
 }
 
-/// The same answer after 50 ms.
-async fn slow(path: Path<String>) -> impl IntoResponse {
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+/// The same answer after 50 ms, and hardly more: the runtime's own clock would round up to whole milliseconds.
+async fn slow(State(delay): State<Delay>, path: Path<String>) -> impl IntoResponse {
+    let (wake, woken) = oneshot::channel();
+    // The thread lives as long as the server does.
+    let _ = delay.send((Instant::now() + Duration::from_millis(50), wake));
+    let _ = woken.await;
     item(path).await
+}
+
+/// Wakes who waits, each at its time; all wait equally long, so the first to come is the first to go.
+fn delay() -> Delay {
+    let (sender, waiting) = mpsc::channel::<(Instant, oneshot::Sender<()>)>();
+    std::thread::spawn(move || {
+        for (due, wake) in waiting {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            // Who has gone meanwhile needs no waking.
+            let _ = wake.send(());
+        }
+    });
+    sender
 }
 
 fn pages(rows: usize, limit: usize, row: fn(usize) -> String) -> Vec<Bytes> {

@@ -7,6 +7,7 @@ use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
 use super::hook::ApiParts;
+use super::layout::{LayoutKeys, layout};
 use super::load;
 use super::parameter;
 use super::pipeline::{Surroundings, guard, is_plain_name};
@@ -16,6 +17,7 @@ use super::source::source;
 use super::sql::step_sql;
 use super::table::{check_window, is_table};
 use super::value::ReachValue;
+use crate::model::layout::Layout;
 use crate::model::name::TableName;
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
@@ -38,8 +40,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
-    /// The step whose landed rows it loads.
-    pub from: Option<At<String>>,
+    /// What it loads.
+    pub from: Option<load::LoadFrom>,
 }
 
 /// Which upstream units a step reads.
@@ -85,8 +87,16 @@ pub fn extract(
         tells_keys: parts.process.tells_keys(),
     };
     let write = write_mode(&write, &name, pipeline, reader);
+    let layout_keys = LayoutKeys {
+        partition_by: table.partition_by.as_ref(),
+        cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
+        require_partition_filter: table.require_partition_filter.as_ref(),
+        partition_expires: table.partition_expires.as_ref(),
+    };
+    let layout = if table.stage.is_some() { Layout::default() } else { layout(&layout_keys, pipeline, &write, reader) };
     let (landing, into) = match &table.stage {
-        Some(stage) => load::landing(stage, table, &write, around, reader).unzip(),
+        Some(stage) => load::landing(stage, table, &layout_keys, &write, around, reader).unzip(),
         None => (None, into_table(table.into.as_ref(), "raw", &name, reader)),
     };
     let checks = checks(table.checks.as_ref(), around, reader);
@@ -158,6 +168,7 @@ pub fn extract(
         origin,
         into,
         write,
+        layout,
         checks,
         guard,
         action: Action::Extract(Box::new(action)),
@@ -187,6 +198,14 @@ pub fn transform(
     };
     let write = write_mode(&write, &name, pipeline, reader);
     let into = into_table(table.into.as_ref(), "mart", &name, reader);
+    let layout_keys = LayoutKeys {
+        partition_by: table.partition_by.as_ref(),
+        cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
+        require_partition_filter: table.require_partition_filter.as_ref(),
+        partition_expires: table.partition_expires.as_ref(),
+    };
+    let layout = layout(&layout_keys, pipeline, &write, reader);
     let checks = checks(table.checks.as_ref(), around, reader);
     let per = per(table.per.as_ref(), pipeline, reader);
     let by_unit = pipeline.window.is_some() && write != Write::Full;
@@ -199,15 +218,24 @@ pub fn transform(
     let origin = reader.origin(&at.span);
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let time_column = table.time_column.as_ref().map(|at| at.value.clone());
+    let max_bytes = table.max_bytes.as_ref().map(|at| at.value.0);
     let step = into.zip(text).map(|(into, sql)| Step {
         keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
         origin,
         into,
         write,
+        layout,
         checks,
         guard,
-        action: Action::Transform(Transform { sql, reads: Vec::new(), sources: Vec::new(), per, time_column }),
+        action: Action::Transform(Transform {
+            sql,
+            reads: Vec::new(),
+            sources: Vec::new(),
+            per,
+            time_column,
+            max_bytes,
+        }),
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
@@ -260,13 +288,13 @@ pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pi
             Some("write = \"merge\"".to_owned());
     }
     match word {
-        WriteWord::Replace if !windowed => {
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition if !windowed => {
             let message = format!("`{}` replaces units, but its pipeline has no window", name.value);
             reader.error("replace-without-window", span, message).help =
                 Some("write = \"full\" replaces the whole table; or give the pipeline a `[window]`".to_owned());
             Write::Replace
         }
-        WriteWord::Replace => Write::Replace,
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition => Write::Replace,
         WriteWord::Full => Write::Full,
         WriteWord::Append => {
             append_lint(given, name, span, pipeline, reader);
@@ -431,7 +459,7 @@ fn unused_window(table: &ExtractTable, source: &Source, name: &At<String>, reade
         Some(format!("{example}; or write = \"full\" for a table without units"));
 }
 
-fn reaches(
+pub(super) fn reaches(
     reach: Option<&At<ReachValue>>,
     inspection: Option<&Inspection>,
     pipeline: &Pipeline,

@@ -12,6 +12,17 @@ use crate::template::{Quoting, Scope};
 use crate::time::{Unit, Window};
 use crate::warehouse::Dialect;
 
+/// How a warehouse's literals are written, in the terms of templates.
+fn quoting(dialect: &Dialect) -> Quoting {
+    Quoting {
+        dialect: dialect.name,
+        ident: dialect.quote,
+        backslash: dialect.backslash,
+        zone: dialect.zone,
+        ..Quoting::default()
+    }
+}
+
 /// The dates and the name of the run that a template is rendered for.
 #[derive(Debug, Clone)]
 pub(super) struct Occasion {
@@ -58,10 +69,10 @@ pub(super) fn scope(
             params.clone_from(&extract.params);
             extract.source.for_each().map_or(&[][..], |each| &each.reads)
         }
-        Action::Load(_) => &[],
+        Action::Load(load) => &load.reads,
     };
     for read in reads {
-        relations.insert(read.name.clone(), dialect.relation(&read.table));
+        relations.insert(read.name.clone(), dialect.relation(&read.relation));
     }
     let now = gear.clock.now();
     let connections = gear.connections.clone();
@@ -80,6 +91,6 @@ pub(super) fn scope(
         this: Some(dialect.relation(&step.into)),
         is_incremental: step.write != Write::Full && occasion.filled.contains(&step.into),
         env: Arc::new(move |name| connections.variable(name)),
-        quoting: Quoting::of(dialect.name),
+        quoting: quoting(dialect),
     }
 }

@@ -35,6 +35,7 @@ fn table(name: &str) -> TableName {
 fn step(name: &str, action: Action) -> Step {
     Step {
         keys: Vec::new(),
+        layout: crate::model::layout::Layout::default(),
         name: name.to_owned(),
         origin: origin(),
         into: table(name),
@@ -103,11 +104,22 @@ fn transform(name: &str, per: Per, reads: &[(&str, Reach)]) -> Step {
             pipeline: if read.starts_with("other") { "other" } else { "p" }.to_owned(),
             step: (*read).to_owned(),
             table: table(read),
+            relation: table(read),
             reach: *reach,
         })
         .collect();
     let sql = Text::new("SELECT 1", origin());
-    step(name, Action::Transform(Transform { sql: Sql::One(sql), reads, sources: Vec::new(), per, time_column: None }))
+    step(
+        name,
+        Action::Transform(Transform {
+            sql: Sql::One(sql),
+            reads,
+            sources: Vec::new(),
+            per,
+            time_column: None,
+            max_bytes: None,
+        }),
+    )
 }
 
 fn rule() -> WindowRule {
@@ -133,6 +145,7 @@ fn pipeline(window: Option<WindowRule>, steps: Vec<Step>) -> Arc<Pipeline> {
         window,
         vars: BTreeMap::new(),
         max_active: 4,
+        max_bytes: None,
         steps: steps.into_iter().map(Arc::new).collect(),
     })
 }

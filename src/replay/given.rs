@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
 use super::infer::{infer, of_csv};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::ga4;
+use crate::model::layout::Layout;
 use crate::model::name::TableName;
 use crate::model::pipeline::{Action, Guard, Pipeline, Project, Step, Write};
 use crate::model::schema::{Contract, LogicalType};
 use crate::model::trial::{Given, GivenRows};
 use crate::time::{Calendar, Instant, Tz, Unit, UnitKey};
-use crate::warehouse::{Commit, NewRows, UnitCommit, Warehouse};
+use crate::warehouse::{Commit, Labels, NewRows, UnitCommit, Warehouse};
 
 /// No given table has more rows.
 const MOST_ROWS: usize = 1_000_000;
@@ -251,6 +253,9 @@ impl Table {
                     inputs: None,
                 }],
                 checks: Vec::new(),
+                layout: Layout::default(),
+                labels: Labels::default(),
+                cancel: CancellationToken::new(),
                 run: "given".to_owned(),
                 at: now,
             };

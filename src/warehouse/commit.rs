@@ -1,285 +1,163 @@
-//! One commit into DuckDB: all of it, or nothing.
+//! A commit as plain data: new rows for a table, the units that they are, and what became of them.
 
-mod changes;
-mod checks;
-mod rows;
-mod table;
+use std::path::PathBuf;
 
-use duckdb::{Connection, params};
+use tokio_util::sync::CancellationToken;
 
-pub(super) use table::{describe, loads, stocked};
+use crate::model::layout::Layout;
+use crate::model::ledger::{Changes, Fingerprint, Loaded};
+use crate::model::name::TableName;
+use crate::model::pipeline::{CheckRule, Guard, Severity, Write};
+use crate::model::schema::{Contract, SchemaChange, StagedColumn};
+use crate::time::{Grain, Instant, Unit, UnitKey};
 
-use super::dialect::DUCKDB;
-use super::{Commit, CommitOutcome, Committed, NEW_ROWS, NewRows, UnitCommit, UnitCommitted};
-use crate::error::{Error, Kind, Result};
-use crate::model::fit;
-use crate::model::ledger::{Changes, Fingerprint};
-use crate::model::pipeline::{Verdict, Write};
-use crate::model::schema::{Reconciled, TableSchema};
-use crate::time::Grain;
-
-/// Commits, or rolls everything back.
-pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Committed> {
-    let begin = |error| failed("beginning a transaction", error);
-    // Outside of the transaction: a rolled back one must not take the table away from the statements that know it.
-    table::ensure_loads(connection)?;
-    connection.execute_batch("BEGIN TRANSACTION").map_err(begin)?;
-    let result = steps(connection, commit);
-    let end = match &result {
-        Ok(committed) if committed.units.iter().any(|unit| unit.outcome == CommitOutcome::Written) => "COMMIT",
-        _ => "ROLLBACK",
-    };
-    let ended = connection.execute_batch(end);
-    // The temporary rows are of no use to anybody, however it ended.
-    let _ = connection.execute_batch(&format!("DROP TABLE IF EXISTS temp.main.{NEW_ROWS}"));
-    match (result, ended) {
-        (Ok(_), Err(error)) => Err(failed("committing", error)),
-        (result, _) => result,
-    }
+/// New rows for a table.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The table.
+    pub table: TableName,
+    /// The grain of its units; none for a table without a window.
+    pub grain: Option<Grain>,
+    /// The rows.
+    pub rows: NewRows,
+    /// How they get into the table.
+    pub write: Write,
+    /// The columns that identify a row, by which changed rows are counted.
+    pub keys: Vec<String>,
+    /// What new columns do.
+    pub contract: Contract,
+    /// The units that are written.
+    pub units: Vec<UnitCommit>,
+    /// What the new rows must satisfy.
+    pub checks: Vec<BoundCheck>,
+    /// How the table is laid out where it does not exist yet.
+    pub layout: Layout,
+    /// Who commits.
+    pub labels: Labels,
+    /// Ends the commit when the run is cancelled; nothing is written then, or all of it.
+    pub cancel: CancellationToken,
+    /// The run.
+    pub run: String,
+    /// The time of the commit.
+    pub at: Instant,
 }
 
-fn steps(connection: &Connection, commit: &Commit) -> Result<Committed> {
-    table::assert_plain(connection, &commit.table)?;
-    let target = describe(connection, &commit.table)?;
-    let (known, pending) = assert_leases(connection, commit, target.is_some())?;
-    let mut committed = Committed { units: known, ..Committed::default() };
-    if pending.is_empty() {
-        return Ok(committed);
-    }
-    let incoming = match &commit.rows {
-        NewRows::Staged { columns, .. } => columns.clone(),
-        NewRows::Query { sql, time_column } => {
-            rows::compute(connection, commit, sql, time_column.as_deref())?;
-            rows::columns(connection)?
-        }
-    };
-    let reconciled = fit::reconcile(target.as_ref(), &incoming, commit.contract)?;
-    let judged = judge(connection, commit, &pending, &reconciled, target.is_some())?;
-    let written: Vec<&UnitCommit> = pending
-        .iter()
-        .copied()
-        .filter(|unit| judged.iter().any(|one| one.key == unit.key && one.outcome == CommitOutcome::Written))
-        .collect();
-    let all = written.len() == pending.len();
-    committed.units.extend(judged);
-    if written.is_empty() {
-        return Ok(committed);
-    }
-    if matches!(commit.rows, NewRows::Query { .. }) {
-        table::assert_digits(connection, &incoming, &reconciled)?;
-        if !all {
-            let others = rows::units_condition(commit, &written);
-            let sql = format!("DELETE FROM temp.main.{NEW_ROWS} WHERE NOT ({others})");
-            execute(connection, "leaving out the units that stay", &sql)?;
-        }
-    }
-    table::apply(connection, commit, target.as_ref(), &reconciled)?;
-    put(connection, commit, &written, &reconciled, target.as_ref(), &mut committed)?;
-    record(connection, commit, &written, &committed)?;
-    committed.schema_changes = reconciled.changes;
-    committed.left_out = reconciled.left_out;
-    Ok(committed)
+/// Who commits: what a warehouse shows of a statement that is under way, and what a bill is divided by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The step.
+    pub step: String,
 }
 
-/// Refuses a lease that is no longer the newest; finds the units that this very pull has committed before.
-///
-/// Without its table, no unit is committed, whatever was once.
-fn assert_leases<'c>(
-    connection: &Connection,
-    commit: &'c Commit,
-    exists: bool,
-) -> Result<(Vec<UnitCommitted>, Vec<&'c UnitCommit>)> {
-    let sql = "SELECT generation, pull, rows, fingerprint FROM main._haul_loads \
-               WHERE table_name = ? AND unit = ? ORDER BY generation DESC LIMIT 1";
-    let mut statement = connection.prepare_cached(sql).map_err(|error| failed("reading _haul_loads", error))?;
-    let (mut already, mut pending) = (Vec::new(), Vec::new());
-    for unit in &commit.units {
-        let found = statement.query_row(params![commit.table.to_string(), unit.key.as_str()], |row| {
-            Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, row.get::<_, String>(3)?))
-        });
-        let (generation, pull, rows, print) = match found {
-            Ok(found) => found,
-            Err(duckdb::Error::QueryReturnedNoRows) => {
-                pending.push(unit);
-                continue;
-            }
-            Err(error) => return Err(failed("reading _haul_loads", error)),
+impl Commit {
+    /// The labels of its jobs: pipeline, step, unit or units, and run.
+    pub fn labels(&self) -> [(&'static str, String); 4] {
+        let units = match self.units.as_slice() {
+            [] => String::new(),
+            [only] => only.key.to_string(),
+            [first, .., last] => format!("{}..{}", first.key, last.key),
         };
-        let fingerprint: Fingerprint = print.parse().unwrap_or_default();
-        let same = pull == unit.pull && unit.staged.is_none_or(|(_, staged)| staged == fingerprint);
-        if same && exists {
-            let outcome = CommitOutcome::Already;
-            already.push(UnitCommitted { key: unit.key.clone(), outcome, rows, fingerprint, changes: None });
-        } else if generation > unit.generation || (generation == unit.generation && !same) {
-            return Err(Error::new(Kind::Stale, format!("the lease on {} of {}", unit.key, commit.table)).because(
-                format!("generation {} wants to write, generation {generation} has written", unit.generation),
-            ));
-        } else {
-            pending.push(unit);
-        }
+        let Labels { pipeline, step } = self.labels.clone();
+        [("pipeline", pipeline), ("step", step), ("unit", units), ("run", self.run.clone())]
     }
-    Ok((already, pending))
 }
 
-/// Says of each unit whether its new rows are to be written.
-fn judge(
-    connection: &Connection,
-    commit: &Commit,
-    pending: &[&UnitCommit],
-    reconciled: &Reconciled,
-    exists: bool,
-) -> Result<Vec<UnitCommitted>> {
-    let mut judged = Vec::new();
-    for unit in pending {
-        let (rows, fingerprint) = match unit.staged {
-            Some(staged) => staged,
-            None => rows::fingerprint(connection, commit, unit, reconciled)?,
-        };
-        let outcome = match &unit.previous {
-            Some(old) if exists && unit.staged.is_none() && old.rows == rows && old.fingerprint == fingerprint => {
-                CommitOutcome::Unchanged
-            }
-            Some(old) if unit.staged.is_none() => match unit.guard.judge(old.rows, rows) {
-                Verdict::Pass => CommitOutcome::Written,
-                Verdict::Hold(reason) => CommitOutcome::Held(reason),
-            },
-            _ => CommitOutcome::Written,
-        };
-        judged.push(UnitCommitted { key: unit.key.clone(), outcome, rows, fingerprint, changes: None });
-    }
-    Ok(judged)
+/// Where new rows come from.
+#[derive(Debug, Clone)]
+pub enum NewRows {
+    /// Segments of a stage.
+    Staged {
+        /// The segments.
+        files: Vec<PathBuf>,
+        /// The rows' columns.
+        columns: Vec<StagedColumn>,
+        /// Whether each row says its unit in `_haul_unit`.
+        unit_in_rows: bool,
+        /// The bytes of the longest row.
+        longest_row: u64,
+    },
+    /// A SELECT in the warehouse.
+    Query {
+        /// The statement.
+        sql: String,
+        /// The column that tells a row's unit, where it has several.
+        time_column: Option<String>,
+    },
 }
 
-/// Checks the new rows and puts them where the old ones were.
-fn put(
-    connection: &Connection,
-    commit: &Commit,
-    written: &[&UnitCommit],
-    reconciled: &Reconciled,
-    target: Option<&TableSchema>,
-    committed: &mut Committed,
-) -> Result<()> {
-    let has_old = target.is_some() && written.iter().any(|unit| unit.previous.as_ref().is_some_and(|old| old.rows > 0));
-    let direct = !has_old && commit.checks.is_empty() && !matches!(commit.write, Write::Merge { .. });
-    let columns = rows::columns_of(commit, reconciled);
-    let source = match &commit.rows {
-        NewRows::Staged { .. } => {
-            let select = rows::staged_select(commit, written, reconciled);
-            if direct {
-                select
-            } else {
-                let select = rows::whole_select(&select, target, reconciled);
-                execute(connection, "reading the staged rows", &format!("CREATE TEMP TABLE {NEW_ROWS} AS {select}"))?;
-                format!("SELECT {columns} FROM temp.main.{NEW_ROWS}")
-            }
-        }
-        NewRows::Query { .. } => rows::computed_select(commit, written, reconciled),
-    };
-    if let Write::Merge { keys, newest_by } = &commit.write {
-        changes::one_row_a_key(connection, keys, newest_by.as_deref())?;
-    }
-    if !direct {
-        checks::run(connection, commit, written, committed)?;
-    }
-    for unit in written {
-        let Some(old) = &unit.previous else { continue };
-        let rows = committed.units.iter_mut().find(|one| one.key == unit.key);
-        if let Some(own) = rows {
-            // Where nothing was, all is new; a look at the table would tell no more.
-            own.changes = Some(if old.rows == 0 || !has_old || commit.write == Write::Append {
-                Changes { added: own.rows, ..Changes::default() }
-            } else {
-                changes::count(connection, commit, unit, reconciled, target)?
-            });
-        }
-    }
-    let relation = DUCKDB.relation(&commit.table);
-    match &commit.write {
-        Write::Replace => {
-            let bounds = rows::units_condition(commit, written);
-            execute(connection, "removing the old rows", &format!("DELETE FROM {relation} WHERE {bounds}"))?;
-        }
-        Write::Full => {
-            execute(connection, "removing the old rows", &format!("DELETE FROM {relation}"))?;
-            table::forget_loads(connection, commit)?;
-        }
-        Write::Merge { keys, .. } => changes::remove_keys(connection, commit, keys)?,
-        Write::Append => {}
-    }
-    let insert = format!("INSERT INTO {relation} BY NAME {source}");
-    let inserted = connection.execute(&insert, []).map_err(|error| failed("inserting the new rows", error))?;
-    assert_complete(commit, written, inserted)
+/// One unit of a commit.
+#[derive(Debug, Clone)]
+pub struct UnitCommit {
+    /// The unit; none for a table without a window.
+    pub unit: Option<Unit>,
+    /// Its key.
+    pub key: UnitKey,
+    /// The pull.
+    pub pull: u64,
+    /// The lease's generation.
+    pub generation: u64,
+    /// What the ledger thinks is there.
+    pub previous: Option<Loaded>,
+    /// What the new rows may take away.
+    pub guard: Guard,
+    /// Rows and fingerprint of staged rows; those of a query are found in the warehouse.
+    pub staged: Option<(u64, Fingerprint)>,
+    /// What the rows are computed from.
+    pub inputs: Option<String>,
 }
 
-/// Refuses a stage whose files have other rows than its manifest: they were changed since.
-fn assert_complete(commit: &Commit, written: &[&UnitCommit], inserted: usize) -> Result<()> {
-    let NewRows::Staged { files, .. } = &commit.rows else { return Ok(()) };
-    let expected: u64 = written.iter().filter_map(|unit| unit.staged).map(|(rows, _)| rows).sum();
-    if matches!(commit.write, Write::Merge { .. }) || u64::try_from(inserted).is_ok_and(|rows| rows == expected) {
-        return Ok(());
-    }
-    let folder = files.first().and_then(|file| file.parent()).and_then(|folder| folder.parent());
-    let folder = folder.map(|folder| folder.display().to_string()).unwrap_or_default();
-    Err(Error::new(Kind::Storage, format!("the stage has {inserted} rows, its manifest says {expected}"))
-        .hint(format!("its files were changed since it was sealed; remove the folder {folder} and pull again")))
+/// A check whose own SQL is rendered.
+#[derive(Debug, Clone)]
+pub struct BoundCheck {
+    /// Its name.
+    pub name: String,
+    /// The condition.
+    pub rule: CheckRule,
+    /// Whether a failure stops the commit.
+    pub severity: Severity,
+    /// The rendered SELECT of wrong rows.
+    pub sql: Option<String>,
 }
 
-fn record(connection: &Connection, commit: &Commit, written: &[&UnitCommit], committed: &Committed) -> Result<()> {
-    let sql = "INSERT INTO main._haul_loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?::TIMESTAMP)";
-    let mut statement = connection.prepare_cached(sql).map_err(|error| failed("writing _haul_loads", error))?;
-    for unit in written {
-        let Some(own) = committed.units.iter().find(|one| one.key == unit.key) else { continue };
-        let at = commit.at.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
-        let values = params![
-            commit.table.to_string(),
-            unit.key.as_str(),
-            unit.pull,
-            unit.generation,
-            own.rows,
-            own.fingerprint.to_string(),
-            unit.inputs,
-            commit.run,
-            at
-        ];
-        statement.execute(values).map_err(|error| failed("writing _haul_loads", error))?;
-    }
-    Ok(())
+/// What became of a commit.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// What became of each unit.
+    pub units: Vec<UnitCommitted>,
+    /// How the table changed.
+    pub schema_changes: Vec<SchemaChange>,
+    /// Columns that the contract left out.
+    pub left_out: Vec<String>,
+    /// Checks that failed without stopping it.
+    pub warnings: Vec<String>,
 }
 
-fn execute(connection: &Connection, doing: &str, sql: &str) -> Result<()> {
-    connection.execute_batch(sql).map_err(|error| failed(doing, error))
+/// What became of one unit.
+#[derive(Debug, Clone)]
+pub struct UnitCommitted {
+    /// The unit.
+    pub key: UnitKey,
+    /// What became of it.
+    pub outcome: CommitOutcome,
+    /// Its rows.
+    pub rows: u64,
+    /// Their digest.
+    pub fingerprint: Fingerprint,
+    /// What changed against the rows that were there.
+    pub changes: Option<Changes>,
 }
 
-/// An error of DuckDB while `doing`.
-pub(super) fn failed(doing: &str, error: duckdb::Error) -> Error {
-    Error::new(Kind::Warehouse, doing).because(error)
-}
-
-/// An error of DuckDB in a statement that a user wrote, shown beside its line; `shift` lines of ours stand before it.
-pub(super) fn failed_in(doing: &str, sql: &str, shift: usize, error: &duckdb::Error) -> Error {
-    let message = error.to_string();
-    let line = message
-        .find("LINE ")
-        .and_then(|at| message[at + 5..].split(':').next())
-        .and_then(|number| number.parse::<usize>().ok())
-        .and_then(|line| line.checked_sub(shift + 1));
-    let mut excerpt = Vec::new();
-    if let Some(line) = line.filter(|line| *line < sql.lines().count()) {
-        for (number, source) in sql.lines().enumerate().skip(line.saturating_sub(2)).take(5) {
-            let mark = if number == line { '>' } else { ' ' };
-            excerpt.push(format!("{mark} {:>4} | {source}", number + 1));
-        }
-    }
-    let text = excerpt.join("\n");
-    let first = message.split("\n\nLINE").next().unwrap_or(&message).trim().to_owned();
-    let error = Error::new(Kind::Warehouse, doing).because(first);
-    if text.is_empty() { error } else { error.detail(text) }
-}
-
-/// The column type of `_haul_unit`.
-fn unit_type(grain: Grain) -> &'static str {
-    match grain {
-        Grain::Hour => "TIMESTAMP",
-        Grain::Day | Grain::Week | Grain::Month => "DATE",
-    }
+/// What became of one unit's new rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// They are in the table.
+    Written,
+    /// They are what was there.
+    Unchanged,
+    /// This pull was committed before.
+    Already,
+    /// The guard refused them.
+    Held(String),
 }

@@ -3,29 +3,36 @@
 //! What the rows of a unit are is decided here, in one transaction: the lease's generation is asserted, the table follows
 //! the rows, checks see the new rows before they replace the old ones, and `_haul_loads` tells what was committed.
 
+mod bigquery;
+mod checks;
 mod commit;
 mod dialect;
 mod duckdb;
-mod query;
+mod excerpt;
+mod postgres;
+mod rows;
+mod units;
+mod verdict;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub use commit::{BoundCheck, Commit, CommitOutcome, Committed, Labels, NewRows, UnitCommit, UnitCommitted};
 pub use dialect::Dialect;
+pub use rows::Rows;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Connection, ConnectionKind, DuckDbConnection};
-use crate::model::ledger::{Changes, Fingerprint, Loaded};
+use crate::model::ledger::Loaded;
+use crate::model::load::FileForm;
 use crate::model::name::TableName;
-use crate::model::pipeline::{CheckRule, Guard, Severity, Write};
-use crate::model::schema::{Contract, SchemaChange, StagedColumn, TableSchema};
-use crate::time::{Grain, Instant, Unit, UnitKey};
+use crate::model::schema::TableSchema;
+use crate::secret::Redactor;
+use crate::time::UnitKey;
 
 /// The name under which a check's own SQL finds the new rows.
 pub const NEW_ROWS: &str = "_haul_new";
@@ -40,7 +47,7 @@ trait Driver: Send + Sync {
     /// Writes the rows of a SELECT into a file, one JSON object a line, in bounded memory where the driver can.
     async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
         let rows = self.query(sql, usize::MAX - 1).await?;
-        query::write_lines(&rows, &path)
+        rows::write_lines(&rows, &path)
     }
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>>;
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>>;
@@ -60,13 +67,23 @@ impl Warehouse {
     /// # Errors
     /// A connection that leads to no warehouse, or one that another process holds.
     pub async fn open(connection: &Connection) -> Result<Self> {
+        Self::open_with(connection, Redactor::default()).await
+    }
+
+    /// The same, with a redactor that learns the secrets that are made on the way: tokens.
+    ///
+    /// # Errors
+    /// A connection that leads to no warehouse, or one that another process holds.
+    pub async fn open_with(connection: &Connection, redactor: Redactor) -> Result<Self> {
         let driver: Arc<dyn Driver> = match &connection.kind {
             ConnectionKind::DuckDb(settings) => Arc::new(duckdb::DuckDb::open(settings.clone()).await?),
+            ConnectionKind::Postgres(server) => Arc::new(postgres::Postgres::open(server.clone()).await?),
+            ConnectionKind::BigQuery(settings) => {
+                Arc::new(bigquery::BigQueryWarehouse::open(&connection.name, settings, redactor).await?)
+            }
             kind @ (ConnectionKind::Http(_)
-            | ConnectionKind::Postgres(_)
             | ConnectionKind::MySql(_)
             | ConnectionKind::MongoDb(_)
-            | ConnectionKind::BigQuery(_)
             | ConnectionKind::Files(_)
             | ConnectionKind::Process) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
@@ -136,141 +153,15 @@ impl Warehouse {
     }
 }
 
-/// New rows for a table.
-#[derive(Debug, Clone)]
-pub struct Commit {
-    /// The table.
-    pub table: TableName,
-    /// The grain of its units; none for a table without a window.
-    pub grain: Option<Grain>,
-    /// The rows.
-    pub rows: NewRows,
-    /// How they get into the table.
-    pub write: Write,
-    /// The columns that identify a row, by which changed rows are counted.
-    pub keys: Vec<String>,
-    /// What new columns do.
-    pub contract: Contract,
-    /// The units that are written.
-    pub units: Vec<UnitCommit>,
-    /// What the new rows must satisfy.
-    pub checks: Vec<BoundCheck>,
-    /// The run.
-    pub run: String,
-    /// The time of the commit.
-    pub at: Instant,
-}
-
-/// Where new rows come from.
-#[derive(Debug, Clone)]
-pub enum NewRows {
-    /// Segments of a stage.
-    Staged {
-        /// The segments.
-        files: Vec<PathBuf>,
-        /// The rows' columns.
-        columns: Vec<StagedColumn>,
-        /// Whether each row says its unit in `_haul_unit`.
-        unit_in_rows: bool,
-        /// The bytes of the longest row.
-        longest_row: u64,
-    },
-    /// A SELECT in the warehouse.
-    Query {
-        /// The statement.
-        sql: String,
-        /// The column that tells a row's unit, where it has several.
-        time_column: Option<String>,
-    },
-}
-
-/// One unit of a commit.
-#[derive(Debug, Clone)]
-pub struct UnitCommit {
-    /// The unit; none for a table without a window.
-    pub unit: Option<Unit>,
-    /// Its key.
-    pub key: UnitKey,
-    /// The pull.
-    pub pull: u64,
-    /// The lease's generation.
-    pub generation: u64,
-    /// What the ledger thinks is there.
-    pub previous: Option<Loaded>,
-    /// What the new rows may take away.
-    pub guard: Guard,
-    /// Rows and fingerprint of staged rows; those of a query are found in the warehouse.
-    pub staged: Option<(u64, Fingerprint)>,
-    /// What the rows are computed from.
-    pub inputs: Option<String>,
-}
-
-/// A check whose own SQL is rendered.
-#[derive(Debug, Clone)]
-pub struct BoundCheck {
-    /// Its name.
-    pub name: String,
-    /// The condition.
-    pub rule: CheckRule,
-    /// Whether a failure stops the commit.
-    pub severity: Severity,
-    /// The rendered SELECT of wrong rows.
-    pub sql: Option<String>,
-}
-
-/// What became of a commit.
-#[derive(Debug, Clone, Default)]
-pub struct Committed {
-    /// What became of each unit.
-    pub units: Vec<UnitCommitted>,
-    /// How the table changed.
-    pub schema_changes: Vec<SchemaChange>,
-    /// Columns that the contract left out.
-    pub left_out: Vec<String>,
-    /// Checks that failed without stopping it.
-    pub warnings: Vec<String>,
-}
-
-/// What became of one unit.
-#[derive(Debug, Clone)]
-pub struct UnitCommitted {
-    /// The unit.
-    pub key: UnitKey,
-    /// What became of it.
-    pub outcome: CommitOutcome,
-    /// Its rows.
-    pub rows: u64,
-    /// Their digest.
-    pub fingerprint: Fingerprint,
-    /// What changed against the rows that were there.
-    pub changes: Option<Changes>,
-}
-
-/// What became of one unit's new rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CommitOutcome {
-    /// They are in the table.
-    Written,
-    /// They are what was there.
-    Unchanged,
-    /// This pull was committed before.
-    Already,
-    /// The guard refused them.
-    Held(String),
-}
-
-/// The rows of a query.
+/// Writes the staged rows of a commit's only unit as files into a folder, and runs its checks on them before.
 ///
-/// No digit is lost: whole numbers of up to 64 bits and floats are JSON numbers; longer whole numbers, and decimals of any
-/// length, are JSON texts.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Rows {
-    /// The columns' names.
-    pub columns: Vec<String>,
-    /// The rows.
-    pub rows: Vec<Vec<Value>>,
-    /// Whether there were more.
-    pub truncated: bool,
+/// Returns the files in their order; a unit without rows has none.
+///
+/// # Errors
+/// [`Kind::Check`] when a check fails, [`Kind::Data`] when the format cannot hold a value.
+pub async fn write_files(commit: Commit, form: FileForm, folder: PathBuf) -> Result<(Vec<PathBuf>, Committed)> {
+    let written = tokio::task::spawn_blocking(move || duckdb::write_files(&commit, form, &folder)).await;
+    written.context(Kind::Internal, || "writing files".to_owned())?
 }
 
 fn closed() -> Error {

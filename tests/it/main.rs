@@ -17,6 +17,7 @@ mod files;
 mod hooks;
 mod http;
 mod kill;
+mod loads;
 mod macros;
 mod mongodb;
 mod process;

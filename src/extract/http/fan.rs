@@ -236,6 +236,11 @@ fn stops(error: &Error) -> bool {
     }
 }
 
+/// So few answers, so long after the last ones, are written at once: to wake another thread for them takes longer than to
+/// write them, and their slots would be idle meanwhile.
+const FEW: usize = 4;
+const CALM: Duration = Duration::from_micros(250);
+
 /// Makes answers durable: all that have come while the last ones were written, by one write.
 struct Writer {
     sink: Arc<dyn Sink>,
@@ -248,6 +253,7 @@ impl Writer {
     /// Writes until nothing more can come; returns pages and bytes.
     async fn write(self, mut ended: mpsc::UnboundedReceiver<Ended>) -> Result<(u64, u64)> {
         let (mut pages, mut bytes, mut came) = (0, 0, Vec::new());
+        let mut last = tokio::time::Instant::now();
         while ended.recv_many(&mut came, LARGEST_BATCH).await > 0 {
             let (mut batch, mut held, mut finished) = (Batch::default(), Vec::with_capacity(came.len()), 0);
             for one in came.drain(..) {
@@ -262,7 +268,10 @@ impl Writer {
                 }
             }
             pages += batch.pages.len() as u64;
-            if let Err(error) = self.put(batch, held, finished).await {
+            let calm = batch.pages.len() + batch.failed.len() <= FEW && last.elapsed() >= CALM;
+            let refused = if calm { self.put(batch, held) } else { self.put_beside(batch, held).await };
+            last = tokio::time::Instant::now();
+            if let Err(error) = refused.and_then(|refused| self.count(finished, &refused)) {
                 self.stop.cancel();
                 return Err(error);
             }
@@ -270,15 +279,26 @@ impl Writer {
         Ok((pages, bytes))
     }
 
-    async fn put(&self, batch: Batch, held: Vec<Option<Held>>, finished: u64) -> Result<()> {
+    /// Writes a batch; its slots are free only then: what is under way and not durable is never more than the connection
+    /// allows at once.
+    fn put(&self, batch: Batch, held: Vec<Option<Held>>) -> Result<Vec<FailedRequest>> {
+        let refused = self.sink.put_batch(batch);
+        drop(held);
+        refused
+    }
+
+    /// Writes a batch while the next answers come.
+    async fn put_beside(&self, batch: Batch, held: Vec<Option<Held>>) -> Result<Vec<FailedRequest>> {
         let sink = Arc::clone(&self.sink);
         let put = tokio::task::spawn_blocking(move || {
-            let put = sink.put_batch(batch);
-            // Not before: what is under way and not durable is never more than the connection allows at once.
+            let refused = sink.put_batch(batch);
             drop(held);
-            put
+            refused
         });
-        let refused = put.await.context(Kind::Internal, || "putting answers into the stage".to_owned())??;
+        put.await.context(Kind::Internal, || "putting answers into the stage".to_owned())?
+    }
+
+    fn count(&self, finished: u64, refused: &[FailedRequest]) -> Result<()> {
         let count = refused.len() as u64;
         self.counts.finished.fetch_add(finished.saturating_sub(count), Ordering::Relaxed);
         self.counts.failed.fetch_add(count, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use haul::error::{Error, Kind};
 use haul::model::connection::{Connection, ConnectionKind, DuckDbConnection};
+use haul::model::layout::Layout;
 use haul::model::ledger::Loaded;
 use haul::model::name::TableName;
 use haul::model::page::{PageEntry, Position};
@@ -12,8 +13,9 @@ use haul::model::pipeline::{CheckRule, Guard, Naming, Nested, Severity, Write};
 use haul::model::schema::{Contract, LogicalType};
 use haul::stage::{Manifest, Spec, Stage};
 use haul::time::{Calendar, Grain, Instant, Tz, Unit, UnitKey};
-use haul::warehouse::{BoundCheck, Commit, Committed, NewRows, UnitCommit, Warehouse};
+use haul::warehouse::{BoundCheck, Commit, Committed, Labels, NewRows, UnitCommit, Warehouse};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 /// The warehouses that pass this suite.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +69,8 @@ pub struct Load {
     pub naming: Naming,
     pub units: Vec<UnitCommit>,
     pub checks: Vec<BoundCheck>,
+    pub layout: Layout,
+    pub cancel: CancellationToken,
 }
 
 impl Load {
@@ -94,6 +98,8 @@ impl Load {
             naming: Naming::Source,
             units: vec![first(None)],
             checks: Vec::new(),
+            layout: Layout::default(),
+            cancel: CancellationToken::new(),
         }
     }
 
@@ -154,6 +160,9 @@ impl Load {
             contract: self.contract,
             units: self.units.clone(),
             checks: self.checks.clone(),
+            layout: self.layout.clone(),
+            labels: Labels { pipeline: "suite".to_owned(), step: "items".to_owned() },
+            cancel: self.cancel.clone(),
             run: "suite-1".to_owned(),
             at: instant("2024-06-01T03:04:05.678901Z"),
         }

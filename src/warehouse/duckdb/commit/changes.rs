@@ -8,7 +8,7 @@ use crate::model::ledger::Changes;
 use crate::model::pipeline::Write;
 use crate::model::schema::{Reconciled, TableSchema};
 use crate::warehouse::dialect::DUCKDB;
-use crate::warehouse::{Commit, NEW_ROWS, UnitCommit};
+use crate::warehouse::{Commit, NEW_ROWS, UnitCommit, units};
 
 /// What the new rows of a unit change against the old ones.
 pub(super) fn count(
@@ -20,14 +20,14 @@ pub(super) fn count(
 ) -> Result<Changes> {
     let mut columns: Vec<String> = reconciled.kept.iter().map(|staged| DUCKDB.ident(&staged.column.name)).collect();
     let mut new_columns = columns.clone();
-    for column in rows::absent(target, reconciled) {
+    for column in units::absent(target, reconciled) {
         columns.push(DUCKDB.ident(&column.name));
         new_columns.push(format!("NULL::{}", column.data_type));
     }
     if columns.is_empty() {
         return Ok(Changes::default());
     }
-    let (bounds, relation) = (rows::units_condition(commit, &[unit]), DUCKDB.relation(&commit.table));
+    let (bounds, relation) = (units::condition(&DUCKDB, commit, &[unit]), DUCKDB.relation(&commit.table));
     let new = format!("SELECT {} FROM temp.main.{NEW_ROWS} WHERE {bounds}", new_columns.join(", "));
     let count = |sql: String| -> Result<u64> {
         connection.query_row(&sql, [], |row| row.get(0)).map_err(|error| failed("counting what changed", error))
@@ -38,7 +38,7 @@ pub(super) fn count(
         let different = count(format!("SELECT count(*) FROM ({new} EXCEPT ALL {old})"))?;
         let added = count(format!(
             "SELECT count(*) FROM temp.main.{NEW_ROWS} AS n WHERE {bounds} AND NOT EXISTS (SELECT 1 FROM {relation} AS o WHERE {})",
-            same_keys(keys, "o")
+            units::same_keys(&DUCKDB, keys, "o", "n")
         ))?;
         return Ok(Changes { added, removed: 0, changed: different.saturating_sub(added) });
     }
@@ -56,11 +56,6 @@ pub(super) fn count(
         "SELECT count(*) FROM (SELECT {keys} FROM ({new} EXCEPT ALL {old}) INTERSECT SELECT {keys} FROM ({old} EXCEPT ALL {new}))"
     ))?;
     Ok(Changes { added: added.saturating_sub(changed), removed: removed.saturating_sub(changed), changed })
-}
-
-fn same_keys(keys: &[String], old: &str) -> String {
-    let same = keys.iter().map(|key| format!("{old}.{0} IS NOT DISTINCT FROM n.{0}", DUCKDB.ident(key)));
-    same.collect::<Vec<_>>().join(" AND ")
 }
 
 /// Leaves one new row of each key.
@@ -113,7 +108,7 @@ pub(super) fn remove_keys(connection: &Connection, commit: &Commit, keys: &[Stri
     if rows == 0 {
         return Ok(());
     }
-    let same = same_keys(keys, &relation);
+    let same = units::same_keys(&DUCKDB, keys, &relation, "n");
     let sql = format!("DELETE FROM {relation} USING temp.main.{NEW_ROWS} AS n WHERE {same}");
     execute(connection, "removing the rows of the new keys", &sql)
 }

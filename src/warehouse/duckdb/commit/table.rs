@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::NaiveDateTime;
 use duckdb::{Connection, params};
 
-use super::{execute, failed, unit_type};
+use super::{execute, failed};
 use crate::error::{Error, Kind, Result};
 use crate::model::infer::OWN;
 use crate::model::ledger::Loaded;
@@ -83,7 +83,7 @@ pub(super) fn apply(
                 execute(connection, "creating a schema", &format!("CREATE SCHEMA IF NOT EXISTS {schema}"))?;
                 let typed = |column: &Column| format!("{} {}", DUCKDB.ident(&column.name), column.data_type);
                 let mut columns: Vec<String> = reconciled.kept.iter().map(|staged| typed(&staged.column)).collect();
-                columns.extend(commit.grain.map(|grain| format!("_haul_unit {}", unit_type(grain))));
+                columns.extend(commit.grain.map(|grain| format!("_haul_unit {}", DUCKDB.unit_type(grain))));
                 columns.push("_haul_pull BIGINT".to_owned());
                 let sql = format!("CREATE TABLE {target} ({})", columns.join(", "));
                 execute(connection, "creating the table", &sql)?;

@@ -3,44 +3,16 @@
 use duckdb::Connection;
 
 use super::table::read_type;
-use super::{failed, failed_in, unit_type};
+use super::{failed, failed_in};
 use crate::error::{Error, Kind, Result};
 use crate::model::infer::OWN;
 use crate::model::ledger::Fingerprint;
 use crate::model::schema::{Column, LogicalType, Reading, Reconciled, StagedColumn, TableSchema};
 use crate::model::shape::Seen;
-use crate::time::{Grain, Unit};
+use crate::time::Unit;
 use crate::warehouse::dialect::DUCKDB;
+use crate::warehouse::units::{self, absent};
 use crate::warehouse::{Commit, NEW_ROWS, NewRows, UnitCommit};
-
-/// The start of a unit as a literal of the type of `_haul_unit`.
-fn unit_literal(unit: &Unit) -> String {
-    match unit.calendar.grain {
-        Grain::Hour => format!("TIMESTAMP '{}'", unit.start.format("%Y-%m-%d %H:%M:%S")),
-        _ => format!("DATE '{}'", unit.key()),
-    }
-}
-
-/// The condition that holds for the rows of these units, and for no others.
-pub(super) fn units_condition(commit: &Commit, units: &[&UnitCommit]) -> String {
-    if commit.grain.is_none() {
-        return "true".to_owned();
-    }
-    let list: Vec<String> = units.iter().filter_map(|unit| unit.unit.as_ref().map(unit_literal)).collect();
-    format!("_haul_unit IN ({})", list.join(", "))
-}
-
-/// The pull of each row: that of its unit.
-fn pull_expression(units: &[&UnitCommit]) -> String {
-    if let [only] = units {
-        return only.pull.to_string();
-    }
-    let arms: Vec<String> = units
-        .iter()
-        .filter_map(|unit| unit.unit.as_ref().map(|span| format!("WHEN {} THEN {}", unit_literal(span), unit.pull)))
-        .collect();
-    format!("CASE _haul_unit {} END", arms.join(" "))
-}
 
 /// A SELECT that reads the staged rows of these units, typed and named as the table has them.
 pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: &Reconciled) -> String {
@@ -51,11 +23,11 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
     let mut outputs: Vec<String> = reconciled.kept.iter().map(cast).collect();
     let unit = match (commit.grain, unit_in_rows, units) {
         (None, _, _) => None,
-        (Some(grain), true, _) => Some(format!("CAST(r._haul_unit AS {}) AS _haul_unit", unit_type(grain))),
+        (Some(grain), true, _) => Some(format!("CAST(r._haul_unit AS {}) AS _haul_unit", DUCKDB.unit_type(grain))),
         (Some(_), false, units) => units
             .first()
             .and_then(|unit| unit.unit.as_ref())
-            .map(|unit| format!("{} AS _haul_unit", unit_literal(unit))),
+            .map(|unit| format!("{} AS _haul_unit", DUCKDB.unit_literal(unit))),
     };
     outputs.extend(unit);
     let mut types: Vec<String> = reconciled.kept.iter().map(read_as).collect();
@@ -75,9 +47,10 @@ pub(super) fn staged_select(commit: &Commit, units: &[&UnitCommit], reconciled: 
         files.join(", "),
         types.join(", "),
     );
-    let condition = if *unit_in_rows { format!(" WHERE {}", units_condition(commit, units)) } else { String::new() };
+    let condition =
+        if *unit_in_rows { format!(" WHERE {}", units::condition(&DUCKDB, commit, units)) } else { String::new() };
     let exclude = if outputs.is_empty() { " EXCLUDE (_haul_one)" } else { "" };
-    format!("SELECT *{exclude}, ({})::BIGINT AS _haul_pull FROM ({inner}){condition}", pull_expression(units))
+    format!("SELECT *{exclude}, ({})::BIGINT AS _haul_pull FROM ({inner}){condition}", units::pull(&DUCKDB, units))
 }
 
 /// A SELECT of no rows, with the columns that there would be.
@@ -85,7 +58,7 @@ fn empty_select(commit: &Commit, reconciled: &Reconciled) -> String {
     let null =
         |staged: &StagedColumn| format!("NULL::{} AS {}", staged.column.data_type, DUCKDB.ident(&staged.column.name));
     let mut outputs: Vec<String> = reconciled.kept.iter().map(null).collect();
-    outputs.extend(commit.grain.map(|grain| format!("NULL::{} AS _haul_unit", unit_type(grain))));
+    outputs.extend(commit.grain.map(|grain| format!("NULL::{} AS _haul_unit", DUCKDB.unit_type(grain))));
     format!("SELECT {}, NULL::BIGINT AS _haul_pull WHERE false", outputs.join(", "))
 }
 
@@ -118,17 +91,6 @@ pub(super) fn whole_select(select: &str, target: Option<&TableSchema>, reconcile
     if nulls.is_empty() { select.to_owned() } else { format!("SELECT *, {} FROM ({select})", nulls.join(", ")) }
 }
 
-/// The table's columns that the new rows do not have.
-pub(super) fn absent<'t>(
-    target: Option<&'t TableSchema>,
-    reconciled: &'t Reconciled,
-) -> impl Iterator<Item = &'t Column> {
-    target
-        .into_iter()
-        .flat_map(|table| &table.columns)
-        .filter(|column| !reconciled.kept.iter().any(|staged| staged.column.name.eq_ignore_ascii_case(&column.name)))
-}
-
 /// What the JSON reader is told of a member.
 fn read_as(staged: &StagedColumn) -> String {
     let data_type = match staged.reading {
@@ -158,12 +120,12 @@ pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_
     let unit = match (commit.grain, time_column, commit.units.as_slice()) {
         (None, _, _) => String::new(),
         (Some(_), None, [only]) => {
-            only.unit.as_ref().map(|unit| format!(", {} AS _haul_unit", unit_literal(unit))).unwrap_or_default()
+            only.unit.as_ref().map(|unit| format!(", {} AS _haul_unit", DUCKDB.unit_literal(unit))).unwrap_or_default()
         }
         (Some(grain), Some(column), units) => {
             let arms: Vec<String> =
                 units.iter().filter_map(|unit| unit.unit.as_ref()).map(|unit| arm(unit, column)).collect();
-            format!(", CAST(CASE {} END AS {}) AS _haul_unit", arms.join(" "), unit_type(grain))
+            format!(", CAST(CASE {} END AS {}) AS _haul_unit", arms.join(" "), DUCKDB.unit_type(grain))
         }
         (Some(_), None, _) => {
             return Err(Error::new(Kind::Config, "dividing the rows of a window into units")
@@ -200,7 +162,7 @@ fn arm(unit: &Unit, column: &str) -> String {
          THEN {}",
         stamp(unit.start),
         stamp(unit.end),
-        unit_literal(unit),
+        DUCKDB.unit_literal(unit),
     )
 }
 
@@ -233,7 +195,7 @@ pub(super) fn computed_select(commit: &Commit, units: &[&UnitCommit], reconciled
     if commit.grain.is_some() {
         outputs.push("_haul_unit".to_owned());
     }
-    outputs.push(format!("({})::BIGINT AS _haul_pull", pull_expression(units)));
+    outputs.push(format!("({})::BIGINT AS _haul_pull", units::pull(&DUCKDB, units)));
     format!("SELECT {} FROM temp.main.{NEW_ROWS}", outputs.join(", "))
 }
 
@@ -252,7 +214,7 @@ pub(super) fn fingerprint(
     let sql = format!(
         "SELECT count(*), (coalesce(sum(hash({list})::HUGEINT), 0) % 18446744073709551616)::VARCHAR, \
          (coalesce(sum(hash(7, {list})::HUGEINT), 0) % 18446744073709551616)::VARCHAR FROM temp.main.{NEW_ROWS} WHERE {}",
-        units_condition(commit, &[unit])
+        units::condition(&DUCKDB, commit, &[unit])
     );
     let (rows, high, low): (u64, String, String) = connection
         .query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
