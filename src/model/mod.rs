@@ -11,6 +11,7 @@ pub mod hook;
 pub mod infer;
 pub mod layout;
 pub mod ledger;
+pub mod literal;
 mod logical_type;
 pub mod manual;
 pub mod name;

@@ -38,6 +38,25 @@ fn decimals_that_a_float_would_round_keep_their_digits() {
 }
 
 #[test]
+fn declared_decimals_have_all_their_digits_up_to_the_last_that_a_float_holds_and_beyond() {
+    on_every_driver(|bench| async move {
+        for (declared, most) in [("DECIMAL(15,4)", 99_999_999_999), ("DECIMAL(18,4)", 9_999_999_999_999)] {
+            let mut load = Load::whole().declare("d", declared);
+            load.table.name = format!("t{most}");
+            // Digits spread by a multiplier without a common factor, with the largest number among them.
+            let value = |n: u64| format!("{}.{:04}", n * 7_919_777_111 % (most + 1), n * 6_151 % 10_000);
+            let mut values: Vec<String> = (0..3000).map(value).collect();
+            values.extend([format!("{most}.9999"), "0.0001".to_owned(), "0.0000".to_owned()]);
+            let rows: Vec<String> =
+                values.iter().map(|value| format!("{{\"d\":-{value},\"t\":\"-{value}\"}}")).collect();
+            bench.load(&load, &[&rows.join("\n")]).await.expect("a commit");
+            let sql = format!("SELECT count(*) AS n FROM raw.t{most} WHERE d = CAST(t AS {declared})");
+            assert_eq!(bench.text(&sql).await, "[[3003]]", "{declared}");
+        }
+    });
+}
+
+#[test]
 fn a_long_whole_number_among_fractions_makes_a_decimal_and_not_a_rounded_float() {
     on_every_driver(|bench| async move {
         bench.load(&Load::whole(), &["{\"n\":9007199254740993}\n{\"n\":0.25}"]).await.expect("a commit");
