@@ -1,9 +1,8 @@
 //! One step as a draft: extract and transform, with the lints that need no other step.
 
 use super::check::{checks, table_name};
-use super::clock_words::clock_words;
 use super::collection::{self, Asked};
-use super::diagnostic::{Diagnostic, known_names};
+use super::diagnostic::known_names;
 use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
@@ -15,10 +14,11 @@ use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
 use super::source::source;
+use super::sql::step_sql;
 use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::layout::Layout;
-use crate::model::name::{TableName, Text};
+use crate::model::name::TableName;
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
 use crate::model::schema::LogicalType;
@@ -40,8 +40,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
-    /// The step whose landed rows it loads.
-    pub from: Option<At<String>>,
+    /// What it loads.
+    pub from: Option<load::LoadFrom>,
 }
 
 /// Which upstream units a step reads.
@@ -90,6 +90,7 @@ pub fn extract(
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };
@@ -200,6 +201,7 @@ pub fn transform(
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };
@@ -211,15 +213,12 @@ pub fn transform(
         needs_time_column(&name, table.per.as_ref(), reader);
     }
     let sql = table.sql.0.as_ref();
-    let text = sql.and_then(|sql| around.sql_text(sql, reader));
-    let inspection = text.as_ref().and_then(|text| around.inspector.inspect(text, &mut reader.diagnostics));
-    if let (true, Some(text), Some(inspection), Some(sql)) = (by_unit, &text, &inspection, sql) {
-        window_lints(text, inspection, &name, &sql.span, around, reader);
-    }
+    let (text, inspection) = sql.map(|sql| step_sql(sql, by_unit, &name, around, reader)).unwrap_or_default();
     let reach = reaches(table.reach.as_ref(), inspection.as_ref(), pipeline, reader);
     let origin = reader.origin(&at.span);
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let time_column = table.time_column.as_ref().map(|at| at.value.clone());
+    let max_bytes = table.max_bytes.as_ref().map(|at| at.value.0);
     let step = into.zip(text).map(|(into, sql)| Step {
         keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
@@ -229,7 +228,14 @@ pub fn transform(
         layout,
         checks,
         guard,
-        action: Action::Transform(Transform { sql, reads: Vec::new(), sources: Vec::new(), per, time_column }),
+        action: Action::Transform(Transform {
+            sql,
+            reads: Vec::new(),
+            sources: Vec::new(),
+            per,
+            time_column,
+            max_bytes,
+        }),
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
@@ -282,13 +288,13 @@ pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pi
             Some("write = \"merge\"".to_owned());
     }
     match word {
-        WriteWord::Replace if !windowed => {
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition if !windowed => {
             let message = format!("`{}` replaces units, but its pipeline has no window", name.value);
             reader.error("replace-without-window", span, message).help =
                 Some("write = \"full\" replaces the whole table; or give the pipeline a `[window]`".to_owned());
             Write::Replace
         }
-        WriteWord::Replace => Write::Replace,
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition => Write::Replace,
         WriteWord::Full => Write::Full,
         WriteWord::Append => {
             append_lint(given, name, span, pipeline, reader);
@@ -453,37 +459,7 @@ fn unused_window(table: &ExtractTable, source: &Source, name: &At<String>, reade
         Some(format!("{example}; or write = \"full\" for a table without units"));
 }
 
-fn window_lints(
-    text: &Text,
-    inspection: &Inspection,
-    name: &At<String>,
-    sql: &Span,
-    around: &Surroundings<'_>,
-    reader: &mut Reader,
-) {
-    if !inspection.uses_window() {
-        let message = format!("the SQL of `{}` never uses the window: every unit would get the same rows", name.value);
-        reader.warning("unused-window", sql.clone(), message).help =
-            Some("WHERE day = {{ ds | sql }}; or write = \"full\" for a table without units".to_owned());
-    }
-    around.inspector.each_text(text, inspection, |source, start, sql| {
-        // A text with escapes has no bytes of its own in the file: its whole first line is shown then.
-        let as_written = source.text[start..].starts_with(sql);
-        for word in clock_words(sql) {
-            let place = if as_written { start + word.start..start + word.end } else { start..source.line_end(start) };
-            let message =
-                format!("`{}` in a windowed transform: an old unit would not give the same rows again", &sql[word]);
-            let fault = Diagnostic::warning("clock-in-window", message)
-                .at(source, place, "")
-                .help("use the unit's own time: {{ ds | sql }}, {{ unit.start | sql }} or {{ run_date | sql }}");
-            if !reader.diagnostics.contains(&fault) {
-                reader.diagnostics.push(fault);
-            }
-        }
-    });
-}
-
-fn reaches(
+pub(super) fn reaches(
     reach: Option<&At<ReachValue>>,
     inspection: Option<&Inspection>,
     pipeline: &Pipeline,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::gear::Gear;
 use super::{dispatcher, fan};
 use crate::error::{Error, Result};
+use crate::model::cost::Expected;
 use crate::model::fanout::FailedRequest;
 use crate::model::ledger::{Snapshot, UnitState};
 use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
@@ -101,6 +102,7 @@ fn plan_of(gear: &Gear, pipeline: &Arc<Pipeline>, found: Vec<Found>) -> Result<P
             units: found.units,
             due: Due::Retry,
             after: Vec::new(),
+            expected: Expected::Free,
         })
         .collect();
     Ok(Plan {

@@ -14,7 +14,7 @@ use crate::warehouse::Dialect;
 
 /// How a warehouse's literals are written, in the terms of templates.
 fn quoting(dialect: &Dialect) -> Quoting {
-    Quoting { ident: dialect.quote, backslash: dialect.backslash, zone: dialect.zone, ..Quoting::default() }
+    Quoting { zone: dialect.zone, ..Quoting::of(dialect.name) }
 }
 
 /// The dates and the name of the run that a template is rendered for.
@@ -63,10 +63,10 @@ pub(super) fn scope(
             params.clone_from(&extract.params);
             extract.source.for_each().map_or(&[][..], |each| &each.reads)
         }
-        Action::Load(_) => &[],
+        Action::Load(load) => &load.reads,
     };
     for read in reads {
-        relations.insert(read.name.clone(), dialect.relation(&read.table));
+        relations.insert(read.name.clone(), dialect.relation(&read.relation));
     }
     let now = gear.clock.now();
     let connections = gear.connections.clone();

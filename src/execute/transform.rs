@@ -10,6 +10,7 @@ use super::scope::{self, Occasion};
 use super::worker::{Shared, is_forced};
 use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{Lease, PullOutcome, Snapshot, UnitState};
+use crate::model::name::Text;
 use crate::model::pipeline::{CheckRule, Guard, Per, Pipeline, Read, Step, Transform};
 use crate::model::plan::PlannedTask;
 use crate::monitor::Boundary;
@@ -41,17 +42,21 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
         shared.pipeline,
         &task.step,
         step,
-        &occasion(shared, task),
+        &occasion(&shared.occasion, task),
         unit(task, step),
         warehouse.dialect(),
     )?;
     let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
     // What a window's statement says of its dates is no change of its days: there, the template counts.
-    let text = if unit(task, step).is_some() || task.units.is_empty() { &*sql } else { &*step.sql.text };
-    let inputs: Vec<Inputs> = if task.units.is_empty() {
-        vec![inputs(&ledger, step, text, None)]
+    let text = if unit(task, step).is_some() || task.units.is_empty() {
+        &*sql
     } else {
-        task.units.iter().map(|unit| inputs(&ledger, step, text, Some(unit))).collect()
+        &*text_for(&task.step, step, warehouse.dialect())?.text
+    };
+    let inputs: Vec<Inputs> = if task.units.is_empty() {
+        vec![inputs(&ledger, &step.reads, text, None)]
+    } else {
+        task.units.iter().map(|unit| inputs(&ledger, &step.reads, text, Some(unit))).collect()
     };
     // Of tables that no step writes nobody tells whether they have changed: what reads them is computed every time.
     if !is_forced(task) && step.sources.is_empty() && !step.reads.is_empty() {
@@ -100,7 +105,7 @@ pub(super) async fn run(
             gear,
             shared.pipeline,
             &task.step,
-            &occasion(shared, task),
+            &occasion(&shared.occasion, task),
             unit(task, step),
             warehouse.dialect(),
         )?,
@@ -185,18 +190,19 @@ fn outcomes(
 }
 
 /// What a unit's rows would be computed from.
-struct Inputs {
+pub(super) struct Inputs {
     /// A digest of the statement and of every unit that it reads.
-    digest: String,
+    pub digest: String,
     /// Whether any of those units was ever loaded.
-    any: bool,
+    pub any: bool,
 }
 
-fn inputs(ledger: &Snapshot, step: &Transform, text: &str, unit: Option<&Unit>) -> Inputs {
+/// Digests what a unit's rows would be computed from: a text, and the units that are read.
+pub(super) fn inputs(ledger: &Snapshot, reads: &[Read], text: &str, unit: Option<&Unit>) -> Inputs {
     let mut digest = Xxh3::new();
     let mut any = false;
     digest.update(text.as_bytes());
-    for read in &step.reads {
+    for read in reads {
         for key in read_keys(ledger, read, unit) {
             let loaded = ledger.unit(&read.table, &key).and_then(|record| record.loaded.as_ref());
             any |= loaded.is_some();
@@ -219,7 +225,7 @@ fn read_keys(ledger: &Snapshot, read: &Read, unit: Option<&Unit>) -> Vec<UnitKey
 }
 
 /// The unit that the statement is rendered for; a statement over the window has none.
-fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
+pub(super) fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
     match step.per {
         Per::Unit => task.units.first(),
         Per::Window => None,
@@ -227,14 +233,25 @@ fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
 }
 
 /// The occasion of a task: a task over several units sees them as its window.
-fn occasion(shared: &Shared<'_>, task: &PlannedTask) -> Occasion {
-    let mut occasion = shared.occasion.clone();
+pub(super) fn occasion(run: &Occasion, task: &PlannedTask) -> Occasion {
+    let mut occasion = run.clone();
     if let [first, .., last] = task.units.as_slice()
         && let Ok(window) = crate::time::Window::spanning(first.calendar, first.start, last.end)
     {
         occasion.window = Some(window);
     }
     occasion
+}
+
+/// The template that a warehouse gets.
+fn text_for<'t>(step: &Step, transform: &'t Transform, dialect: &Dialect) -> Result<&'t Text> {
+    transform.sql.of(dialect.name).ok_or_else(|| {
+        Error::config(format!("the step `{}` has no SQL for {}", step.name, dialect.name)).hint(format!(
+            "it has {}; add sql.{} or sql.default",
+            transform.sql.dialects().join(", "),
+            dialect.name
+        ))
+    })
 }
 
 /// The statement that a step sends.
@@ -247,7 +264,8 @@ pub(super) fn rendered(
     unit: Option<&Unit>,
     dialect: &Dialect,
 ) -> Result<String> {
-    gear.templates.render(&transform.sql, &scope::scope(gear, pipeline, step, occasion, unit, dialect))
+    let text = text_for(step, transform, dialect)?;
+    gear.templates.render(text, &scope::scope(gear, pipeline, step, occasion, unit, dialect))
 }
 
 /// The step's checks, with their own SQL rendered over the new rows.

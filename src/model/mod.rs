@@ -2,16 +2,19 @@
 
 pub mod answer;
 pub mod connection;
+pub mod cost;
 pub mod drift;
 pub mod exchange;
 pub mod fanout;
 pub mod files;
 pub mod fit;
+pub mod ga4;
 pub mod hook;
 pub mod infer;
 pub mod layout;
 pub mod ledger;
 pub mod literal;
+pub mod load;
 mod logical_type;
 pub mod manual;
 pub mod name;

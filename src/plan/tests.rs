@@ -11,7 +11,7 @@ use crate::model::answer::AnswerForm;
 use crate::model::hook::{Method, PageStyle, Paginate, RequestTemplate, RetryPolicy};
 use crate::model::ledger::{Fingerprint, Loaded, UnitRecord, UnitState};
 use crate::model::name::{Origin, TableName, Text};
-use crate::model::pipeline::{Extract, Guard, Naming, Nested, Read, Tier, Transform, WindowRule};
+use crate::model::pipeline::{Extract, Guard, Naming, Nested, Read, Sql, Tier, Transform, WindowRule};
 use crate::model::schema::Contract;
 use crate::model::source::{HttpSource, Source};
 use crate::time::{Calendar, Grain, Reach, Tz};
@@ -104,11 +104,22 @@ fn transform(name: &str, per: Per, reads: &[(&str, Reach)]) -> Step {
             pipeline: if read.starts_with("other") { "other" } else { "p" }.to_owned(),
             step: (*read).to_owned(),
             table: table(read),
+            relation: table(read),
             reach: *reach,
         })
         .collect();
     let sql = Text::new("SELECT 1", origin());
-    step(name, Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None }))
+    step(
+        name,
+        Action::Transform(Transform {
+            sql: Sql::One(sql),
+            reads,
+            sources: Vec::new(),
+            per,
+            time_column: None,
+            max_bytes: None,
+        }),
+    )
 }
 
 fn rule() -> WindowRule {
@@ -134,6 +145,7 @@ fn pipeline(window: Option<WindowRule>, steps: Vec<Step>) -> Arc<Pipeline> {
         window,
         vars: BTreeMap::new(),
         max_active: 4,
+        max_bytes: None,
         steps: steps.into_iter().map(Arc::new).collect(),
     })
 }

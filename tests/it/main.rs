@@ -3,6 +3,7 @@
 
 mod apis;
 mod bigquery;
+mod bigquery_warehouse;
 mod cli;
 mod config;
 mod connections;
@@ -17,6 +18,8 @@ mod files;
 mod hooks;
 mod http;
 mod kill;
+mod loads;
+mod macros;
 mod mongodb;
 mod process;
 mod redaction;
