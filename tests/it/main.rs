@@ -19,6 +19,7 @@ mod hooks;
 mod http;
 mod kill;
 mod loads;
+mod macros;
 mod mongodb;
 mod process;
 mod redaction;
