@@ -9,6 +9,7 @@ use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
+use super::sql::SqlValue;
 use super::value::{ByteSize, ColumnType, CronText, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
@@ -323,8 +324,9 @@ twin! {
     pub struct TransformTable {
         /// The step's name, unique in the pipeline.
         pub name: Required<String>,
-        /// A file that ends in `.sql`, relative to the project, or the SELECT itself. A template either way.
-        pub sql: Required<String>,
+        /// A file that ends in `.sql`, relative to the project, or the SELECT itself. A template either way. Where warehouses
+        /// need different texts, a table of them: `{ bigquery = "…", duckdb = "…", default = "…" }`.
+        pub sql: Required<SqlValue>,
         /// The table, as `schema.table`. Default `mart.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.

@@ -6,11 +6,11 @@ use super::extract::{self, Given};
 use super::gear::Gear;
 use super::landing::place;
 use super::outcome::UnitOutcome;
+use super::place as places;
 use super::scope::{self, Occasion};
-use super::source::Terms;
+use super::source::{self, Terms};
 use super::transform::inputs;
 use super::worker::{Shared, is_forced};
-use super::{place as places, source};
 use crate::error::{Error, Kind, Result};
 use crate::extract::{LandedRows, MongoPull, MongoQuery, Pull};
 use crate::landing::Current;
@@ -223,13 +223,7 @@ fn scope_of(
     unit: Option<&Unit>,
 ) -> Result<Scope> {
     let dialect = places::dialect(gear, pipeline, &load.rows.connection)?;
-    let mut scope = scope::scope(gear, pipeline, step, occasion, unit, &dialect);
-    // A step that loads a whole table has no window, whatever its pipeline has.
-    if load.rows.time.is_none() && unit.is_none() && !load.by_unit && step.write == crate::model::pipeline::Write::Full
-    {
-        scope.unit = None;
-    }
-    Ok(scope)
+    Ok(scope::scope(gear, pipeline, step, occasion, unit, &dialect))
 }
 
 /// What a load step would read, for people.

@@ -12,7 +12,8 @@ use super::gear::Keeper;
 use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::table::{connect_mysql, connect_postgres};
+use crate::extract::table::{connect_postgres};
+use crate::server::connect_mysql;
 use crate::extract::{FileStore, HttpClient};
 use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
