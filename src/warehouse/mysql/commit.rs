@@ -165,7 +165,8 @@ async fn make_temporary(session: &mut Session, work: &Work<'_>) -> Result<()> {
     session.run("making room for the new rows", &format!("DROP TEMPORARY TABLE IF EXISTS {new}")).await?;
     let mut columns: Vec<String> = work.reconciled.kept.iter().map(|staged| ident(&staged.column.name)).collect();
     columns.extend(work.own().into_iter().map(ident));
-    let sql = format!("CREATE TEMPORARY TABLE {new} ENGINE = InnoDB AS SELECT {} FROM {target} LIMIT 0", columns.join(", "));
+    let sql =
+        format!("CREATE TEMPORARY TABLE {new} ENGINE = InnoDB AS SELECT {} FROM {target} LIMIT 0", columns.join(", "));
     session.run("making room for the new rows", &sql).await.map(drop)
 }
 
@@ -184,7 +185,11 @@ async fn merge(session: &mut Session, work: &Work<'_>, own: &[&str]) -> Result<(
          WHERE _haul_rank = 1",
         list("n.")
     );
-    let twice = format!("SELECT CAST(count(*) AS UNSIGNED), {} FROM ({newest}) AS d GROUP BY {} HAVING count(*) > 1 LIMIT 1", list(""), list(""));
+    let twice = format!(
+        "SELECT CAST(count(*) AS UNSIGNED), {} FROM ({newest}) AS d GROUP BY {} HAVING count(*) > 1 LIMIT 1",
+        list(""),
+        list("")
+    );
     if let Some(row) = session.rows("looking for keys that come twice", &twice).await?.first() {
         let mut shown = Vec::with_capacity(keys.len());
         for (place, key) in keys.iter().enumerate() {
@@ -215,7 +220,8 @@ async fn last_loads(session: &mut Session, commit: &Commit) -> Result<Vec<(UnitK
     for row in session.rows("reading _haul_loads", &sql).await? {
         let key = UnitKey::stored(&text(&row, 0)?.unwrap_or_default());
         let fingerprint: Fingerprint = text(&row, 4)?.unwrap_or_default().parse().unwrap_or_default();
-        let last = LastLoad { generation: number(&row, 1)?, pull: number(&row, 2)?, rows: number(&row, 3)?, fingerprint };
+        let last =
+            LastLoad { generation: number(&row, 1)?, pull: number(&row, 2)?, rows: number(&row, 3)?, fingerprint };
         loads.retain(|(other, _)| *other != key);
         loads.push((key, last));
     }

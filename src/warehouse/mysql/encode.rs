@@ -6,16 +6,32 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Encode {
     Boolean,
-    Whole { least: i128, most: i128 },
-    Decimal { whole: usize, behind: usize, signed: bool },
+    Whole {
+        least: i128,
+        most: i128,
+    },
+    Decimal {
+        whole: usize,
+        behind: usize,
+        signed: bool,
+    },
     Double,
     Float,
     Date,
     /// A time with so many digits behind the second; `timestamp` ends in 2038.
-    Time { digits: u32, dated: bool, short: bool },
+    Time {
+        digits: u32,
+        dated: bool,
+        short: bool,
+    },
     /// Text of so many characters, or of so many bytes.
-    Text { chars: Option<usize>, bytes: Option<usize> },
-    Blob { bytes: usize },
+    Text {
+        chars: Option<usize>,
+        bytes: Option<usize>,
+    },
+    Blob {
+        bytes: usize,
+    },
     Json,
     /// A type that only the server can read.
     Other,
@@ -88,11 +104,16 @@ impl Encode {
                 whole(&text).filter(|number| least <= number && number <= most).map(|number| number.to_string())
             }
             Self::Decimal { whole, behind, signed } => decimal(&text, *whole, *behind, *signed),
-            Self::Double => text.parse::<f64>().ok().filter(|float| float.is_finite()).map(|float| format!("{float:e}")),
+            Self::Double => {
+                text.parse::<f64>().ok().filter(|float| float.is_finite()).map(|float| format!("{float:e}"))
+            }
             Self::Float => {
                 #[expect(clippy::cast_possible_truncation, reason = "whether anything is lost is what is looked at")]
                 let same = |float: &f64| f64::from(*float as f32).to_bits() == float.to_bits();
-                text.parse::<f64>().ok().filter(|float| float.is_finite() && same(float)).map(|float| format!("{float:e}"))
+                text.parse::<f64>()
+                    .ok()
+                    .filter(|float| float.is_finite() && same(float))
+                    .map(|float| format!("{float:e}"))
             }
             Self::Date => date(&text).map(|date| format!("'{date}'")),
             Self::Time { digits, dated, short } => time(&text, *digits, *dated, *short),
@@ -272,7 +293,11 @@ mod tests {
             ("decimal(6,2)", "\"1234.50\"", Some("1234.5")),
             ("decimal(6,2)", "12345", None),
             ("decimal(6,2)", "0.125", None),
-            ("decimal(39,0)", "\"170141183460469231731687303715884105727\"", Some("170141183460469231731687303715884105727")),
+            (
+                "decimal(39,0)",
+                "\"170141183460469231731687303715884105727\"",
+                Some("170141183460469231731687303715884105727"),
+            ),
             ("double", "\"Infinity\"", None),
             ("float", "0.1", None),
             ("float", "0.5", Some("5e-1")),

@@ -102,16 +102,15 @@ pub(super) async fn guarded<T>(
 
 /// A number that is not negative.
 pub(super) fn number(row: &MySqlRow, place: usize) -> Result<u64> {
-    let found = row.try_get::<u64, _>(place).or_else(|_| {
-        row.try_get::<i64, _>(place).map(|number| u64::try_from(number).unwrap_or_default())
-    });
+    let found = row
+        .try_get::<u64, _>(place)
+        .or_else(|_| row.try_get::<i64, _>(place).map(|number| u64::try_from(number).unwrap_or_default()));
     found.map_err(|error| failed("reading a number", &error))
 }
 
 /// A text, whatever the server takes it to be.
 pub(super) fn text(row: &MySqlRow, place: usize) -> Result<Option<String>> {
-    let bytes: Option<Vec<u8>> =
-        row.try_get_unchecked(place).map_err(|error| failed("reading a text", &error))?;
+    let bytes: Option<Vec<u8>> = row.try_get_unchecked(place).map_err(|error| failed("reading a text", &error))?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -123,14 +122,16 @@ pub(super) fn failed(doing: &str, error: &sqlx::Error) -> Error {
             "40001" => (Kind::Unavailable, Some("another session held the table; the next run tries again")),
             "42000" if fault.message().contains("denied") => (Kind::Auth, Some("may this user write that table?")),
             // A value that a type of the server's own does not take, a key that is there already.
-            "22001" | "22003" | "22007" | "23000" | "01000" | "22032" => {
-                (Kind::Data, Some("declare another type for the column: columns = { … = \"VARCHAR\" }; or change the table"))
-            }
+            "22001" | "22003" | "22007" | "23000" | "01000" | "22032" => (
+                Kind::Data,
+                Some("declare another type for the column: columns = { … = \"VARCHAR\" }; or change the table"),
+            ),
             _ => (Kind::Warehouse, None),
         },
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => {
-            (Kind::Unavailable, Some("the connection was lost; what was not committed is not there, and the next run goes on"))
-        }
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => (
+            Kind::Unavailable,
+            Some("the connection was lost; what was not committed is not there, and the next run goes on"),
+        ),
         _ => (Kind::Warehouse, None),
     };
     // The library adds where in its own sources the server failed.

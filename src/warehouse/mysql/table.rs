@@ -45,7 +45,8 @@ impl Table {
 pub(super) async fn read(session: &mut Session, table: &TableName) -> Result<Option<Table>> {
     let doing = "reading the columns of a table";
     let (schema, name) = (literal(&table.schema), literal(&table.name));
-    let sql = format!("SELECT engine FROM information_schema.tables WHERE table_schema = {schema} AND table_name = {name}");
+    let sql =
+        format!("SELECT engine FROM information_schema.tables WHERE table_schema = {schema} AND table_name = {name}");
     let Some(engine) = session.rows(doing, &sql).await?.first().map(|row| text(row, 0)).transpose()? else {
         return Ok(None);
     };
@@ -108,7 +109,11 @@ pub(super) async fn apply(
         match change {
             SchemaChange::Create => create(session, commit, reconciled).await?,
             SchemaChange::Add(column) => {
-                let sql = format!("ALTER TABLE {target} ADD COLUMN {} {} NULL", ident(&column.name), new_type(commit, column));
+                let sql = format!(
+                    "ALTER TABLE {target} ADD COLUMN {} {} NULL",
+                    ident(&column.name),
+                    new_type(commit, column)
+                );
                 session.run("adding a column", &sql).await?;
             }
             SchemaChange::Widen(column) => {
@@ -116,11 +121,18 @@ pub(super) async fn apply(
                 if let Some(own) = own.filter(|own| own.data_type.may_lose(&column.data_type)) {
                     return Err(Error::new(
                         Kind::Data,
-                        format!("the column `{}` is {}, and {} might lose digits of what is there", own.name, own.data_type, column.data_type),
+                        format!(
+                            "the column `{}` is {}, and {} might lose digits of what is there",
+                            own.name, own.data_type, column.data_type
+                        ),
                     )
                     .hint("change the table's type to a DECIMAL that holds both"));
                 }
-                let sql = format!("ALTER TABLE {target} MODIFY COLUMN {} {}", ident(&column.name), MYSQL.type_of(&column.data_type));
+                let sql = format!(
+                    "ALTER TABLE {target} MODIFY COLUMN {} {}",
+                    ident(&column.name),
+                    MYSQL.type_of(&column.data_type)
+                );
                 session.run("widening a column", &sql).await?;
             }
         }
@@ -153,7 +165,12 @@ async fn create(session: &mut Session, commit: &Commit, reconciled: &Reconciled)
     if let Write::Merge { keys, .. } = &commit.write {
         let indexed = |key: &&String| {
             let column = reconciled.kept.iter().find(|staged| staged.column.name.eq_ignore_ascii_case(key));
-            column.is_some_and(|staged| !matches!(staged.column.data_type, LogicalType::Json | LogicalType::Blob | LogicalType::List(_) | LogicalType::Struct(_)))
+            column.is_some_and(|staged| {
+                !matches!(
+                    staged.column.data_type,
+                    LogicalType::Json | LogicalType::Blob | LogicalType::List(_) | LogicalType::Struct(_)
+                )
+            })
         };
         let keys: Vec<String> = keys.iter().filter(indexed).take(4).map(|key| ident(key)).collect();
         if !keys.is_empty() {

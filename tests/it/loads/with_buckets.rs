@@ -64,7 +64,10 @@ fn rows_go_into_a_bucket_of_google_and_come_back() {
 #[test]
 fn a_writer_whose_time_has_passed_writes_nothing() {
     let s3 = S3::shared();
-    let bench = Bench::new(STEPS.split("\n[[load]]\nname = \"back\"").next().expect("steps"), &s3.connection("lake", "fence", &s3.secret));
+    let bench = Bench::new(
+        STEPS.split("\n[[load]]\nname = \"back\"").next().expect("steps"),
+        &s3.connection("lake", "fence", &s3.secret),
+    );
     bench.run();
     // Somebody else has claimed the day since, with a later generation.
     let path = "fence/exports/_haul_loads/dt=ds+part.parquet/2024-05-02.json";
@@ -92,6 +95,7 @@ fn killed_in_the_middle_the_next_run_ends_it() {
     }
     bench.run();
     bench.run();
-    let rows = |table: &str| bench.query("warehouse", &format!("select id, amount, big, text from {table} order by id"));
+    let rows =
+        |table: &str| bench.query("warehouse", &format!("select id, amount, big, text from {table} order by id"));
     assert_eq!(rows("raw.back"), rows("raw.items"));
 }

@@ -56,7 +56,7 @@ struct State {
 }
 
 /// A table: its resource, and its rows as JSON.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     pub resource: Value,
     pub rows: Vec<Value>,
@@ -575,7 +575,7 @@ impl State {
         known(query, &["query", "useLegacySql", "maximumBytesBilled"])?;
         assert_eq!(query["useLegacySql"], false);
         let sql = query["query"].as_str().expect("a statement");
-        let dataset = sql.split('`').nth(1).unwrap_or_default();
+        let dataset = sql.split_once("FROM `").and_then(|(_, rest)| rest.split('`').next()).unwrap_or_default();
         let columns: Vec<&str> = if sql.contains("INFORMATION_SCHEMA.PARTITIONS") {
             vec!["unit"]
         } else if sql.contains("_haul_loads") && sql.starts_with("SELECT table_name") {
