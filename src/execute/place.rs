@@ -69,7 +69,7 @@ impl Place {
             }
             kind => {
                 let table = table_of(target, kind)?;
-                Ok(Self::Table { warehouse: gear.warehouse(&target.connection).await?, table })
+                Ok(Self::Table { warehouse: gear.target(&target.connection).await?, table })
             }
         }
     }
@@ -119,6 +119,7 @@ impl Place {
                 let mut commit =
                     staged_commit(gear, pipeline, step, rows, occasion, manifest, units, dialect, &shared.cancel)?;
                 commit.table = table.clone();
+                commit.billing = shared.purse.billing(task);
                 warehouse.commit(commit).await
             }
         }

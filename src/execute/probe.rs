@@ -12,14 +12,16 @@ use super::gear::Keeper;
 use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::table::{connect_mysql, connect_postgres};
+use crate::extract::table::connect_postgres;
 use crate::extract::{FileStore, HttpClient};
 use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
     MongoDbConnection, ServerConnection,
 };
+use crate::model::cost::Receipts;
 use crate::model::hook::RetryPolicy;
 use crate::secret::{ExposeSecret, Redactor};
+use crate::server::connect_mysql;
 use crate::server::refused;
 use crate::time::Clock;
 use crate::warehouse::Warehouse;
@@ -232,7 +234,8 @@ async fn bigquery(
     probed.tried.push(format!("listed the datasets of the project {}{place}, {}", settings.project, client.identity()));
     let (cancel, sent) = (CancellationToken::new(), AtomicU64::new(0));
     let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
-    let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+    let caller =
+        Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent, receipts: &Receipts::default() };
     let datasets = client.datasets(&caller).await.map_err(|refused| refused.error)?;
     Ok(match datasets.len() {
         1 => format!("BigQuery has 1 dataset in {}", settings.project),

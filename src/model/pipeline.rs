@@ -228,7 +228,10 @@ impl Step {
                 _ => None,
             },
             Action::Transform(transform) => transform.max_bytes,
-            Action::Load(_) => None,
+            Action::Load(load) => match &load.rows.source {
+                Source::Table(table) => table.max_bytes,
+                _ => None,
+            },
         };
         bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
     }

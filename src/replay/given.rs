@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::infer::{infer, of_csv};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::cost::Billing;
 use crate::model::ga4;
 use crate::model::layout::Layout;
 use crate::model::name::TableName;
@@ -282,10 +283,11 @@ impl Table {
                 }],
                 checks: Vec::new(),
                 layout: Layout::default(),
-                labels: Labels::default(),
-                cancel: CancellationToken::new(),
+                labels: Labels { pipeline: "given".to_owned(), step: self.name.name.clone() },
+                billing: Billing::default(),
                 run: "given".to_owned(),
                 at: now,
+                cancel: CancellationToken::new(),
             };
             warehouse.commit(commit).await?;
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, pipeline_of};
-use super::{Fault, Report, api, asked_by, compare, expected, warehouse};
+use super::{Fault, Report, api, asked_by, compare, elsewhere, expected, warehouse};
 use crate::config;
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
@@ -151,6 +151,7 @@ fn surroundings(
     let mut warehouses: Vec<&str> = project.pipelines.iter().map(|pipeline| pipeline.warehouse.as_str()).collect();
     warehouses.dedup();
     instead.extend(warehouses.into_iter().map(|name| warehouse(name, folder)));
+    instead.extend(elsewhere(project, folder));
     let connections = Connections::offline(&project.root, trial.env.clone(), Redactor::default()).with(instead);
     Ok((connections, Arc::new(Player::new(name, again, exchanges))))
 }

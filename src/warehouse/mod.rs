@@ -9,6 +9,7 @@ mod commit;
 mod dialect;
 mod duckdb;
 mod excerpt;
+mod mysql;
 mod postgres;
 mod rows;
 mod units;
@@ -27,6 +28,7 @@ pub use rows::Rows;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Connection, ConnectionKind, DuckDbConnection};
+use crate::model::cost::Quote;
 use crate::model::ledger::Loaded;
 use crate::model::load::FileForm;
 use crate::model::name::TableName;
@@ -43,6 +45,10 @@ trait Driver: Send + Sync {
     fn dialect(&self) -> &Dialect;
     async fn describe(&self, table: TableName) -> Result<Option<TableSchema>>;
     async fn commit(&self, commit: Commit) -> Result<Committed>;
+    /// What a statement would be billed for, where the vendor bills by the bytes that are read.
+    async fn price(&self, _sql: String) -> Result<Option<Quote>> {
+        Ok(None)
+    }
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows>;
     /// Writes the rows of a SELECT into a file, one JSON object a line, in bounded memory where the driver can.
     async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
@@ -90,6 +96,17 @@ impl Warehouse {
         Ok(Self { driver })
     }
 
+    /// Opens what rows are loaded into: a warehouse, or a database that is none.
+    ///
+    /// # Errors
+    /// A connection that leads to no tables, or to a warehouse that cannot be opened.
+    pub async fn open_target(connection: &Connection, redactor: Redactor) -> Result<Self> {
+        match &connection.kind {
+            ConnectionKind::MySql(server) => Ok(Self { driver: Arc::new(mysql::MySql::new(server.clone())) }),
+            _ => Self::open_with(connection, redactor).await,
+        }
+    }
+
     /// Opens a DuckDB file that is only read: a source, which another process may read too.
     ///
     /// # Errors
@@ -116,6 +133,14 @@ impl Warehouse {
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let table = commit.table.to_string();
         self.driver.commit(commit).await.map_err(|error| error.while_doing(format!("loading {table}")))
+    }
+
+    /// What a statement would be billed for, found by planning it; none where nothing is billed by bytes.
+    ///
+    /// # Errors
+    /// A wrong statement, or one that reads a table that is not there yet.
+    pub async fn price(&self, sql: &str) -> Result<Option<Quote>> {
+        self.driver.price(sql.to_owned()).await
     }
 
     /// The first rows of a statement; nothing that it writes stays.

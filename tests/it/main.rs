@@ -3,6 +3,7 @@
 
 mod apis;
 mod bigquery;
+mod bigquery_warehouse;
 mod cli;
 mod config;
 mod connections;
@@ -19,6 +20,7 @@ mod http;
 mod kill;
 mod loads;
 mod macros;
+mod money;
 mod mongodb;
 mod process;
 mod redaction;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::Session;
 use crate::bigquery::{Caller, Field, Mode, Query, QueryJob, Refused, RowPage, Rows as Listed, Why};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::cost::JobKind;
 use crate::warehouse::Rows;
 use crate::warehouse::excerpt::failed_at;
 
@@ -34,7 +35,14 @@ impl Session {
             labels: labels.clone(),
             max_bytes: None,
         };
-        self.client.query(&query, caller).await
+        let job = self.client.query(&query, caller).await?;
+        if caller.receipts.wanted() {
+            match self.client.bill(&job.id, job.location.as_deref(), JobKind::Query, caller).await {
+                Ok(cost) => caller.receipts.add(cost),
+                Err(refused) => caller.receipts.miss(&job.id, &refused.error.chain()),
+            }
+        }
+        Ok(job)
     }
 
     /// The rows of a statement of ours, few as they are.
