@@ -22,6 +22,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("state", &["error", "secret", "time", "model"]),
     ("monitor", &["error", "secret", "time", "model"]),
     ("plan", &["error", "secret", "time", "model"]),
+    ("schedule", &["error", "secret", "time", "model", "plan"]),
     (
         "execute",
         &[
@@ -40,6 +41,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "state",
             "monitor",
             "plan",
+            "schedule",
         ],
     ),
     (

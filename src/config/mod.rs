@@ -33,6 +33,7 @@ pub mod reader;
 pub mod request;
 pub mod rule;
 pub mod scalar;
+mod schedule;
 mod schema;
 mod source;
 mod step;
@@ -157,6 +158,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         faults.extend(found);
         drafts.push(draft);
     }
+    schedule::check_after(&drafts, &mut faults);
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
     let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
     let loaded = Project {

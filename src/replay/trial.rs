@@ -103,8 +103,14 @@ struct Ended {
 }
 
 async fn one_run(gear: &Gear, pipeline: &Arc<Pipeline>, run: &TrialRun) -> Result<Ended> {
-    let ask =
-        Ask { trigger: Trigger::Manual, logical_date: run.date, select: run.steps.clone(), range: None, force: false };
+    let ask = Ask {
+        trigger: Trigger::Manual,
+        logical_date: run.date,
+        select: run.steps.clone(),
+        range: None,
+        window: None,
+        force: false,
+    };
     let (plan, _) = execute::plan(gear, pipeline, &ask).await?;
     let record = execute::run(gear, &plan, Arc::new(Void), CancellationToken::new()).await?;
     let logs = gear.state.run(&record.id).await?.map(|(_, logs)| logs).unwrap_or_default();

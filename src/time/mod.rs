@@ -5,12 +5,14 @@
 
 mod calendar;
 mod clock;
+mod cron;
 mod duration;
 mod window;
 
 pub use calendar::{Calendar, Grain, Unit, UnitKey};
 pub use chrono_tz::Tz;
 pub use clock::Clock;
+pub use cron::Cron;
 pub use duration::{display_duration, parse_duration};
 pub use window::{Reach, Window};
 
