@@ -113,7 +113,7 @@ def main():
                 batch = []
         if batch:
             users.insert_many(batch)
-        print(f"{'server':<34}{'documents':>9}{'alone':>10}{'haul':>10}{'MB':>6}{'pymongo':>10}{'MB':>6}{'ratio':>8}{'of the server':>11}")
+        print(f"{'server':<34}{'documents':>9}{'alone':>10}{'haul':>10}{'MB':>6}{'pymongo':>10}{'MB':>6}{'ratio':>8}{'of the server':>15}")
         compare("from memory (bench_mongo serve)", release, uri, COUNT)
         compare("SecantusDB, which is Python", release, real, COUNT)
     finally:

@@ -35,6 +35,8 @@ pub enum Kind {
     Check,
     /// A guard refused the new rows; the old rows stay.
     Held,
+    /// It would be billed for more than `max_bytes` allows; nothing was spent.
+    Budget,
     /// The warehouse refused a statement.
     Warehouse,
     /// Another worker owns this unit now; nothing was written.
@@ -70,6 +72,7 @@ impl Kind {
             | Self::Data
             | Self::Check
             | Self::Held
+            | Self::Budget
             | Self::Warehouse
             | Self::Stale
             | Self::Storage
@@ -92,6 +95,7 @@ impl Kind {
             | Self::Stale
             | Self::Storage => 1,
             Self::Held => 3,
+            Self::Budget => 5,
             Self::Cancelled => 130,
             Self::Internal => 70,
         }
@@ -111,6 +115,7 @@ impl Kind {
             Self::Data => "data",
             Self::Check => "check",
             Self::Held => "held",
+            Self::Budget => "budget",
             Self::Warehouse => "warehouse",
             Self::Stale => "stale",
             Self::Storage => "storage",

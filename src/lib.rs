@@ -7,7 +7,7 @@
 //! | 0 | [`error`], [`time`], [`secret`] | the ground |
 //! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
 //! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
-//! | 3 | [`bigquery`], [`extract`], [`landing`], [`mongo`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
+//! | 3 | [`bigquery`], [`extract`], [`landing`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
@@ -23,10 +23,12 @@ pub mod connections;
 pub mod template;
 
 pub mod bigquery;
+pub mod delivery;
 pub mod extract;
 pub mod landing;
 pub mod mongo;
 pub mod monitor;
+pub mod server;
 pub mod stage;
 pub mod state;
 pub mod warehouse;

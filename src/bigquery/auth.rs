@@ -14,13 +14,18 @@ use gcp_bigquery_client::yup_oauth2::{
     ServiceAccountAuthenticator, ServiceAccountKey,
 };
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
+use super::impersonate::{Impersonation, OWN_SCOPES, Target};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::BigQueryConnection;
 use crate::secret::{ExposeSecret, Redactor};
 
 /// What a token is good for: BigQuery, and nothing else.
-const SCOPES: &[&str] = &["https://www.googleapis.com/auth/bigquery"];
+pub(super) const SCOPES: &[&str] = &["https://www.googleapis.com/auth/bigquery"];
+
+/// What a token for objects of Google Cloud Storage is good for.
+pub(super) const STORAGE_SCOPES: &[&str] = &["https://www.googleapis.com/auth/devstorage.read_write"];
 
 /// How long a token may take to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +43,8 @@ pub(super) struct Tokens {
 struct Inner {
     /// None at an emulator, which takes any token.
     source: Option<DefaultAuthenticator>,
+    /// Who stands between us and the service.
+    impersonation: Option<Impersonation>,
     identity: String,
     redactor: Redactor,
 }
@@ -47,20 +54,37 @@ impl Tokens {
     ///
     /// The connection's own come first; an endpoint without any is an emulator; then those of the environment, as Google's
     /// libraries look for them (AIP-4110), and in the end the machine's, from its metadata server.
-    pub async fn open(settings: &BigQueryConnection, redactor: Redactor) -> Result<Self> {
-        let (source, identity) = match (&settings.service_account, &settings.default_credentials) {
+    pub async fn open(settings: &BigQueryConnection, http: reqwest::Client, redactor: Redactor) -> Result<Self> {
+        let found = match (&settings.service_account, &settings.default_credentials) {
             (Some(key), _) => {
                 of_json(key.expose_secret()).await.map_err(|error| error.while_doing("reading `service_account`"))?
             }
             (None, Some(found)) => of_json(found.expose_secret())
                 .await
                 .map_err(|error| error.while_doing("reading the application default credentials"))?,
-            (None, None) if settings.is_google() => {
-                (Some(of_machine().await?), "as this machine's service account".to_owned())
-            }
-            (None, None) => (None, "without credentials".to_owned()),
+            (None, None) if settings.is_google() => Found {
+                source: Some(of_machine().await?),
+                identity: "as this machine's service account".to_owned(),
+                target: None,
+            },
+            (None, None) => Found { source: None, identity: "without credentials".to_owned(), target: None },
         };
-        Ok(Self { inner: Arc::new(Inner { source, identity, redactor }) })
+        let endpoint = settings.endpoint.as_deref().filter(|_| !settings.is_google());
+        let own = settings.impersonate.as_deref().map(|account| Target::of(account, endpoint));
+        // Credentials that impersonate somebody by themselves do so on the way to whom the connection names.
+        let target = match (own, found.target) {
+            (Some(own), Some(between)) => {
+                let delegates = between.delegates.into_iter().chain([delegate(between.url.as_str())]).collect();
+                Some(Target { delegates, ..own })
+            }
+            (own, between) => own.or(between),
+        };
+        let identity = match &target {
+            Some(target) => format!("as {} ({})", target.account(), found.identity),
+            None => found.identity,
+        };
+        let impersonation = target.map(|target| Impersonation::new(target, http));
+        Ok(Self { inner: Arc::new(Inner { source: found.source, impersonation, identity, redactor }) })
     }
 
     /// Who we are, for people.
@@ -68,31 +92,77 @@ impl Tokens {
         &self.inner.identity
     }
 
-    /// A token; a new one where `renew` says that the last was not taken.
-    pub async fn token(&self, renew: bool) -> Result<String, TokenError> {
+    /// A token for these scopes; a new one where `renew` says that the last was not taken.
+    pub async fn token(&self, scopes: &[&str], renew: bool) -> Result<String, TokenError> {
+        let token = match &self.inner.impersonation {
+            None => self.own(scopes, renew).await?,
+            Some(impersonation) => match impersonation.kept(scopes).await.filter(|_| !renew) {
+                Some(token) => token,
+                None => impersonation.renewed(&self.own(OWN_SCOPES, renew).await?, scopes).await?,
+            },
+        };
+        self.inner.redactor.learn(&token);
+        Ok(token)
+    }
+
+    async fn own(&self, scopes: &[&str], renew: bool) -> Result<String, TokenError> {
         let Some(source) = &self.inner.source else { return Ok("emulator".to_owned()) };
-        let token = if renew { source.force_refreshed_token(SCOPES).await } else { source.token(SCOPES).await }?;
+        let token = if renew { source.force_refreshed_token(scopes).await } else { source.token(scopes).await }?;
         let token = token.token().ok_or(TokenError::MissingAccessToken)?.to_owned();
         self.inner.redactor.learn(&token);
         Ok(token)
     }
 }
 
+/// How a chain of impersonation names an account.
+fn delegate(url: &str) -> String {
+    let target = Target { url: url.to_owned(), delegates: Vec::new() };
+    format!("projects/-/serviceAccounts/{}", target.account())
+}
+
 #[async_trait]
 impl Authenticator for Tokens {
     async fn access_token(&self) -> Result<String, BQError> {
-        Ok(self.token(false).await?)
+        Ok(self.token(SCOPES, false).await?)
     }
 }
 
+/// Credentials that were read.
+struct Found {
+    source: Option<DefaultAuthenticator>,
+    identity: String,
+    target: Option<Target>,
+}
+
+#[derive(serde::Deserialize)]
+struct Typed {
+    r#type: Option<String>,
+    #[serde(default)]
+    service_account_impersonation_url: Option<String>,
+    #[serde(default)]
+    source_credentials: Option<Value>,
+    #[serde(default)]
+    delegates: Vec<String>,
+}
+
 /// Credentials as JSON say by their `type` what they are (AIP-4112, AIP-4113, AIP-4117).
-async fn of_json(text: &str) -> Result<(Option<DefaultAuthenticator>, String)> {
-    #[derive(serde::Deserialize)]
-    struct Typed {
-        r#type: Option<String>,
-    }
+async fn of_json(text: &str) -> Result<Found> {
     let typed: Typed = json(text)?;
-    let (built, identity) = match typed.r#type.as_deref() {
+    if typed.r#type.as_deref() != Some("impersonated_service_account") {
+        return plain(typed.r#type.as_deref(), text).await;
+    }
+    let (Some(url), Some(source)) = (typed.service_account_impersonation_url, typed.source_credentials) else {
+        let text = "credentials of type `impersonated_service_account` need `service_account_impersonation_url` and `source_credentials`";
+        return Err(Error::new(Kind::Connection, text).hint(HINT));
+    };
+    let of = source.get("type").and_then(Value::as_str).map(str::to_owned);
+    let found = plain(of.as_deref(), &source.to_string()).await?;
+    Ok(Found { target: Some(Target { url, delegates: typed.delegates }), ..found })
+}
+
+/// Credentials that stand for themselves.
+async fn plain(of: Option<&str>, text: &str) -> Result<Found> {
+    let (built, identity) = match of {
         None | Some("service_account") => {
             let key: ServiceAccountKey = json(text)?;
             let identity = format!("as {}", key.client_email);
@@ -103,19 +173,45 @@ async fn of_json(text: &str) -> Result<(Option<DefaultAuthenticator>, String)> {
             (built, "as the person of gcloud's login".to_owned())
         }
         Some("external_account") => {
-            let built = ExternalAccountAuthenticator::builder(json(text)?).with_timeout(PATIENCE).build().await;
+            let secret = json(&external(json(text)?)?.to_string())?;
+            let built = ExternalAccountAuthenticator::builder(secret).with_timeout(PATIENCE).build().await;
             (built, "by workload identity federation".to_owned())
         }
         Some(other) => {
             return Err(Error::new(Kind::Connection, format!("credentials of type `{other}` are not understood"))
-                .hint("service_account, authorized_user and external_account are"));
+                .hint("service_account, authorized_user, external_account and impersonated_service_account are"));
         }
     };
     // The cause could quote the key.
     let built = built.map_err(|_| {
         Error::new(Kind::Connection, "the private key of the service account cannot be read").hint(HINT)
     })?;
-    Ok((Some(built), identity))
+    Ok(Found { source: Some(built), identity, target: None })
+}
+
+/// Workload identity federation, with what AIP-4117 lets out filled in.
+///
+/// # Errors
+/// A source of subject tokens other than a file or an address.
+fn external(mut secret: Value) -> Result<Value> {
+    let refused = |what: &str| {
+        Err(Error::new(Kind::Connection, format!("the `credential_source` of the external account {what}"))
+            .hint("a `file` with the token as text, or a `url` whose answer is the token as text or JSON"))
+    };
+    let source = &mut secret["credential_source"];
+    let form = source["format"]["type"].as_str().unwrap_or("text").to_owned();
+    if source["file"].is_string() {
+        if form != "text" {
+            return refused("is a file with JSON");
+        }
+    } else if source["url"].is_string() && source["environment_id"].is_null() {
+        if source["format"].is_null() {
+            source["format"] = json!({ "type": "text" });
+        }
+    } else {
+        return refused("is neither a file nor an address");
+    }
+    Ok(secret)
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<T> {

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::RequestBuilder;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{HeaderMap, HeaderName, IF_MATCH, RETRY_AFTER};
+use reqwest::{RequestBuilder, StatusCode};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::auth::SCOPES;
 use super::{BigQuery, PATIENCE, Refused};
 use crate::error::{Error, Kind, Result};
 use crate::model::hook::RetryPolicy;
@@ -34,6 +35,26 @@ pub struct Caller<'a> {
     pub sent: &'a AtomicU64,
 }
 
+/// An answer of any status.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The answer as what it is when it is no success.
+    pub fn refused(&self) -> Refused {
+        let after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Refused::answer(self.status.as_u16(), &self.body, after.map(Duration::from_secs))
+    }
+
+    /// The text of a header.
+    pub fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
 impl BigQuery {
     /// Tries a call until it is answered, or refused for good.
     pub(super) async fn patiently<T, F: Future<Output = Result<T, Refused>>>(
@@ -41,21 +62,31 @@ impl BigQuery {
         caller: &Caller<'_>,
         call: impl Fn() -> F,
     ) -> Result<T, Refused> {
+        self.patiently_for(caller, PATIENCE, call).await
+    }
+
+    /// The same with another patience for one call.
+    pub(super) async fn patiently_for<T, F: Future<Output = Result<T, Refused>>>(
+        &self,
+        caller: &Caller<'_>,
+        patience: Duration,
+        call: impl Fn() -> F,
+    ) -> Result<T, Refused> {
         let (mut attempt, mut broken, mut renewed) = (1, 0, false);
         loop {
             caller.sent.fetch_add(1, Ordering::Relaxed);
-            let answered = tokio::time::timeout(PATIENCE, call());
+            let answered = tokio::time::timeout(patience, call());
             let refused = match self.unless_cancelled(caller, answered).await? {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(refused)) => self.told(refused),
                 Err(_) => {
-                    let seconds = PATIENCE.as_secs();
+                    let seconds = patience.as_secs();
                     Error::new(Kind::Unavailable, format!("no whole answer within {seconds} s")).into()
                 }
             };
             if refused.unauthorized && !renewed {
                 renewed = true;
-                self.inner.tokens.token(true).await.map_err(|error| self.told(Refused::token(&error)))?;
+                self.inner.tokens.token(SCOPES, true).await.map_err(|error| self.told(Refused::token(&error)))?;
                 continue;
             }
             broken += u32::from(refused.broken);
@@ -88,6 +119,38 @@ impl BigQuery {
         self.patiently(caller, || self.once(self.inner.http.get(url.clone()), &url)).await
     }
 
+    /// Changes a resource by the members that are sent (RFC 7396), by the parts of its path behind `projects/`; with an `etag`
+    /// only where it is still the one that had it, and says whether it was.
+    pub(super) async fn patch(
+        &self,
+        caller: &Caller<'_>,
+        path: &[&str],
+        body: &serde_json::Value,
+        etag: Option<&str>,
+    ) -> Result<bool, Refused> {
+        let url = self.url(path)?;
+        self.patiently(caller, || async {
+            let request = self.inner.http.patch(url.clone()).json(body);
+            let request = match etag {
+                Some(etag) => request.header(IF_MATCH, etag),
+                None => request,
+            };
+            let answer = self.exchange(request, &url, SCOPES).await?;
+            match answer.status {
+                status if status.is_success() => Ok(true),
+                StatusCode::PRECONDITION_FAILED => Ok(false),
+                _ => Err(answer.refused()),
+            }
+        })
+        .await
+    }
+
+    /// Removes a resource, by the parts of its path behind `projects/`.
+    pub(super) async fn delete(&self, caller: &Caller<'_>, path: &[&str]) -> Result<Bytes, Refused> {
+        let url = self.url(path)?;
+        self.patiently(caller, || self.once(self.inner.http.delete(url.clone()), &url)).await
+    }
+
     /// Sends a resource as JSON, by the parts of its path behind `projects/`.
     pub(super) async fn post(
         &self,
@@ -112,15 +175,25 @@ impl BigQuery {
     }
 
     async fn once(&self, request: RequestBuilder, url: &Url) -> Result<Bytes, Refused> {
-        let token = self.inner.tokens.token(false).await.map_err(|error| Refused::token(&error))?;
+        let answer = self.exchange(request, url, SCOPES).await?;
+        if answer.status.is_success() { Ok(answer.body) } else { Err(answer.refused()) }
+    }
+
+    /// Sends one request with a token, and reads its whole answer, whatever it is.
+    pub(super) async fn exchange(
+        &self,
+        request: RequestBuilder,
+        url: &Url,
+        scopes: &[&str],
+    ) -> Result<Answer, Refused> {
+        let token = self.inner.tokens.token(scopes, false).await.map_err(|error| Refused::token(&error))?;
         let place = url.origin().ascii_serialization();
         let cut = |error: &reqwest::Error| {
             let what = if error.is_connect() { "the service cannot be reached" } else { "the connection was cut" };
             Refused::unreachable(what, error, &place)
         };
         let mut answer = request.bearer_auth(token).send().await.map_err(|error| cut(&error))?;
-        let status = answer.status();
-        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| cut(&error))? {
             if body.len() + chunk.len() > LARGEST_BODY {
@@ -128,10 +201,7 @@ impl BigQuery {
             }
             body.extend_from_slice(&chunk);
         }
-        if status.is_success() {
-            return Ok(body.freeze());
-        }
-        Err(Refused::answer(status.as_u16(), &body, after.map(Duration::from_secs)))
+        Ok(Answer { status, headers, body: body.freeze() })
     }
 
     /// Takes secrets out, and says which connection it was.
@@ -147,7 +217,11 @@ impl BigQuery {
     }
 
     /// Waits for something, but not beyond the wish to stop.
-    async fn unless_cancelled<T>(&self, caller: &Caller<'_>, work: impl Future<Output = T>) -> Result<T, Refused> {
+    pub(super) async fn unless_cancelled<T>(
+        &self,
+        caller: &Caller<'_>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Refused> {
         tokio::select! {
             biased;
             () = caller.cancel.cancelled() => Err(Error::new(Kind::Cancelled, "stopped").into()),

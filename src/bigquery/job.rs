@@ -20,9 +20,6 @@ const HOLD: Duration = Duration::from_secs(20);
 /// The pause between two questions for a job that runs.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long cancelling a job may take.
-const FAREWELL: Duration = Duration::from_secs(5);
-
 /// Names and values of labels are not longer.
 const LONGEST_LABEL: usize = 63;
 
@@ -67,27 +64,6 @@ struct State {
 struct Status {
     #[serde(default)]
     error_result: Option<Reason>,
-}
-
-/// What is wanted of a job that is only planned.
-#[derive(Deserialize)]
-struct Planned {
-    #[serde(default)]
-    status: Status,
-    #[serde(default)]
-    statistics: Statistics,
-}
-
-#[derive(Default, Deserialize)]
-struct Statistics {
-    #[serde(default)]
-    query: QueryStatistics,
-}
-
-#[derive(Default, Deserialize)]
-struct QueryStatistics {
-    #[serde(default)]
-    schema: Schema,
 }
 
 #[derive(Default, Deserialize)]
@@ -138,25 +114,6 @@ impl BigQuery {
                 () = tokio::time::sleep(pause) => {}
             }
             attempt += 1;
-        }
-    }
-
-    /// The columns that a statement's result would have; nothing is run, and it costs nothing (jobs.insert with `dryRun`).
-    ///
-    /// # Errors
-    /// [`Why::Query`] for a wrong statement; see [`Refused`].
-    pub async fn plan(&self, query: &Query, caller: &Caller<'_>) -> Result<Schema, Refused> {
-        // The client's model of a job knows no columns of newer types.
-        let job = serde_json::json!({
-            "jobReference": { "projectId": self.project(), "location": self.location() },
-            "configuration": { "dryRun": true, "query": { "query": query.sql, "useLegacySql": false } },
-        });
-        let body = self.post(caller, &[self.project(), "jobs"], &job).await?;
-        let planned: Planned =
-            serde_json::from_slice(&body).map_err(|error| Refused::strange("the plan of a query", error))?;
-        match planned.status.error_result {
-            Some(reason) => Err(Refused::job(&reason)),
-            None => Ok(planned.statistics.query.schema),
         }
     }
 
@@ -241,16 +198,10 @@ impl BigQuery {
             }
         }
     }
-
-    /// Cancels a job that nobody waits for any more (jobs.cancel), as well as that goes.
-    async fn cancel(&self, id: &str, location: Option<&str>) {
-        let cancelled = self.google().job().cancel_job(self.project(), id, location);
-        let _ = tokio::time::timeout(FAREWELL, cancelled).await;
-    }
 }
 
 /// Lower-case letters, digits, `_` and `-` (REST reference, "Requirements for labels").
-fn label(text: &str) -> String {
+pub(super) fn label(text: &str) -> String {
     let allowed = |c: char| if c.is_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     text.to_lowercase().chars().map(allowed).take(LONGEST_LABEL).collect()
 }

@@ -7,10 +7,18 @@
 
 mod auth;
 mod call;
+mod cost;
+mod impersonate;
 mod job;
+mod price;
 mod refused;
+mod resumable;
 mod rows;
+mod run;
+mod storage;
 mod table;
+mod tables;
+mod upload;
 mod value;
 
 use std::sync::Arc;
@@ -19,10 +27,12 @@ use std::time::Duration;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 
 pub use call::Caller;
+pub use cost::{DryRun, JobCost};
 pub use job::{Query, QueryJob};
 pub use refused::{Refused, Why};
 pub use rows::{RowPage, Rows};
-pub use table::{Field, Mode, Schema, Siblings, Table, TableId};
+pub use run::{Disposition, JobRequest, JobState, Load, Work};
+pub use table::{Field, Mode, Schema, Siblings, Table, TableId, TimePartitioning};
 
 use self::auth::Tokens;
 use crate::error::{Context, Error, Kind, Result};
@@ -58,7 +68,6 @@ impl BigQuery {
     /// Credentials that are none.
     pub async fn open(name: &str, settings: &BigQueryConnection, redactor: Redactor) -> Result<Self> {
         let doing = || format!("opening the connection `{name}`");
-        let tokens = Tokens::open(settings, redactor.clone()).await.map_err(|error| error.while_doing(doing()))?;
         let base = format!("{}/bigquery/v2", settings.endpoint.as_deref().unwrap_or(SERVICE).trim_end_matches('/'));
         let http = reqwest::Client::builder()
             .user_agent(concat!("haul/", env!("CARGO_PKG_VERSION")))
@@ -68,6 +77,8 @@ impl BigQuery {
             .tcp_nodelay(true)
             .build()
             .context(Kind::Connection, doing)?;
+        let tokens = Tokens::open(settings, http.clone(), redactor.clone()).await;
+        let tokens = tokens.map_err(|error| error.while_doing(doing()))?;
         let google = ClientBuilder::new()
             .with_v2_base_url(base.clone())
             .build_from_authenticator(Arc::new(tokens.clone()))

@@ -204,6 +204,11 @@ impl Refused {
             | TokenError::HttpClientError(_)
             | TokenError::LowLevelError(_)
             | TokenError::JSONError(_) => (Kind::Unavailable, "is the token endpoint reachable from here?"),
+            TokenError::UserError(_) => (
+                Kind::Auth,
+                "`impersonate` needs the role Service Account Token Creator on that account, and the IAM Service Account \
+                 Credentials API in its project",
+            ),
             _ => (Kind::Auth, "are the credentials complete?"),
         };
         let broken = kind == Kind::Unavailable;

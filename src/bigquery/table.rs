@@ -178,6 +178,15 @@ pub struct Table {
     /// When it last changed, in milliseconds since 1970 in UTC.
     #[serde(default, deserialize_with = "whole")]
     pub last_modified_time: Option<u64>,
+    /// When it was made, in milliseconds since 1970 in UTC.
+    #[serde(default, deserialize_with = "whole")]
+    pub creation_time: Option<u64>,
+    /// How it is divided by time, where it is.
+    #[serde(default)]
+    pub time_partitioning: Option<TimePartitioning>,
+    /// Whether a statement has to say which partitions it reads.
+    #[serde(default)]
+    pub require_partition_filter: Option<bool>,
     /// Its rows, without those in the streaming buffer.
     #[serde(default, deserialize_with = "whole")]
     pub num_rows: Option<u64>,
@@ -187,6 +196,17 @@ pub struct Table {
     /// Rows that were streamed in and are not part of the table yet.
     #[serde(default)]
     pub streaming_buffer: Option<StreamingBuffer>,
+}
+
+/// How a table is divided by time.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TimePartitioning {
+    /// `HOUR`, `DAY`, `MONTH` or `YEAR`.
+    #[serde(default, rename = "type")]
+    pub every: String,
+    /// The column that tells a row's partition; none for the time of its arrival.
+    #[serde(default)]
+    pub field: Option<String>,
 }
 
 /// Rows that were streamed in and are not part of the table yet.

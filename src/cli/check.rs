@@ -52,9 +52,11 @@ fn faulty_connections(connections: &Connections, project: &Project, sources: &So
                 let own = match &step.action {
                     // A program may need no connection.
                     Action::Extract(extract) => Some(extract.connection.as_str()).filter(|name| !name.is_empty()),
-                    Action::Transform(_) | Action::Load(_) => None,
+                    Action::Load(load) => Some(load.rows.connection.as_str()),
+                    Action::Transform(_) => None,
                 };
-                own.into_iter().chain(step.landing().map(|landing| landing.connection.as_str()))
+                let own = own.into_iter().chain(step.target().map(|target| target.connection.as_str()));
+                own.chain(step.landing().map(|landing| landing.connection.as_str()))
             });
             extracts.chain([pipeline.warehouse.as_str()])
         })

@@ -252,7 +252,7 @@ pub(super) async fn drift(table: Option<&str>, common: &Common, screen: &Screen)
     let known = state.tables().await?;
     let tables = match table {
         Some(name) => {
-            let table = TableName::parse(name)?;
+            let table = TableName::stored(name);
             let written = project.pipelines.iter().flat_map(|pipeline| &pipeline.steps).any(|step| step.into == table);
             if !written && !known.contains(&table) {
                 let names: Vec<String> = known.iter().map(ToString::to_string).collect();

@@ -101,7 +101,7 @@ fn print(rows: &Rows, screen: &Screen) {
 
 pub(super) async fn decide(table: &str, unit: &str, reject: bool, common: &Common, screen: &Screen) -> Result<u8> {
     let gear = session::gear(common, screen).await?;
-    let table = TableName::parse(table)?;
+    let table = TableName::stored(table);
     let decided = if reject {
         execute::reject(&gear, &table, unit).await?
     } else {

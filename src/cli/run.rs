@@ -12,6 +12,7 @@ use super::screen::{BAD, DIM, GOOD, WARN, counted};
 use super::{Common, Screen, session};
 use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
+use crate::model::cost::Bytes;
 use crate::model::ledger::UnitState;
 use crate::model::pipeline::Pipeline;
 use crate::model::plan::{LeftAlone, Plan, PlannedTask};
@@ -110,6 +111,12 @@ async fn one(
     let begun = Instant::now();
     let record = execute::run(gear, &plan, monitor, cancel.clone()).await?;
     summary(&record, &plan, ask, begun.elapsed(), screen);
+    money(gear, &record, screen).await?;
+    if record.status == RunStatus::Refused
+        && let Err(refusal) = crate::plan::within(&plan)
+    {
+        screen.error(&refusal);
+    }
     if record.status == RunStatus::Held {
         decisions(gear, pipeline, screen).await?;
     }
@@ -175,6 +182,7 @@ pub(super) fn exit_code(status: RunStatus) -> u8 {
         RunStatus::Succeeded => 0,
         RunStatus::Held => 3,
         RunStatus::Late => 4,
+        RunStatus::Refused => Kind::Budget.exit_code(),
         RunStatus::Cancelled => 130,
         RunStatus::Failed | RunStatus::Running => 1,
     }
@@ -186,8 +194,9 @@ pub(super) fn worse(one: u8, other: u8) -> u8 {
         0 => 0,
         4 => 1,
         3 => 2,
-        1 => 3,
-        _ => 4,
+        5 => 3,
+        1 => 4,
+        _ => 5,
     };
     if rank(one) >= rank(other) { one } else { other }
 }
@@ -208,8 +217,27 @@ fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &
             "{WARN}late{WARN:#}: the source does not have everything yet; the next run asks again, and so does `{}`",
             again(ask, plan, record.status)
         )),
+        RunStatus::Refused => screen.tell(&format!("{BAD}refused{BAD:#}: nothing was begun, and nothing was spent")),
         RunStatus::Held | RunStatus::Succeeded | RunStatus::Running => {}
     }
+}
+
+/// What a run was billed for, and what it saved, where there is anything to tell.
+async fn money(gear: &Gear, record: &RunRecord, screen: &Screen) -> Result<()> {
+    let costs = gear.state.costs_of_run(&record.id).await?;
+    let mut told = Vec::new();
+    if costs.jobs > 0 {
+        let jobs = counted(costs.jobs, "job");
+        told.push(format!("billed {} for {jobs} ({})", Bytes(costs.billed_bytes), costs.money));
+    }
+    if costs.spared_units > 0 {
+        let units = counted(costs.spared_units, "unchanged unit");
+        told.push(format!("saved {} by {units} ({})", Bytes(costs.saved_bytes), costs.saved_money));
+    }
+    if !told.is_empty() {
+        screen.note(&format!("{}: {}", record.id, told.join(", ")));
+    }
+    Ok(())
 }
 
 /// How many tasks of a run ended how.

@@ -11,7 +11,8 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Diagnostic, Source, quoted};
 use super::reader::{At, Read, Reader, Required, Span, Twin, describe, twin};
 use super::scalar::{Count, Entries, read_word, words};
-use super::value::{TypedDuration, one_key_of};
+use super::server::{PostgresTable, ServerTable};
+use super::value::{ByteSize, TypedDuration, one_key_of};
 
 /// A value that may be a secret: the text itself, or where it is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -367,26 +368,6 @@ twin! {
 }
 
 twin! {
-    /// A PostgreSQL, MySQL or MariaDB server.
-    pub struct ServerTable {
-        /// `"postgres"` or `"mysql"`.
-        pub r#type: Required<String>,
-        /// The host's name or address. Default `"localhost"`.
-        pub host: Option<At<SecretValue>>,
-        /// The port. Default: the system's own.
-        pub port: Option<At<Count>>,
-        /// The user.
-        pub user: Required<SecretValue>,
-        /// The password.
-        pub password: Option<At<SecretValue>>,
-        /// The database.
-        pub database: Required<SecretValue>,
-        /// Whether and how the connection is encrypted. Default `"prefer"`.
-        pub tls: Option<At<TlsWord>>,
-    }
-}
-
-twin! {
     /// A MongoDB deployment.
     pub struct MongoDbTable {
         /// Always `"mongodb"`.
@@ -410,8 +391,24 @@ twin! {
         /// Credentials as JSON: a service account's key, what gcloud writes, or workload identity federation. Default:
         /// application default credentials.
         pub service_account: Option<At<SecretValue>>,
+        /// The service account in whose name everything is done: `"loader@my-project.iam.gserviceaccount.com"`. The credentials'
+        /// own account needs the role Service Account Token Creator on it.
+        pub impersonate: Option<At<SecretValue>>,
+        /// Where large uploads go first: `"gs://my-bucket/haul"`. Default: nothing goes through a bucket.
+        pub stage_bucket: Option<At<SecretValue>>,
+        /// Uploads of more bytes go through `stage_bucket`. Default `"256 MB"`.
+        pub stage_above: Option<At<ByteSize>>,
+        /// Whether rows are compressed on their way. Default true; an emulator may not read them then.
+        pub compress: Option<At<bool>>,
+        /// The longest that a job may take. Default `"6h"`.
+        pub job_timeout: Option<At<TypedDuration>>,
         /// Another address of the REST service, for an emulator.
         pub endpoint: Option<At<SecretValue>>,
+        /// What queries cost, by which plans and `haul costs` tell money. Default `"6.25 USD"`, Google's list price on
+        /// demand in the US and EU multi-regions; `"0 USD"` where slots are reserved.
+        pub price_per_tib: Option<At<SecretValue>>,
+        /// Another address of Google Cloud Storage, for an emulator.
+        pub storage_endpoint: Option<At<SecretValue>>,
     }
 }
 
@@ -456,7 +453,7 @@ pub enum ConnectionTable {
     /// A DuckDB file.
     DuckDb(DuckDbTable),
     /// A PostgreSQL server.
-    Postgres(ServerTable),
+    Postgres(PostgresTable),
     /// A MySQL or MariaDB server.
     MySql(ServerTable),
     /// A MongoDB deployment.
@@ -486,7 +483,7 @@ impl Read for ConnectionTable {
         Some(match reader.within("type", |reader| read_word(kind, reader))? {
             TypeWord::Http => Self::Http(Box::new(HttpTable::read_table(table, span, reader))),
             TypeWord::DuckDb => Self::DuckDb(DuckDbTable::read_table(table, span, reader)),
-            TypeWord::Postgres => Self::Postgres(ServerTable::read_table(table, span, reader)),
+            TypeWord::Postgres => Self::Postgres(PostgresTable::read_table(table, span, reader)),
             TypeWord::MySql => Self::MySql(ServerTable::read_table(table, span, reader)),
             TypeWord::MongoDb => Self::MongoDb(MongoDbTable::read_table(table, span, reader)),
             TypeWord::Process => {
@@ -532,7 +529,8 @@ impl JsonSchema for ConnectionTable {
         json_schema!({ "oneOf": [
             of(&["http"], HttpTable::json_schema(generator)),
             of(&["duckdb"], DuckDbTable::json_schema(generator)),
-            of(&["postgres", "mysql"], ServerTable::json_schema(generator)),
+            of(&["postgres"], PostgresTable::json_schema(generator)),
+            of(&["mysql"], ServerTable::json_schema(generator)),
             of(&["mongodb"], MongoDbTable::json_schema(generator)),
             of(&["bigquery"], BigQueryTable::json_schema(generator)),
             of(&["files"], FilesTable::json_schema(generator)),

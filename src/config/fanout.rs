@@ -128,7 +128,6 @@ pub fn fan(table: &ExtractTable, around: &Surroundings<'_>, reader: &mut Reader)
         ("files", table.files.as_ref().map(|at| at.span.clone())),
         ("download", table.download.as_ref().map(|at| at.span.clone())),
         ("collection", table.collection.as_ref().map(|at| at.span.clone())),
-        ("report", table.report.as_ref().map(|at| at.span.clone())),
     ];
     for (key, span) in others.into_iter().filter_map(|(key, span)| Some((key, span?))) {
         let message = format!("`for_each` sends requests to an API, and does not go together with `{key}`");

@@ -4,6 +4,7 @@ use super::answer::{CompressionWord, FormatWord, RecordsText, ReportTable, XmlTa
 use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
 use super::layout::PartitionValue;
+use super::load_table::LoadTable;
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
@@ -34,6 +35,9 @@ twin! {
         pub vars: Option<At<Entries<serde_json::Value>>>,
         /// How many tasks of one run may be under way at once. Default 8. A pipeline may say otherwise.
         pub max_active: Option<At<Count>>,
+        /// The most that one run of a pipeline may be billed for, where a warehouse or a source bills by the bytes that
+        /// statements read: a run that would be billed for more is refused before anything is spent. A pipeline may say otherwise.
+        pub max_bytes: Option<At<ByteSize>>,
     }
 }
 
@@ -48,6 +52,9 @@ twin! {
         pub warehouse: Option<At<String>>,
         /// How many tasks of one run may be under way at once.
         pub max_active: Option<At<Count>>,
+        /// The most that one run may be billed for, all its statements together: a run that would be billed for more is
+        /// refused before anything is spent. Over the project's.
+        pub max_bytes: Option<At<ByteSize>>,
         /// Variables of this pipeline, over those of the project.
         pub vars: Option<At<Entries<serde_json::Value>>>,
         /// When it runs by itself.
@@ -58,7 +65,7 @@ twin! {
         pub extract: Option<At<Vec<At<ExtractTable>>>>,
         /// Steps that compute rows in the warehouse.
         pub transform: Option<At<Vec<At<TransformTable>>>>,
-        /// Steps that bring rows that landed elsewhere into the warehouse.
+        /// Steps that bring rows of one connection into another.
         pub load: Option<At<Vec<At<LoadTable>>>>,
     }
 }
@@ -97,6 +104,10 @@ twin! {
 pub enum WriteWord {
     /// The rows of a unit replace the rows of that unit. The default with a window.
     Replace,
+    /// The same, said of how: in one transaction.
+    Transaction,
+    /// The same as whole partitions, which costs nothing on BigQuery; elsewhere as in a transaction.
+    Partition,
     /// The rows come on top of what is there.
     Append,
     /// A row replaces the row of the same `keys`.
@@ -208,7 +219,8 @@ twin! {
         pub probe: Option<At<ProbeRule>>,
         /// Where the rows land instead of a table; a `[[load]]` step brings them into one.
         pub stage: Option<At<LandingTable>>,
-        /// A query on BigQuery fails without being run, and without being paid, where it would read more than this.
+        /// The most that one statement of this step, one unit's, may be billed for, where the source bills by the bytes that
+        /// are read, as BigQuery does: a run in which one would be billed for more is refused before anything is spent.
         pub max_bytes: Option<At<ByteSize>>,
         /// What kind of source this is, where the keys do not tell: `"http"` or `"process"`.
         pub r#type: Option<At<SourceWord>>,
@@ -296,47 +308,6 @@ twin! {
 }
 
 twin! {
-    /// A step that brings rows that landed elsewhere into the warehouse, unit by unit.
-    pub struct LoadTable {
-        /// The step's name, unique in the pipeline.
-        pub name: Required<String>,
-        /// The extract that lands the rows by its `stage`: its name, or `pipeline.step` for one of another pipeline.
-        pub from: Required<String>,
-        /// The table, as `schema.table`. Default `raw.<name>`.
-        pub into: Option<At<String>>,
-        /// How the rows get into the table.
-        pub write: Option<At<WriteWord>>,
-        /// The columns that identify a row: needed to merge; elsewhere they let drift tell a changed row from a new one.
-        pub keys: Option<At<Names>>,
-        /// Of several new rows of one key, the one with the largest value in this column stays.
-        pub newest_by: Option<At<String>>,
-        /// Appending with a lookback loads a unit's rows again whenever they changed; true says that this is meant.
-        pub append_repeats: Option<At<bool>>,
-        /// Declared types by the source's names; they win over what the rows look like.
-        pub columns: Option<At<Entries<ColumnType>>>,
-        /// What happens with columns and types that the table does not have. Default `"evolve"`.
-        pub contract: Option<At<Contract>>,
-        /// How nested values land. Default `"struct"`.
-        pub nested: Option<At<Nested>>,
-        /// How the source's names become column names. Default `"source"`.
-        pub naming: Option<At<Naming>>,
-        /// What divides the table into partitions: `"unit"`, `"none"`, a column (by days), or `{ column = "created_at", grain = "month" }`.
-        /// Default: BigQuery divides by the unit, PostgreSQL not at all. DuckDB has no partitions.
-        pub partition_by: Option<At<PartitionValue>>,
-        /// The columns by which rows lie close to each other: clusters on BigQuery, an index on PostgreSQL, nothing on DuckDB.
-        pub cluster_by: Option<At<Names>>,
-        /// Whether a statement that reads every partition is refused. Default false. Only BigQuery has it.
-        pub require_partition_filter: Option<At<bool>>,
-        /// How long a partition is kept after its end, as `"400d"`. Only BigQuery has it.
-        pub partition_expires: Option<At<TypedDuration>>,
-        /// What new rows of this table may take away. Default: all, since what landed has passed the guard of its extract.
-        pub guard: Option<At<GuardTable>>,
-        /// What new rows must satisfy before they replace the old ones.
-        pub checks: Option<At<Vec<At<CheckTable>>>>,
-    }
-}
-
-twin! {
     /// A step that computes rows in the warehouse by a SELECT.
     pub struct TransformTable {
         /// The step's name, unique in the pipeline.
@@ -357,6 +328,9 @@ twin! {
         pub per: Option<At<Per>>,
         /// The column that tells a row's unit where the step runs once for the window.
         pub time_column: Option<At<String>>,
+        /// The most that one statement of this step, one unit's, may be billed for, where the warehouse bills by the bytes
+        /// that are read: a run in which one would be billed for more is refused before anything is spent.
+        pub max_bytes: Option<At<ByteSize>>,
         /// Which upstream units a unit reads, as `"-6d..0d"`; or a table of these by the names inside `ref()`. Default: its own.
         pub reach: Option<At<ReachValue>>,
         /// What divides the table into partitions: `"unit"`, `"none"`, a column (by days), or `{ column = "created_at", grain = "month" }`.

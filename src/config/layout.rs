@@ -3,11 +3,12 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::file::WriteWord;
 use super::reader::{At, Read, Reader, Required, twin};
 use super::scalar::Names;
 use super::value::{TypedDuration, schema};
 use crate::model::infer::OWN;
-use crate::model::layout::{Layout, Partition};
+use crate::model::layout::{Layout, Partition, Replacing};
 use crate::model::pipeline::{Pipeline, Write};
 use crate::time::Grain;
 
@@ -62,6 +63,7 @@ const EXAMPLE: &str = "partition_by = \"unit\", \"none\", or { column = \"create
 pub(super) struct LayoutKeys<'a> {
     pub partition_by: Option<&'a At<PartitionValue>>,
     pub cluster_by: Option<&'a At<Names>>,
+    pub write: Option<&'a At<WriteWord>>,
     pub require_partition_filter: Option<&'a At<bool>>,
     pub partition_expires: Option<&'a At<TypedDuration>>,
 }
@@ -91,11 +93,13 @@ pub(super) fn layout(keys: &LayoutKeys<'_>, pipeline: &Pipeline, write: &Write, 
             reader.error("bad-cluster", at.span.clone(), message).help = Some("name columns of the table".to_owned());
         }
     }
+    let partition_of_unit = partition.clone();
     Layout {
         partition,
         cluster: keys.cluster_by.map(|at| at.value.0.clone()).unwrap_or_default(),
         require_filter: keys.require_partition_filter.is_some_and(|at| at.value),
         expires: keys.partition_expires.map(|at| at.value.0),
+        replace: replacing(keys, &partition_of_unit, pipeline, reader),
     }
 }
 
@@ -107,6 +111,23 @@ pub(super) fn foreign<'a>(keys: &LayoutKeys<'a>) -> [(&'static str, Option<&'a s
         ("require_partition_filter", keys.require_partition_filter.map(|at| &at.span)),
         ("partition_expires", keys.partition_expires.map(|at| &at.span)),
     ]
+}
+
+/// How a unit's rows are replaced: by partitions only where a partition is a unit.
+fn replacing(keys: &LayoutKeys<'_>, partition: &Partition, pipeline: &Pipeline, reader: &mut Reader) -> Replacing {
+    let Some(at) = keys.write.filter(|at| at.value == WriteWord::Partition) else { return Replacing::Transaction };
+    let grain = pipeline.window.as_ref().map(|window| window.grain);
+    let is_unit = match partition {
+        Partition::OfWarehouse | Partition::Unit(None) => true,
+        Partition::Unit(Some(every)) => Some(*every) == grain,
+        Partition::None | Partition::Column { .. } => false,
+    };
+    if !is_unit {
+        let message = "whole partitions are replaced, and a partition of this table is not a unit";
+        reader.error("partition-is-no-unit", at.span.clone(), message).help =
+            Some("partition_by = \"unit\"; or write = \"transaction\"".to_owned());
+    }
+    Replacing::Partition
 }
 
 fn is_own(name: &str) -> bool {

@@ -1,5 +1,7 @@
 //! References between steps: who reads what, who writes where, and whether that goes in a circle.
 
+mod load;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,8 +10,7 @@ use super::inspect::mention;
 use super::pipeline::PipelineDraft;
 use super::step::StepDraft;
 use crate::model::name::{Origin, TableName};
-use crate::model::pipeline::{Action, Landing, Pipeline, Read, Step, Write};
-use crate::model::source::Source as LandedSource;
+use crate::model::pipeline::{Action, Pipeline, Read, Step};
 use crate::time::Reach;
 
 /// A step by the numbers of its pipeline and of its place there.
@@ -40,25 +41,20 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
         for step in 0..drafts[pipeline].steps.len() {
             let linker = Linker { drafts: &drafts, index: &index, sources, pipeline };
             let (mut reads, read_tables, mut step_edges) = linker.resolve(&drafts[pipeline].steps[step], faults);
-            let landed = linker.landed(&drafts[pipeline].steps[step], &mut reads, &mut step_edges, faults);
+            let loaded = linker.loaded(&drafts[pipeline].steps[step], &mut reads, &mut step_edges, faults);
             of_pipeline.push(step_edges);
-            match drafts[pipeline].steps[step].step.as_mut().map(|step| &mut step.action) {
-                Some(Action::Transform(transform)) => {
+            let draft = drafts[pipeline].steps[step].step.as_mut();
+            match draft.map(|step| (&mut step.action, &mut step.guard)) {
+                Some((Action::Transform(transform), _)) => {
                     transform.reads = reads;
                     transform.sources = read_tables;
                 }
-                Some(Action::Extract(extract)) => {
+                Some((Action::Extract(extract), _)) => {
                     if let Some(for_each) = extract.source.for_each_mut() {
                         for_each.reads = reads;
                     }
                 }
-                Some(Action::Load(load)) => {
-                    if let Some(landing) = landed {
-                        load.rows.connection.clone_from(&landing.connection);
-                        load.rows.source = LandedSource::Landed(landing);
-                    }
-                    load.reads = reads.into_iter().next();
-                }
+                Some((Action::Load(load), guard)) => loaded.unwrap_or_default().put(load, guard, reads),
                 None => {}
             }
         }
@@ -97,10 +93,13 @@ impl Index {
     /// Remembers who writes a table, and reports a second writer.
     fn written(&mut self, drafts: &[PipelineDraft], id: StepId, draft: &StepDraft, faults: &mut Vec<Diagnostic>) {
         let Some(step) = &draft.step else { return };
-        let lands = step.landing().is_some();
-        let warehouse = if lands { String::new() } else { drafts[id.0].pipeline.warehouse.clone() };
-        let key = (warehouse, step.into.to_string().to_lowercase());
-        let (other, holder) = *self.names.entry(key.1.clone()).or_insert((lands, id));
+        let key = match (step.landing(), step.target()) {
+            (Some(landing), _) => (landing.connection.clone(), landing.collection.to_lowercase()),
+            (None, Some(target)) => (target.connection.clone(), target.into.text.to_lowercase()),
+            (None, None) => (drafts[id.0].pipeline.warehouse.clone(), step.into.to_string().to_lowercase()),
+        };
+        let lands = step.landing().is_some() || step.target().is_some();
+        let (other, holder) = *self.names.entry(step.into.to_string().to_lowercase()).or_insert((lands, id));
         let mixed = (other != lands).then_some(holder);
         let Some(first) = mixed.or_else(|| self.tables.get(&key).copied()) else {
             self.tables.insert(key, id);
@@ -148,12 +147,14 @@ impl Linker<'_> {
                 let help = "read the table of the `[[load]]` step that brings it in";
                 faults.push(self.at("landed-ref", message, name, at, draft).help(help));
             }
-            self.check_warehouse(name, at, pipeline, draft, faults);
+            self.check_place(name, at, id, draft, faults);
+            let Some((_, relation)) = self.place_of(id) else { continue };
             reads.push(Read {
                 name: name.clone(),
                 pipeline: pipeline.pipeline.name.clone(),
                 step: step.name.clone(),
                 table: step.into.clone(),
+                relation,
                 reach: reach_of(name, draft),
             });
         }
@@ -171,54 +172,6 @@ impl Linker<'_> {
             }
         }
         (reads, tables, edges)
-    }
-
-    /// The collection whose rows a load step loads, with the reference to the step that lands them.
-    fn landed(
-        &self,
-        draft: &StepDraft,
-        reads: &mut Vec<Read>,
-        edges: &mut Vec<Edge>,
-        faults: &mut Vec<Diagnostic>,
-    ) -> Option<Landing> {
-        let from = draft.from.as_ref()?;
-        let source = &self.drafts[self.pipeline].source;
-        let mut fault = |code, message: String, help: Option<String>| {
-            faults.push(Diagnostic::error(code, message).at(source, from.span.clone(), "").maybe_help(help));
-        };
-        let Some(id) = self.find(&from.value) else {
-            let own = &self.drafts[self.pipeline];
-            if own.sound {
-                let message = format!("there is no step `{}` to load from", from.value);
-                fault("unknown-ref", message, known_names(&from.value, names(own)));
-            }
-            return None;
-        };
-        edges.push(Edge { to: id, at: source.origin(from.span.start), name: from.value.clone() });
-        let (pipeline, step) = (&self.drafts[id.0].pipeline, self.drafts[id.0].steps[id.1].step.as_ref()?);
-        let Some(landing) = step.landing() else {
-            let message = format!("the rows of `{}` do not land anywhere that they could be loaded from", from.value);
-            let help = "a load reads from an extract with stage = { connection = \"…\", collection = \"…\" }";
-            fault("not-landed", message, Some(help.to_owned()));
-            return None;
-        };
-        let whole = step.write == Write::Full;
-        if draft.step.as_ref().is_some_and(|own| (own.write == Write::Full) != whole) {
-            let (message, help) = if whole {
-                (format!("`{}` lands as a whole, this step loads unit by unit", from.value), "write = \"full\"")
-            } else {
-                (format!("`{}` lands unit by unit, this step loads a whole table", from.value), "leave `write` out")
-            };
-            fault("other-units", message, Some(help.to_owned()));
-        }
-        reads.push(Read {
-            name: from.value.clone(),
-            pipeline: pipeline.name.clone(),
-            step: step.name.clone(),
-            table: step.into.clone(),
-            reach: Reach::SAME,
-        });
-        Some(landing.clone())
     }
 
     /// The step that a reference means: one of the same pipeline, or `pipeline.step`.
@@ -259,22 +212,6 @@ impl Linker<'_> {
         owners
             .next()
             .map(|owner| format!("a step of another pipeline is named with it: ref('{}.{name}')", owner.pipeline.name))
-    }
-
-    fn check_warehouse(
-        &self,
-        name: &str,
-        at: &Origin,
-        read: &PipelineDraft,
-        draft: &StepDraft,
-        faults: &mut Vec<Diagnostic>,
-    ) {
-        let (own, other) = (&self.drafts[self.pipeline].pipeline.warehouse, &read.pipeline.warehouse);
-        if own != other {
-            let message = format!("`{name}` lies in the warehouse `{other}`, this pipeline's is `{own}`");
-            let fault = self.at("other-warehouse", message, name, at, draft);
-            faults.push(fault.help("a transform reads the tables of its own warehouse"));
-        }
     }
 
     fn check_source(

@@ -1,16 +1,22 @@
-//! Rows that land elsewhere first: where an extract puts them, and the load steps that bring them into the warehouse.
+//! Load steps, and where the rows of an extract land: what is read, where it goes, and how.
+
+mod from;
+mod target;
 
 use super::check::checks;
-use super::file::{ExtractTable, LandingTable, LoadTable};
+use super::file::{ExtractTable, LandingTable};
 use super::hook::columns;
 use super::layout::{LayoutKeys, foreign, layout};
+use super::load_table::LoadTable;
 use super::pipeline::{Surroundings, guard};
 use super::reader::{At, Reader, Span};
-use super::step::{Reaches, StepDraft, WriteKeys, into_table, names_of, step_name, write_mode};
+use super::step::{Reaches, StepDraft, WriteKeys, into_table, names_of, reaches, step_name, write_mode};
+use crate::model::load::{Load, Target};
 use crate::model::name::TableName;
 use crate::model::parameter::ParameterValues;
-use crate::model::pipeline::{Action, Extract, Guard, Landing, Load, Per, Pipeline, Step, Write};
-use crate::model::source::Source;
+use crate::model::pipeline::{Action, Extract, Guard, Landing, Per, Pipeline, Step, Write};
+
+pub use from::LoadFrom;
 
 /// Reads a load step; `None` when not even its name is known.
 pub fn load(
@@ -30,27 +36,37 @@ pub fn load(
         append_repeats: table.append_repeats.as_ref(),
     };
     let write = write_mode(&write, &name, pipeline, reader);
-    let into = into_table(table.into.as_ref(), "raw", &name, reader);
+    let by_unit = pipeline.window.is_some() && write != Write::Full;
+    let target = target::target(table, &name, pipeline, by_unit, &write, around, reader);
+    let into = match (&target, target::is_elsewhere(table, pipeline)) {
+        (Some(target), _) => Some(Target::ledger_name(&target.connection, &target.into.text)),
+        (None, true) => None,
+        (None, false) => into_table(table.into.as_ref(), "raw", &name, reader),
+    };
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };
     let layout = layout(&layout_keys, pipeline, &write, reader);
     let checks = checks(table.checks.as_ref(), around, reader);
-    // Which step lands the rows, and where, is known once all steps are.
-    let nowhere = Landing { connection: String::new(), collection: String::new() };
+    let asked = from::asked(table, &name, pipeline, by_unit, around, reader);
+    let reach = match &table.sql {
+        Some(_) => reaches(table.reach.as_ref(), asked.inspection.as_ref(), pipeline, reader),
+        None => Reaches::default(),
+    };
     let rows = Extract {
-        connection: String::new(),
+        connection: asked.connection,
         hook: None,
         foreign: false,
         params: ParameterValues::new(),
         download: None,
-        source: Source::Landed(nowhere),
+        source: asked.source,
         per: Per::Unit,
-        time: None,
-        time_zone: None,
+        time: asked.time,
+        time_zone: table.time_zone.as_ref().map(|zone| zone.value.0),
         columns: columns(table.columns.as_ref()),
         contract: table.contract.as_ref().map(|at| at.value).unwrap_or_default(),
         nested: table.nested.as_ref().map(|at| at.value).unwrap_or_default(),
@@ -67,20 +83,20 @@ pub fn load(
         write,
         layout,
         checks,
-        // What landed has passed a guard already: the same rows are not asked about twice, unless the step says so.
+        // What a step has written has passed a guard already: the same rows are not asked about twice, unless the step
+        // says so.
         guard: guard(table.guard.as_ref(), Guard::OPEN),
-        action: Action::Load(Box::new(Load { reads: None, rows })),
+        action: Action::Load(Box::new(Load { reads: Vec::new(), by_unit: false, rows, target })),
     });
-    let from = table.from.0.clone();
-    let sql = from.as_ref().map_or(name.span.clone(), |from| from.span.clone());
+    let sql = table.sql.as_ref().or(table.from.as_ref()).map_or(name.span.clone(), |at| at.span.clone());
     table.name.0.is_some().then_some(StepDraft {
         name,
         into: into_span,
         step,
-        inspection: None,
+        inspection: asked.inspection,
         sql,
-        reach: Reaches::default(),
-        from,
+        reach,
+        from: Some(asked.from),
     })
 }
 

@@ -184,6 +184,7 @@ fn pipeline_of(
         window: Some(rule),
         vars: BTreeMap::new(),
         max_active: 1,
+        max_bytes: None,
         steps: Vec::new(),
     };
     let connected = hook.said.resources.values().chain([&hook.said.parts]).any(|parts| parts.connection.is_some());

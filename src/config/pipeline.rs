@@ -17,7 +17,8 @@ use super::reader::{At, Reader, Span, Twin};
 use super::scalar::{Count, Entries};
 use super::schedule::schedule;
 use super::step::{StepDraft, extract, transform};
-use super::value::{Lookback, TierTable};
+use super::value::{ByteSize, Lookback, TierTable};
+use crate::model::cost::{Limit, LimitScope};
 use crate::model::name::Text;
 use crate::model::pipeline::{Guard, Pipeline, Tier, WindowRule};
 use crate::time::{Grain, Tz};
@@ -159,6 +160,7 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
         window: file.window.as_ref().map(|at| window(at, &mut reader)),
         vars,
         max_active: active.map_or(MAX_ACTIVE, |at| usize::try_from(at.value.0.get()).unwrap_or(MAX_ACTIVE)),
+        max_bytes: max_bytes(file.max_bytes.as_ref(), around.project.max_bytes.as_ref()),
         steps: Vec::new(),
     };
     // What a file with wrong syntax means is not known; its keys and values were looked at all the same.
@@ -199,6 +201,13 @@ fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, re
         reader.diagnostics.push(fault);
     }
     steps
+}
+
+/// The limit of a run: the pipeline's own, else the project's.
+fn max_bytes(of_pipeline: Option<&At<ByteSize>>, of_project: Option<&At<ByteSize>>) -> Option<Limit> {
+    let limit = |at: &At<ByteSize>, scope| Limit { bytes: at.value.0, scope };
+    let of_project = of_project.map(|at| limit(at, LimitScope::Project));
+    of_pipeline.map(|at| limit(at, LimitScope::Pipeline)).or(of_project)
 }
 
 /// The variables of a table.

@@ -240,7 +240,11 @@ impl Reader {
             if !known.contains(&written) {
                 let owner = self.path();
                 let owner = if owner.is_empty() { String::new() } else { format!(" in `{owner}`") };
-                let help = known_names(written, known.iter().copied());
+                let ours = FROM_ELSEWHERE.iter().find(|(theirs, ours)| *theirs == written && known.contains(ours));
+                let help = match ours {
+                    Some((_, ours)) => Some(format!("here it is called `{ours}`")),
+                    None => known_names(written, known.iter().copied()),
+                };
                 // What does not look like a key may be a secret that lost its key.
                 let is_plain =
                     written.len() <= 24 && written.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
@@ -257,6 +261,16 @@ impl Reader {
         &mut self.diagnostics[last]
     }
 }
+
+/// Keys that other tools have, and what they are called here.
+const FROM_ELSEWHERE: [(&str, &str); 6] = [
+    ("mode", "write"),
+    ("write_disposition", "write"),
+    ("primary_key", "keys"),
+    ("unique_key", "keys"),
+    ("to_connection", "connection"),
+    ("to", "into"),
+];
 
 /// The end of what a wrong line spoils: of itself, and behind a header of the keys that belong to it.
 fn last_line_of(text: &str, first: usize) -> usize {

@@ -54,7 +54,7 @@ pub fn source(
     } else {
         files::refuse_orphans(step, reader);
         table::refuse_orphans(step, reader);
-        fitting(parts, name, reader);
+        fitting(parts, fan, name, reader);
         if let Some(format) = step.format.as_ref().filter(|at| at.value == answer::FormatWord::Parquet) {
             reader
                 .error("foreign-key", format.span.clone(), "Parquet is read from `files`, not from an API's answers")
@@ -82,7 +82,13 @@ fn http(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &Reader) -> Http
 }
 
 /// Reports what step and hook say of answers and what does not fit together.
-fn fitting(parts: &ApiParts, name: &At<String>, reader: &mut Reader) {
+fn fitting(parts: &ApiParts, fan: &Fan, name: &At<String>, reader: &mut Reader) {
+    // A step's own report was refused where its keys were read.
+    if let (Some(at), Some(_)) = (fan.at.as_ref().filter(|_| fan.for_each.is_some()), &parts.answers.report) {
+        let message = "`for_each` sends requests to an API, and does not go together with a `report`";
+        reader.error("foreign-key", at.clone(), message).help =
+            Some("a step of its own, without `for_each`, for a report".to_owned());
+    }
     let is_xml = parts.answers.format == Some(Format::Xml);
     let xml_path = parts.records.as_ref().map(|records| records.starts_with('/'));
     match (parts.answers.format, xml_path) {

@@ -40,8 +40,8 @@ pub struct StepDraft {
     pub sql: Span,
     /// Which upstream units it reads, by the name inside `ref()`; without one, those of its own time.
     pub reach: Reaches,
-    /// The step whose landed rows it loads.
-    pub from: Option<At<String>>,
+    /// What it loads.
+    pub from: Option<load::LoadFrom>,
 }
 
 /// Which upstream units a step reads.
@@ -90,6 +90,7 @@ pub fn extract(
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };
@@ -200,6 +201,7 @@ pub fn transform(
     let layout_keys = LayoutKeys {
         partition_by: table.partition_by.as_ref(),
         cluster_by: table.cluster_by.as_ref(),
+        write: table.write.as_ref(),
         require_partition_filter: table.require_partition_filter.as_ref(),
         partition_expires: table.partition_expires.as_ref(),
     };
@@ -220,6 +222,7 @@ pub fn transform(
     let origin = reader.origin(&at.span);
     let guard = step_guard(table.guard.as_ref(), pipeline);
     let time_column = table.time_column.as_ref().map(|at| at.value.clone());
+    let max_bytes = table.max_bytes.as_ref().map(|at| at.value.0);
     let step = into.zip(text).map(|(into, sql)| Step {
         keys: names_of(table.keys.as_ref()),
         name: name.value.clone(),
@@ -229,7 +232,7 @@ pub fn transform(
         layout,
         checks,
         guard,
-        action: Action::Transform(Transform { sql, reads: Vec::new(), sources: Vec::new(), per, time_column }),
+        action: Action::Transform(Transform { sql, reads: Vec::new(), sources: Vec::new(), per, time_column, max_bytes }),
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
@@ -282,13 +285,13 @@ pub(super) fn write_mode(given: &WriteKeys<'_>, name: &At<String>, pipeline: &Pi
             Some("write = \"merge\"".to_owned());
     }
     match word {
-        WriteWord::Replace if !windowed => {
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition if !windowed => {
             let message = format!("`{}` replaces units, but its pipeline has no window", name.value);
             reader.error("replace-without-window", span, message).help =
                 Some("write = \"full\" replaces the whole table; or give the pipeline a `[window]`".to_owned());
             Write::Replace
         }
-        WriteWord::Replace => Write::Replace,
+        WriteWord::Replace | WriteWord::Transaction | WriteWord::Partition => Write::Replace,
         WriteWord::Full => Write::Full,
         WriteWord::Append => {
             append_lint(given, name, span, pipeline, reader);
@@ -483,7 +486,7 @@ fn window_lints(
     });
 }
 
-fn reaches(
+pub(super) fn reaches(
     reach: Option<&At<ReachValue>>,
     inspection: Option<&Inspection>,
     pipeline: &Pipeline,

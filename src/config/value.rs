@@ -99,8 +99,9 @@ schema!(Moment, { "type": "string", "format": "date-time", "examples": ["2019-01
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteSize(pub u64);
 
-impl Read for ByteSize {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+impl ByteSize {
+    /// Reads `10 GB`; none where there is no unit, no number or nothing.
+    pub fn parse(text: &str) -> Option<Self> {
         const UNITS: [(&str, u64); 9] = [
             ("KIB", 1 << 10),
             ("MIB", 1 << 20),
@@ -112,10 +113,16 @@ impl Read for ByteSize {
             ("TB", 1_000_000_000_000),
             ("B", 1),
         ];
-        let text = reader.source.text[value.span()].trim_matches(['"', '\'']).trim().to_uppercase();
-        let unit = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim(), *bytes)));
-        let read = unit.and_then(|(number, bytes)| number.parse::<u64>().ok()?.checked_mul(bytes));
-        if let Some(bytes) = read.filter(|bytes| *bytes > 0 && value.get_ref().is_str()) {
+        let text = text.trim().to_uppercase();
+        let (number, bytes) = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim(), *bytes)))?;
+        number.parse::<u64>().ok()?.checked_mul(bytes).filter(|bytes| *bytes > 0).map(Self)
+    }
+}
+
+impl Read for ByteSize {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let read = Self::parse(reader.source.text[value.span()].trim_matches(['"', '\'']));
+        if let Some(Self(bytes)) = read.filter(|_| value.get_ref().is_str()) {
             return Some(Self(bytes));
         }
         let path = reader.path();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::config::value::ByteSize;
 use crate::error::{Error, Result};
 use crate::model::connection::Rate;
 use crate::secret::{ExposeSecret, SecretString};
@@ -30,7 +31,11 @@ pub(super) enum Form {
     Count,
     Port,
     Duration,
+    /// Bytes with their unit.
+    Size,
     Rate,
+    /// An amount of money with its currency.
+    Price,
     /// Names with values.
     Map,
     /// Where files lie.
@@ -124,13 +129,31 @@ const SERVER: &[Field] = &[
     field("tls", Form::Word(TLS)),
 ];
 
+const POSTGRES: &[Field] = &[
+    field("host", Form::Text),
+    field("port", Form::Port),
+    field("user", Form::Text).required(),
+    field("password", Form::Text).secret(),
+    field("database", Form::Text).required(),
+    field("tls", Form::Word(TLS)),
+    field("statement_timeout", Form::Duration),
+    field("lock_timeout", Form::Duration),
+];
+
 const MONGODB: &[Field] = &[field("uri", Form::Text).secret().required(), field("database", Form::Text).required()];
 
 const BIGQUERY: &[Field] = &[
     field("project", Form::Text).required(),
     field("location", Form::Text),
     field("service_account", Form::Text).secret(),
+    field("impersonate", Form::Text),
+    field("stage_bucket", Form::Text),
+    field("stage_above", Form::Size),
+    field("compress", Form::Word(&["true", "false"])),
+    field("job_timeout", Form::Duration),
     field("endpoint", Form::Text),
+    field("price_per_tib", Form::Price),
+    field("storage_endpoint", Form::Text),
 ];
 
 impl System {
@@ -171,7 +194,8 @@ impl System {
         match self {
             Self::Http => HTTP,
             Self::DuckDb => DUCKDB,
-            Self::Postgres | Self::MySql => SERVER,
+            Self::Postgres => POSTGRES,
+            Self::MySql => SERVER,
             Self::MongoDb => MONGODB,
             Self::BigQuery => BIGQUERY,
             Self::Files => super::files::FIELDS,
@@ -345,6 +369,15 @@ impl Definition {
         if self.system == System::Http && faults.is_empty() {
             faults.extend(super::style::of(&self.fields).err());
         }
+        if self.system == System::BigQuery
+            && self.fields.contains_key("stage_above")
+            && !self.fields.contains_key("stage_bucket")
+        {
+            faults.push(
+                Fault::of("stage_above", "`stage_above` means nothing without a `stage_bucket`")
+                    .help("stage_bucket = \"gs://my-bucket/haul\""),
+            );
+        }
         if self.system == System::Files && faults.is_empty() {
             faults.extend(super::files::disagreement(&self.fields).err());
         }
@@ -374,6 +407,8 @@ pub(super) fn names_a_place(key: &str) -> bool {
         "memory_limit",
         "project",
         "location",
+        "impersonate",
+        "stage_bucket",
         "region",
         "service",
         "access_key",
@@ -411,7 +446,13 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
             if text.trim().is_empty() && !may_be_empty {
                 return Err(wrong(format!("`{key}` is empty")));
             }
-            if matches!(key, "url" | "token_url" | "endpoint") {
+            if key == "stage_bucket"
+                && !text.strip_prefix("gs://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+            {
+                return Err(wrong("`stage_bucket` is no bucket of Google Cloud Storage".to_owned())
+                    .help("it looks like \"gs://my-bucket/haul\""));
+            }
+            if matches!(key, "url" | "token_url" | "endpoint" | "storage_endpoint") {
                 return check_url(key, text);
             }
         }
@@ -441,8 +482,19 @@ fn check_form(key: &str, field: &Field, text: &str) -> Result<(), Fault> {
                 return Err(wrong(format!("`{key}` has to be longer than nothing")));
             }
         }
+        Form::Size => {
+            if ByteSize::parse(text).is_none() {
+                return Err(wrong(format!("`{key}` is no number of bytes"))
+                    .help("sizes look like \"500 MB\", \"10 GB\", \"1 TiB\""));
+            }
+        }
         Form::Rate => {
             read_rate(text)?;
+        }
+        Form::Price => {
+            if crate::model::cost::Tariff::parse(text).is_err() {
+                return Err(wrong(format!("`{key}` has to be an amount with its currency")).help("\"6.25 USD\""));
+            }
         }
         Form::Place => super::files::check_place(text)?,
     }

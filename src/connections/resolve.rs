@@ -10,12 +10,14 @@ use super::reference::Resolver;
 use super::store::Rotated;
 use super::style::{self, Style};
 use super::uri;
+use crate::config::value::ByteSize;
 use crate::error::{Context, Kind, Result};
 use crate::model::connection::{
     Auth, BigQueryConnection, ClientCertificate, Connection, ConnectionKind, DuckDbConnection, Grant, Hmac,
     HttpConnection, KeyPlace, Login, MongoDbConnection, OAuth2, SecretEncoding, ServerConnection, SigV4, Tls, TokenAt,
     TokenPlace,
 };
+use crate::model::cost::Tariff;
 use crate::secret::{ExposeSecret, Redactor, SecretString};
 use crate::time::parse_duration;
 
@@ -106,13 +108,36 @@ pub(super) fn place(members: &serde_json::Map<String, serde_json::Value>) -> Opt
     Reference::from_key(kind, place.as_str()?.to_owned())
 }
 
+/// Uploads of more bytes go through a bucket, where the connection has one.
+const STAGE_ABOVE: u64 = 256_000_000;
+
+/// The longest that a job may take; BigQuery itself ends them after six hours.
+const JOB_TIMEOUT: Duration = Duration::from_hours(6);
+
 fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
     let mut connection = BigQueryConnection {
         project: fields.need("project")?,
         location: fields.text("location")?,
         service_account: fields.secret("service_account")?,
         default_credentials: None,
+        impersonate: fields.text("impersonate")?,
+        stage_bucket: fields.text("stage_bucket")?.map(|text| {
+            let place = text.trim_start_matches("gs://").trim_end_matches('/');
+            let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+            (bucket.to_owned(), prefix.to_owned())
+        }),
+        stage_above: fields
+            .text("stage_above")?
+            .and_then(|text| ByteSize::parse(&text))
+            .map_or(STAGE_ABOVE, |ByteSize(bytes)| bytes),
+        compress: fields.text("compress")?.as_deref() != Some("false"),
+        job_timeout: match fields.text("job_timeout")? {
+            Some(text) => parse_duration(&text)?,
+            None => JOB_TIMEOUT,
+        },
         endpoint: fields.text("endpoint")?,
+        tariff: fields.text("price_per_tib")?.map(|text| Tariff::parse(&text)).transpose()?.unwrap_or_default(),
+        storage_endpoint: fields.text("storage_endpoint")?,
     };
     // Credentials of the environment are never sent to an address of somebody else's.
     if connection.service_account.is_none() && connection.is_google() {
@@ -353,7 +378,13 @@ fn server(fields: &Resolved<'_>, port: u16, system: &str) -> Result<ServerConnec
         password: fields.secret("password")?,
         database: fields.need("database")?,
         tls,
+        statement_timeout: duration(fields, "statement_timeout")?,
+        lock_timeout: duration(fields, "lock_timeout")?,
     })
+}
+
+fn duration(fields: &Resolved<'_>, key: &str) -> Result<Option<Duration>> {
+    fields.text(key)?.map(|text| parse_duration(&text)).transpose()
 }
 
 fn mongodb(fields: &Resolved<'_>) -> Result<MongoDbConnection> {

@@ -2,11 +2,12 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::purse;
 use super::outcome::{Cost, UnitOutcome};
 use super::worker::{Shared, is_forced};
 use crate::error::{Error, Kind, Result};
 use crate::extract::{Probe, Pull};
-use crate::model::ledger::{Lease, PullOutcome, UnitRecord, UnitState};
+use crate::model::ledger::{Lease, PullOutcome, Snapshot, UnitRecord, UnitState};
 use crate::model::pipeline::Extract;
 use crate::model::plan::PlannedTask;
 use crate::monitor::Boundary;
@@ -33,21 +34,40 @@ pub(super) async fn look(
         probed = pull.probe() => probed?,
         () = shared.cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "stopped")),
     };
+    let told = matches!(probed, Probe::Is(_));
     let ended = match probed {
         Probe::Unknown => return Ok(Looked::Read(None)),
         Probe::Late(reason) => late(task, leases, &shared.gear.redactor.redact(&reason)),
         Probe::Is(text) => {
-            // Another statement may find other rows in a source that is as it was.
-            let asked = xxh3_128(format!("{} {:?}", pull.identity(), step.nested).as_bytes());
-            let state = format!("{asked:032x} {text}");
+            let state = fingerprint(pull, step, &text);
             let Some(unchanged) = unchanged(shared, task, leases, &state) else { return Ok(Looked::Read(Some(state))) };
             unchanged
         }
     };
     shared.crossed(task, Boundary::Judged);
+    if told {
+        purse::spared(shared, task, "the source is as it was").await?;
+    }
     let finished_at = shared.gear.clock.now();
     shared.keep(task, &ended, Cost { requests: 1, bytes: 0, started_at, finished_at }).await?;
     Ok(Looked::Ended(ended))
+}
+
+/// The state of a source together with what is asked of it: another statement may find other rows in a source that is as it was.
+pub(super) fn fingerprint(pull: &dyn Pull, step: &Extract, state: &str) -> String {
+    let asked = xxh3_128(format!("{} {:?}", pull.identity(), step.nested).as_bytes());
+    format!("{asked:032x} {state}")
+}
+
+/// Whether a unit's rows were read from the source when it was in this very state.
+fn as_loaded(record: &UnitRecord, state: &str) -> bool {
+    record.state == UnitState::Loaded && record.loaded.is_some() && record.probe.as_deref() == Some(state)
+}
+
+/// Whether all units of a task were read when the source was in this very state.
+pub(super) fn is_as_loaded(ledger: &Snapshot, task: &PlannedTask, state: &str) -> bool {
+    let loaded = |key: &UnitKey| ledger.unit(&task.step.into, key).is_some_and(|record| as_loaded(record, state));
+    !is_forced(task) && task.keys().iter().all(loaded)
 }
 
 fn late(task: &PlannedTask, leases: &[Lease], reason: &str) -> Vec<UnitOutcome> {
@@ -72,11 +92,8 @@ fn unchanged(shared: &Shared<'_>, task: &PlannedTask, leases: &[Lease], state: &
     if is_forced(task) {
         return None;
     }
-    let as_loaded = |record: &UnitRecord| {
-        record.state == UnitState::Loaded && record.loaded.is_some() && record.probe.as_deref() == Some(state)
-    };
     let unchanged = |(key, unit, lease)| {
-        let loaded = shared.record(&task.step, &key).filter(as_loaded)?.loaded?;
+        let loaded = shared.record(&task.step, &key).filter(|record| as_loaded(record, state))?.loaded?;
         Some(UnitOutcome {
             key,
             unit,

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::bookmark;
-use super::extract::{held_dir, held_units, staged_commit};
+use super::extract::{held_dir, held_units};
 use super::fan::Breakers;
 use super::gear::Gear;
-use super::landing;
+use super::purse::{self, Purse};
 use super::outcome::{Cost, UnitOutcome};
+use super::place::Place;
 use super::scope::Occasion;
 use super::transform;
 use super::worker::Shared;
@@ -17,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{PullOutcome, UnitRecord, UnitState};
 use crate::model::name::TableName;
 use crate::model::pipeline::{Action, Extract, Guard, Pipeline, Step};
+use crate::model::cost::Expected;
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
 use crate::monitor::Void;
@@ -56,13 +58,14 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         cancel: CancellationToken::new(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
+        purse: Purse::default(),
     };
     let task = held.task();
     let rows = match &held.step.action {
         Action::Extract(extract) => commit_stage(&shared, &held, &task, extract).await?,
         Action::Load(load) => commit_stage(&shared, &held, &task, &load.rows).await?,
         Action::Transform(step) => {
-            let outcomes = transform::approve(&shared, &task, step).await?;
+            let outcomes = purse::metered(&shared, &task, transform::approve(&shared, &task, step)).await?;
             outcomes.iter().map(|outcome| outcome.rows).sum()
         }
     };
@@ -136,6 +139,7 @@ impl Held {
             units: self.unit.into_iter().collect(),
             due: Due::Forced,
             after: Vec::new(),
+            expected: Expected::Free,
         }
     }
 }
@@ -162,25 +166,9 @@ async fn commit_stage(shared: &Shared<'_>, held: &Held, task: &PlannedTask, extr
         staged: Some((rows, fingerprint)),
         inputs: None,
     };
-    let changes = if let Some(landing) = &extract.landing {
-        landing::land(shared, task, landing, &manifest, vec![unit]).await?;
-        None
-    } else {
-        let warehouse = gear.warehouse(&held.pipeline.warehouse).await?;
-        let (occasion, dialect) = (&shared.occasion, warehouse.dialect());
-        let commit = staged_commit(
-            gear,
-            &held.pipeline,
-            &task.step,
-            extract,
-            occasion,
-            &manifest,
-            vec![unit],
-            dialect,
-            &shared.cancel,
-        )?;
-        warehouse.commit(commit).await?.units.first().and_then(|unit| unit.changes)
-    };
+    let place_of_rows = Place::of(gear, &held.pipeline, &task.step).await?;
+    let committed = place_of_rows.put(shared, task, extract, &manifest, vec![unit]).await?;
+    let changes = committed.units.first().and_then(|unit| unit.changes);
     let outcome = UnitOutcome {
         key: held.key.clone(),
         unit: held.unit,

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::fan::Breakers;
 use super::gear::Gear;
+use super::purse::Purse;
 use super::scope::Occasion;
 use super::worker::{self, Shared};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ledger::PullOutcome;
 use crate::model::pipeline::Action;
-use crate::model::plan::{Due, Plan};
+use crate::model::plan::{Due, Plan, PlannedTask};
 use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState, Trigger};
 use crate::monitor::{Event, Monitor};
 
@@ -34,6 +35,9 @@ pub(super) async fn run(
         let message = format!("the run {run} had ended without a word; what it made durable is used");
         monitor.event(&Event::Warning { task: None, message });
     }
+    if let Err(refusal) = crate::plan::within(plan) {
+        return refuse(gear, plan, record, &*monitor, &refusal).await;
+    }
     let done = done_before(gear, plan, &record).await?;
     let ledger = super::ledger_of(gear, &plan.pipeline).await?;
     let (run, window) = (record.id.clone(), plan.window.clone());
@@ -45,10 +49,31 @@ pub(super) async fn run(
         cancel,
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
+        purse: Purse::of(plan),
     };
     let mut dispatcher = Dispatcher::new(plan, &shared, done);
     dispatcher.walk().await?;
     let record = dispatcher.finish(record).await?;
+    monitor.event(&Event::RunFinished { run: &record });
+    Ok(record)
+}
+
+/// Ends a run that would be billed for more than it may, before any of its tasks has begun.
+async fn refuse(
+    gear: &Gear,
+    plan: &Plan,
+    mut record: RunRecord,
+    monitor: &dyn Monitor,
+    refusal: &Error,
+) -> Result<RunRecord> {
+    let event = TaskEvent::Skipped { reason: gear.redactor.redact(&refusal.chain()) };
+    let at = gear.clock.now();
+    let log = |task: &PlannedTask| TaskLog { task: task.id.clone(), at, event: event.clone() };
+    gear.state.append(&record.id, &plan.tasks.iter().map(log).collect::<Vec<_>>()).await?;
+    record.counts.skipped = plan.tasks.len() as u64;
+    record.finished_at = Some(at);
+    record.status = RunStatus::Refused;
+    gear.state.finish_run(&record).await?;
     monitor.event(&Event::RunFinished { run: &record });
     Ok(record)
 }
@@ -247,6 +272,7 @@ impl<'a> Dispatcher<'a> {
         self.apply(waiting).await?;
         let mut counts = RunCounts::default();
         self.states.iter().for_each(|state| counts.count(state));
+        counts.billed_bytes = self.shared.purse.spent();
         record.counts = counts;
         record.finished_at = Some(self.shared.gear.clock.now());
         record.status = if stopped {

@@ -8,17 +8,18 @@ use super::bookmark;
 use super::change::{self, Looked};
 use super::fan::{self, Fan};
 use super::gear::Gear;
-use super::landing;
 use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
+use super::place::Place;
 use super::scope::{self, Occasion};
-use super::source;
+use super::source::{self, Terms};
 use super::stages::Stages;
 use super::worker::{Shared, is_forced};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
+use crate::model::cost::Prices;
 use crate::model::ledger::{Fingerprint, Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::{Due, PlannedTask};
@@ -30,7 +31,7 @@ use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
 use crate::template::Scope;
 use crate::time::{Unit, UnitKey, Window};
-use crate::warehouse::{Commit, CommitOutcome, Dialect, Labels, NewRows, UnitCommit, Warehouse};
+use crate::warehouse::{Commit, CommitOutcome, Dialect, Labels, NewRows, UnitCommit};
 
 /// How often a pull is begun anew because the source's total moved while its pages were read.
 const STEADY_ATTEMPTS: u32 = 3;
@@ -60,14 +61,22 @@ pub(super) async fn run(
     let keys = task.keys();
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
     shared.crossed(task, Boundary::Leased);
-    let warehouse = gear.warehouse(&shared.pipeline.warehouse).await?;
+    let place = Place::of(gear, shared.pipeline, &task.step).await?;
     let stages = Stages::of(&gear.project.state_dir, shared.pipeline, &task.step, &keys[0], keys.len());
-    let occasion = occasion(shared, task, step);
-    let scope = scope::scope(gear, shared.pipeline, &task.step, &occasion, unit_of(task, step), warehouse.dialect());
+    let occasion = occasion(&shared.occasion, task, step);
+    let scope = scope::scope(
+        gear,
+        shared.pipeline,
+        &task.step,
+        &occasion,
+        unit_of(task, step),
+        &place.dialect(gear, shared.pipeline)?,
+    );
     let Given { pull, inputs, expected } = match given {
         Some(given) => given,
         None => rendered(shared, task, step, &scope).await?,
     };
+    admit(shared, task, pull.as_deref()).await?;
     // Before the rows: what changes in between is seen by the next pull.
     let state = match &pull {
         None => None,
@@ -112,7 +121,7 @@ pub(super) async fn run(
     }
     shared.spare_rejected(task, &mut outcomes).await?;
     shared.crossed(task, Boundary::Judged);
-    if let Err(error) = commit(shared, task, step, &warehouse, &manifest, &mut outcomes).await {
+    if let Err(error) = commit(shared, task, step, &place, &manifest, &mut outcomes).await {
         if at_fault(&error) {
             stages.done(&dir)?;
         }
@@ -141,13 +150,23 @@ pub(super) async fn run(
     Ok(outcomes)
 }
 
+/// Prices a pull again right before its statements are sent, where that could not be told before and there is a limit.
+async fn admit(shared: &Shared<'_>, task: &PlannedTask, pull: Option<&dyn Pull>) -> Result<()> {
+    let Some(pull) = pull.filter(|_| shared.purse.asks(task)) else { return Ok(()) };
+    match pull.price(&Prices::default()).await? {
+        Some(quote) => shared.purse.admit(task, &quote),
+        None => Ok(()),
+    }
+}
+
 /// The pull of the step's own source; a fan-out makes its own.
 async fn rendered(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, scope: &Scope) -> Result<Given> {
     let pull = match fan::fan_out(step) {
         Some(_) => None,
         None => {
             let bookmark = bookmark::of(shared, task, step).await?;
-            Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, bookmark).await?)
+            let terms = Terms { bookmark, receipts: shared.purse.receipts(task), max_bytes: shared.purse.most(task) };
+            Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, terms).await?)
         }
     };
     Ok(Given { pull, inputs: None, expected: None })
@@ -178,8 +197,8 @@ fn at_fault(error: &Error) -> bool {
 }
 
 /// The occasion of a task: a query over several units asks for just these, wherever the run's window lies.
-fn occasion(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Occasion {
-    let mut occasion = shared.occasion.clone();
+pub(super) fn occasion(run: &Occasion, task: &PlannedTask, step: &Extract) -> Occasion {
+    let mut occasion = run.clone();
     if let (Source::Collection(_), Some(first), Some(last)) = (&step.source, task.units.first(), task.units.last())
         && let Ok(window) = Window::spanning(first.calendar, first.start, last.end)
     {
@@ -189,7 +208,7 @@ fn occasion(shared: &Shared<'_>, task: &PlannedTask, step: &Extract) -> Occasion
 }
 
 /// The unit that the request is rendered for; a request over the whole window has none.
-fn unit_of<'a>(task: &'a PlannedTask, step: &Extract) -> Option<&'a Unit> {
+pub(super) fn unit_of<'a>(task: &'a PlannedTask, step: &Extract) -> Option<&'a Unit> {
     match step.per {
         Per::Unit => task.units.first(),
         Per::Window => None,
@@ -420,7 +439,7 @@ async fn commit(
     shared: &Shared<'_>,
     task: &PlannedTask,
     step: &Extract,
-    warehouse: &Warehouse,
+    place: &Place,
     manifest: &Manifest,
     outcomes: &mut [UnitOutcome],
 ) -> Result<()> {
@@ -429,27 +448,12 @@ async fn commit(
         .filter(|outcome| outcome.outcome == PullOutcome::Loaded)
         .map(|outcome| unit_commit(shared, task, outcome))
         .collect();
-    if let Some(landing) = &step.landing {
-        let others = outcomes.iter().filter(|outcome| outcome.outcome != PullOutcome::Loaded);
-        landing::tidy(shared.gear, landing, others).await?;
-        return if units.is_empty() { Ok(()) } else { landing::land(shared, task, landing, manifest, units).await };
-    }
+    let others = outcomes.iter().filter(|outcome| outcome.outcome != PullOutcome::Loaded);
+    place.tidy(shared.gear, others).await?;
     if units.is_empty() {
         return Ok(());
     }
-    let occasion = &shared.occasion;
-    let commit = staged_commit(
-        shared.gear,
-        shared.pipeline,
-        &task.step,
-        step,
-        occasion,
-        manifest,
-        units,
-        warehouse.dialect(),
-        &shared.cancel,
-    )?;
-    let committed = warehouse.commit(commit).await?;
+    let committed = place.put(shared, task, step, manifest, units).await?;
     for warning in &committed.warnings {
         shared.warn(task, warning);
     }

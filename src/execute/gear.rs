@@ -98,7 +98,7 @@ impl Gear {
         let resolved = self.connections.get(connection)?;
         let warehouse = match warehouses.placed.get(&place(&resolved)) {
             Some(warehouse) => warehouse.clone(),
-            None => Warehouse::open(&resolved).await?,
+            None => Warehouse::open_with(&resolved, self.redactor.clone()).await?,
         };
         warehouses.placed.insert(place(&resolved), warehouse.clone());
         warehouses.named.insert(connection.to_owned(), warehouse.clone());
@@ -109,9 +109,13 @@ impl Gear {
     pub(super) async fn duckdb(&self, connection: &Connection, settings: &DuckDbConnection) -> Result<Warehouse> {
         let wanted = place(connection);
         for pipeline in &self.project.pipelines {
-            // A warehouse that cannot be resolved is told where it is used.
-            if self.connections.get(&pipeline.warehouse).is_ok_and(|warehouse| place(&warehouse) == wanted) {
-                return self.warehouse(&pipeline.warehouse).await;
+            let targets = pipeline.steps.iter().filter_map(|step| step.target());
+            let written = std::iter::once(&pipeline.warehouse).chain(targets.map(|target| &target.connection));
+            for name in written {
+                // One that cannot be resolved is told where it is used.
+                if self.connections.get(name).is_ok_and(|warehouse| place(&warehouse) == wanted) {
+                    return self.warehouse(name).await;
+                }
             }
         }
         let mut warehouses = self.warehouses.lock().await;

@@ -74,6 +74,14 @@ fn unit(commit: UnitCommit) -> LandingUnit {
     }
 }
 
+/// What a collection has of each unit, once what a killed process has left undone there is finished.
+pub(super) async fn loads(gear: &Gear, landing: &pipeline::Landing) -> Result<Vec<(UnitKey, Loaded)>> {
+    let place = place(gear, landing).await?;
+    let (loads, unclean) = place.loads().await?;
+    place.mend(&unclean).await?;
+    Ok(loads)
+}
+
 /// What landed, as the places themselves tell it.
 #[derive(Default)]
 pub(super) struct Landed {
@@ -89,10 +97,8 @@ pub(super) async fn landed(gear: &Gear, pipeline: &Pipeline) -> Result<Landed> {
     let mut landed = Landed::default();
     for step in &pipeline.steps {
         let Some(landing) = step.landing() else { continue };
-        let place = place(gear, landing).await?;
-        match place.loads().await {
-            Ok((loads, unclean)) => {
-                place.mend(&unclean).await?;
+        match loads(gear, landing).await {
+            Ok(loads) => {
                 landed.loads.extend(loads.into_iter().map(|(unit, loaded)| (step.into.clone(), unit, loaded)));
             }
             // Its steps will fail by themselves; the others need not wait for it.

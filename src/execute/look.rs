@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gear::Gear;
 use super::scope::{self, Occasion};
+use super::source::Terms;
 use super::{fan, load, source, transform};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Page, Pull, Pulled, Sink};
@@ -34,7 +35,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let per = step.action.per();
     let units: Vec<Option<Unit>> = match &occasion.window {
-        Some(window) if per == Per::Unit => window.units().iter().copied().map(Some).collect(),
+        Some(window) if per == Per::Unit && !is_whole_load(&step) => window.units().iter().copied().map(Some).collect(),
         _ => vec![None],
     };
     let mut all = Vec::with_capacity(units.len());
@@ -52,8 +53,7 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
                 }
             }
             Action::Load(load) => {
-                let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
-                load::landed(gear, &load.rows, &key).await?.0.lines().join("\n")
+                load::lines(gear, (pipeline, &step, load), &occasion, unit.as_ref()).await?.join("\n")
             }
         };
         all.push(Rendered {
@@ -62,6 +62,11 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
         });
     }
     Ok(all)
+}
+
+/// Whether a step loads a whole table, whatever window its pipeline has.
+fn is_whole_load(step: &Step) -> bool {
+    matches!(step.action, Action::Load(_)) && step.write == Write::Full
 }
 
 /// The first rows that a step would bring for the last unit before a logical date; nothing is written.
@@ -89,13 +94,14 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
                     };
                     Arc::new(fan::first_pull(gear, pipeline, extract, http, each, &units, &scope).await?)
                 }
-                None => source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?,
+                None => source::pull_of(gear, (pipeline, &step, extract), &scope, Terms::default()).await?,
             };
             first_page(&*pull, rows).await
         }
         Action::Load(load) => {
-            let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
-            first_page(&load::landed(gear, &load.rows, &key).await?.0, rows).await
+            let unit = unit.filter(|_| step.write != Write::Full);
+            let pull = load::reading(gear, (pipeline, &step, load), &occasion, unit.as_ref()).await?;
+            first_page(&*pull, rows).await
         }
     }
 }
@@ -115,7 +121,7 @@ pub async fn bring(
     let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
     let unit = occasion.window.as_ref().map(|window| *window.last()).filter(|_| extract.per == Per::Unit);
     let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
-    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, None).await?;
+    let pull = source::pull_of(gear, (pipeline, &step, extract), &scope, Terms::default()).await?;
     pull.pages(Progress::default(), sink, CancellationToken::new()).await.map_err(|failure| failure.error)
 }
 

@@ -25,8 +25,11 @@ mod load;
 mod log;
 mod look;
 mod outcome;
+mod place;
+mod price;
 mod probe;
 mod process;
+mod purse;
 mod request;
 mod retry;
 mod scope;
@@ -47,39 +50,33 @@ pub use probe::{Probed, probe};
 pub use retry::{Unfinished, plan_retry, run_retry, unfinished};
 
 use crate::error::{Kind, Result};
-use crate::model::ledger::{Loaded, Snapshot};
+use crate::model::ledger::Snapshot;
 use crate::model::name::TableName;
-use crate::model::pipeline::{Action, Pipeline, Write};
+use crate::model::pipeline::{Action, Pipeline};
 use crate::model::plan::Plan;
 use crate::model::run::RunRecord;
 use crate::monitor::Monitor;
 use crate::plan::Ask;
-use crate::time::UnitKey;
 
 /// Mends the state store from the warehouse, then plans: what `haul run` does before it begins.
 ///
 /// Returns the plan with one sentence for everything that was mended.
 pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
-    let of_warehouse = pipeline.steps.iter().filter(|step| step.landing().is_none());
-    let tables: Vec<TableName> = of_warehouse.clone().map(|step| step.into.clone()).collect();
     let warehouse = gear.warehouse(&pipeline.warehouse).await?;
-    let mut loads = warehouse.loads(&tables).await?;
-    for step in of_warehouse {
-        // A merge may move all rows of a unit to later ones; elsewhere a unit with rows has them under its own name.
-        if matches!(step.write, Write::Replace | Write::Append)
-            && let Some(stocked) = warehouse.stocked(&step.into).await?
-        {
-            let there = |unit: &UnitKey, loaded: &Loaded| loaded.rows == 0 || stocked.contains(unit);
-            loads.retain(|(table, unit, loaded)| *table != step.into || there(unit, loaded));
-        }
-    }
+    let steps = pipeline.steps.iter().filter(|step| step.landing().is_none() && step.target().is_none());
+    let tables: Vec<_> = steps.map(|step| (&**step, &step.into)).collect();
+    let mut loads = place::in_tables(&warehouse, &tables).await?;
     let landed = landing::landed(gear, pipeline).await?;
+    let elsewhere = place::loads(gear, pipeline).await?;
     loads.extend(landed.loads);
-    let seen: Vec<TableName> = tables_of(pipeline).into_iter().filter(|table| !landed.unseen.contains(table)).collect();
+    loads.extend(elsewhere.loads);
+    let unseen = |table: &TableName| landed.unseen.contains(table) || elsewhere.unseen.contains(table);
+    let seen: Vec<TableName> = tables_of(pipeline).into_iter().filter(|table| !unseen(table)).collect();
     let mut mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
     mended.extend(landed.sentences);
+    mended.extend(elsewhere.sentences);
     let snapshot = ledger_of(gear, pipeline).await?;
-    Ok((build(gear, pipeline, &snapshot, ask)?, mended))
+    Ok((build(gear, pipeline, &snapshot, ask).await?, mended))
 }
 
 /// Plans without the right to wait: where another process has the warehouse, from what the state store knows.
@@ -91,15 +88,15 @@ pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result
             return Err(error);
         }
         let snapshot = ledger_of(gear, pipeline).await?;
-        let plan = build(gear, pipeline, &snapshot, ask)?;
+        let plan = build(gear, pipeline, &snapshot, ask).await?;
         let sentence = "the warehouse cannot be opened now: this plan is made from what the last run left behind";
         return Ok((plan, vec![sentence.to_owned()]));
     }
     plan(gear, pipeline, ask).await
 }
 
-/// Makes the plan, and counts the items that are written down somewhere.
-fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) -> Result<Plan> {
+/// Makes the plan, counts the items that are written down somewhere, and prices what is billed by bytes.
+async fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) -> Result<Plan> {
     let mut plan = crate::plan::build(pipeline, snapshot, ask, gear.clock.now())?;
     for step in &pipeline.steps {
         let Action::Extract(extract) = &step.action else { continue };
@@ -109,6 +106,7 @@ fn build(gear: &Gear, pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask) 
             plan.requests.insert(step.name.clone(), count);
         }
     }
+    price::fill_in(gear, &mut plan, snapshot).await;
     Ok(plan)
 }
 

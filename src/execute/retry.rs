@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::fanout::FailedRequest;
 use crate::model::ledger::{Snapshot, UnitState};
 use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
+use crate::model::cost::Expected;
 use crate::model::plan::{Due, Plan, PlannedTask};
 use crate::model::run::{RunRecord, TaskId, Trigger};
 use crate::monitor::Monitor;
@@ -101,6 +102,7 @@ fn plan_of(gear: &Gear, pipeline: &Arc<Pipeline>, found: Vec<Found>) -> Result<P
             units: found.units,
             due: Due::Retry,
             after: Vec::new(),
+            expected: Expected::Free,
         })
         .collect();
     Ok(Plan {

@@ -63,10 +63,10 @@ pub(super) fn scope(
             params.clone_from(&extract.params);
             extract.source.for_each().map_or(&[][..], |each| &each.reads)
         }
-        Action::Load(_) => &[],
+        Action::Load(load) => &load.reads,
     };
     for read in reads {
-        relations.insert(read.name.clone(), dialect.relation(&read.table));
+        relations.insert(read.name.clone(), dialect.relation(&read.relation));
     }
     let now = gear.clock.now();
     let connections = gear.connections.clone();

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
 use crate::extract::{Breaker, Cache, FanPull, HttpPull, ItemRequest, Manner, Pull, Render, Report, Values};
 use crate::model::answer::ReportTemplate;
+use crate::model::cost::Receipts;
 use crate::model::fanout::{Added, ForEach, Over};
 use crate::model::hook::{BodyTemplate, CursorPlace, PageStyle, Request, RequestTemplate};
 use crate::model::name::Text;
@@ -18,22 +19,31 @@ use crate::model::pipeline::{Extract, Pipeline, Step};
 use crate::model::source::{HttpSource, Source};
 use crate::template::{Item, Prepared, Scope};
 
+/// Under which terms a source is asked.
+#[derive(Default)]
+pub(super) struct Terms {
+    /// Where the source wanted to go on when the step's last rows were loaded.
+    pub bookmark: Option<String>,
+    /// Who is told what jobs were billed for.
+    pub receipts: Receipts,
+    /// The most bytes that a statement may be billed for.
+    pub max_bytes: Option<u64>,
+}
+
 /// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
-///
-/// `bookmark` is where the source wanted to go on when the step's last rows were loaded.
 pub(super) async fn pull_of(
     gear: &Gear,
     (pipeline, step, extract): (&Pipeline, &Step, &Extract),
     scope: &Scope,
-    bookmark: Option<String>,
+    terms: Terms,
 ) -> Result<Arc<dyn Pull>> {
     let rows: Arc<dyn Pull> = match &extract.source {
         Source::Process(_) if gear.tape.as_ref().is_some_and(Tape::is_replay) => {
             return Err(Error::config(format!("`{}` runs a program, of which nothing is recorded", step.name))
                 .hint("leave the step out of the test: steps = [...]"));
         }
-        Source::Process(source) => Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, bookmark)?),
-        _ => rows_of(gear, extract, scope).await?,
+        Source::Process(source) => Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, terms.bookmark)?),
+        _ => rows_of(gear, extract, scope, terms).await?,
     };
     match &extract.download {
         Some(download) => super::files::with_download(gear, extract, download, scope, rows).await,
@@ -41,7 +51,7 @@ pub(super) async fn pull_of(
     }
 }
 
-async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn Pull>> {
+async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope, terms: Terms) -> Result<Arc<dyn Pull>> {
     match &step.source {
         Source::Http(http) => {
             let client = gear.client(&step.connection).await?;
@@ -65,7 +75,7 @@ async fn rows_of(gear: &Gear, step: &Extract, scope: &Scope) -> Result<Arc<dyn P
         ))),
         Source::Collection(source) => Ok(Arc::new(super::collection::pull_of(gear, step, source, scope).await?)),
         Source::Files(files) => super::files::pull_of(gear, step, files, scope).await,
-        Source::Table(table) => super::table::pull_of(gear, step, table, scope).await,
+        Source::Table(table) => super::table::pull_of(gear, step, table, scope, terms).await,
         Source::Process(_) => Err(Error::internal("a program is asked elsewhere")),
     }
 }
@@ -78,7 +88,7 @@ pub(super) async fn lines_of(
 ) -> Result<Vec<String>> {
     match &extract.source {
         Source::Table(table) => super::table::lines_of(gear, extract, table, scope),
-        _ => Ok(pull_of(gear, (pipeline, step, extract), scope, None).await?.lines()),
+        _ => Ok(pull_of(gear, (pipeline, step, extract), scope, Terms::default()).await?.lines()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::gear::Gear;
+use super::source::Terms;
 use crate::error::{Error, Result};
 use crate::extract::Pull;
 use crate::extract::bigquery::{self, BigQueryPull, Jobs};
@@ -14,13 +15,9 @@ use crate::model::source::{TableRows, TableSource};
 use crate::template::{Quoting, Scope};
 
 /// What a step asks its database for; nothing is sent yet.
-pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope) -> Result<Arc<dyn Pull>> {
+pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope, terms: Terms) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
     let ask = ask(gear, step, source, &quoting(scope, &connection.kind))?;
-    if let (Some(_), false) = (source.max_bytes, matches!(connection.kind, ConnectionKind::BigQuery(_))) {
-        return Err(Error::config(format!("`max_bytes` limits what BigQuery reads, `{}` is another", connection.name))
-            .hint("leave `max_bytes` out"));
-    }
     Ok(match &connection.kind {
         ConnectionKind::Postgres(server) => Arc::new(PostgresPull { server: server.clone(), ask }),
         ConnectionKind::MySql(server) => Arc::new(MySqlPull { server: server.clone(), ask }),
@@ -31,7 +28,7 @@ pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, s
         }),
         ConnectionKind::BigQuery(settings) => {
             let client = gear.bigquery(&step.connection, settings).await?;
-            Arc::new(BigQueryPull::new(client, ask, jobs(source, scope))?)
+            Arc::new(BigQueryPull::new(client, ask, jobs(scope, terms))?)
         }
         _ => return Err(no_tables(&connection)),
     })
@@ -59,13 +56,13 @@ fn quoting(scope: &Scope, kind: &ConnectionKind) -> Scope {
 }
 
 /// How the query jobs of a step are called: by run and unit, so that what was sent twice is there once.
-fn jobs(source: &TableSource, scope: &Scope) -> Jobs {
+fn jobs(scope: &Scope, terms: Terms) -> Jobs {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let unit = scope.unit.map(|unit| unit.key().to_string());
     let name = format!("haul_{}_{}", scope.run_id, unit.as_deref().unwrap_or("all")).chars().map(plain).collect();
     let mut labels = BTreeMap::from([("haul_run".to_owned(), scope.run_id.clone())]);
     labels.extend(unit.map(|unit| ("haul_unit".to_owned(), unit)));
-    Jobs { name, labels, max_bytes: source.max_bytes }
+    Jobs { name, labels, max_bytes: terms.max_bytes, receipts: terms.receipts }
 }
 
 fn no_tables(connection: &Connection) -> Error {

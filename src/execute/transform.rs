@@ -41,7 +41,7 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
         shared.pipeline,
         &task.step,
         step,
-        &occasion(shared, task),
+        &occasion(&shared.occasion, task),
         unit(task, step),
         warehouse.dialect(),
     )?;
@@ -49,9 +49,9 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
     // What a window's statement says of its dates is no change of its days: there, the template counts.
     let text = if unit(task, step).is_some() || task.units.is_empty() { &*sql } else { &*step.sql.text };
     let inputs: Vec<Inputs> = if task.units.is_empty() {
-        vec![inputs(&ledger, step, text, None)]
+        vec![inputs(&ledger, &step.reads, text, None)]
     } else {
-        task.units.iter().map(|unit| inputs(&ledger, step, text, Some(unit))).collect()
+        task.units.iter().map(|unit| inputs(&ledger, &step.reads, text, Some(unit))).collect()
     };
     // Of tables that no step writes nobody tells whether they have changed: what reads them is computed every time.
     if !is_forced(task) && step.sources.is_empty() && !step.reads.is_empty() {
@@ -100,7 +100,7 @@ pub(super) async fn run(
             gear,
             shared.pipeline,
             &task.step,
-            &occasion(shared, task),
+            &occasion(&shared.occasion, task),
             unit(task, step),
             warehouse.dialect(),
         )?,
@@ -185,18 +185,19 @@ fn outcomes(
 }
 
 /// What a unit's rows would be computed from.
-struct Inputs {
+pub(super) struct Inputs {
     /// A digest of the statement and of every unit that it reads.
-    digest: String,
+    pub digest: String,
     /// Whether any of those units was ever loaded.
-    any: bool,
+    pub any: bool,
 }
 
-fn inputs(ledger: &Snapshot, step: &Transform, text: &str, unit: Option<&Unit>) -> Inputs {
+/// Digests what a unit's rows would be computed from: a text, and the units that are read.
+pub(super) fn inputs(ledger: &Snapshot, reads: &[Read], text: &str, unit: Option<&Unit>) -> Inputs {
     let mut digest = Xxh3::new();
     let mut any = false;
     digest.update(text.as_bytes());
-    for read in &step.reads {
+    for read in reads {
         for key in read_keys(ledger, read, unit) {
             let loaded = ledger.unit(&read.table, &key).and_then(|record| record.loaded.as_ref());
             any |= loaded.is_some();
@@ -219,7 +220,7 @@ fn read_keys(ledger: &Snapshot, read: &Read, unit: Option<&Unit>) -> Vec<UnitKey
 }
 
 /// The unit that the statement is rendered for; a statement over the window has none.
-fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
+pub(super) fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
     match step.per {
         Per::Unit => task.units.first(),
         Per::Window => None,
@@ -227,8 +228,8 @@ fn unit<'a>(task: &'a PlannedTask, step: &Transform) -> Option<&'a Unit> {
 }
 
 /// The occasion of a task: a task over several units sees them as its window.
-fn occasion(shared: &Shared<'_>, task: &PlannedTask) -> Occasion {
-    let mut occasion = shared.occasion.clone();
+pub(super) fn occasion(run: &Occasion, task: &PlannedTask) -> Occasion {
+    let mut occasion = run.clone();
     if let [first, .., last] = task.units.as_slice()
         && let Ok(window) = crate::time::Window::spanning(first.calendar, first.start, last.end)
     {

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fan::Breakers;
 use super::gear::Gear;
+use super::purse::{self, Purse};
 use super::outcome::{self, Cost, UnitOutcome};
 use super::scope::Occasion;
 use super::{extract, load, transform};
@@ -28,6 +29,8 @@ pub(super) struct Shared<'a> {
     pub ledger: Mutex<Snapshot>,
     /// Which steps are not worth asking on.
     pub breakers: Breakers,
+    /// What may still be billed, and what was.
+    pub purse: Purse,
 }
 
 impl Shared<'_> {
@@ -87,20 +90,45 @@ impl Shared<'_> {
 
 /// Does one task, and tells every event of it but the first sight of it.
 pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)) {
-    let ended = match &task.step.action {
+    match purse::metered(shared, task, ended(shared, task, &tell)).await {
+        Ended::Skipped(reason) => tell(TaskEvent::Skipped { reason }),
+        Ended::With(Ok(outcomes)) => tell(outcome::summary(&outcomes)),
+        Ended::With(Err(error)) => {
+            let event = outcome::failure(&error, &shared.gear.redactor);
+            if let Err(second) = keep_failure(shared, task, &error).await {
+                shared.warn(task, &format!("the failure could not be written down: {}", second.chain()));
+            }
+            tell(event);
+        }
+    }
+}
+
+/// How a task ended.
+enum Ended {
+    Skipped(String),
+    With(Result<Vec<UnitOutcome>>),
+}
+
+async fn ended(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)) -> Ended {
+    Ended::With(match &task.step.action {
         Action::Extract(step) => {
             tell(TaskEvent::Started { attempt: 1 });
             extract::run(shared, task, step, None).await
         }
         Action::Load(step) => match load::prepare(shared, task, step) {
-            load::Prepared::Skip(reason) => return tell(TaskEvent::Skipped { reason }),
+            load::Prepared::Skip(reason) => return Ended::Skipped(reason),
             load::Prepared::Run(inputs) => {
                 tell(TaskEvent::Started { attempt: 1 });
                 load::run(shared, task, step, inputs).await
             }
         },
         Action::Transform(step) => match transform::prepare(shared, task, step).await {
-            Ok(transform::Prepared::Skip(reason)) => return tell(TaskEvent::Skipped { reason }),
+            Ok(transform::Prepared::Skip(reason)) => {
+                if let Err(error) = purse::spared(shared, task, &reason).await {
+                    shared.warn(task, &format!("what was saved could not be written down: {}", error.chain()));
+                }
+                return Ended::Skipped(reason);
+            }
             Ok(transform::Prepared::Run(statement)) => {
                 tell(TaskEvent::Started { attempt: 1 });
                 transform::run(shared, task, step, statement).await
@@ -110,17 +138,7 @@ pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(
                 Err(error)
             }
         },
-    };
-    tell(match ended {
-        Ok(outcomes) => outcome::summary(&outcomes),
-        Err(error) => {
-            let event = outcome::failure(&error, &shared.gear.redactor);
-            if let Err(second) = keep_failure(shared, task, &error).await {
-                shared.warn(task, &format!("the failure could not be written down: {}", second.chain()));
-            }
-            event
-        }
-    });
+    })
 }
 
 /// Writes a failed attempt into the ledger of each unit; a stopped one leaves no trace, so that it is gone on with.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::mongodb::{LandedRows, MongoPull, Query as MongoQuery, Range as MongoRange};
 pub use download::{DownloadPull, Fetcher, Library, Locate, at_path};
-pub use files::{FileStore, FilesPull, Pattern};
+pub use files::{FileStore, FilesPull, Mark, Pattern};
 pub use http::{
     Breaker, Cache, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, Manner, Render, RenderItem, Report,
     TokenKeeper, Values,
@@ -31,6 +31,7 @@ pub use http::{
 pub use process::{Catalogs, ProcessPull, Program, Replication, Speaks, Tap, sweep_private_files};
 
 use crate::error::{Error, Result};
+use crate::model::cost::{Prices, Quote};
 use crate::model::fanout::{Added, FailedRequest, Tally};
 use crate::model::hook::Request;
 use crate::model::page::{PageEntry, Progress};
@@ -55,6 +56,13 @@ pub trait Pull: Send + Sync {
     /// It is called before the rows are read, so that what changes in between is seen by the next pull.
     async fn probe(&self) -> Result<Probe> {
         Ok(Probe::Unknown)
+    }
+
+    /// What reading would be billed for, where the source bills by the bytes that are read; told without reading any row.
+    ///
+    /// None where it costs nothing. What `known` has is not asked for again.
+    async fn price(&self, _known: &Prices) -> Result<Option<Quote>> {
+        Ok(None)
     }
 
     /// Whether a pull can go on behind its durable pages; one that cannot is begun anew, and gets no progress.

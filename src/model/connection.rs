@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::cost::Tariff;
 use crate::secret::SecretString;
 
 /// A named system and how to reach it.
@@ -276,6 +277,10 @@ pub struct ServerConnection {
     pub database: String,
     /// Whether and how TLS is used: `disable`, `prefer`, `require`, `verify-full`.
     pub tls: Tls,
+    /// How long one statement may run, on PostgreSQL; as the server says when not given.
+    pub statement_timeout: Option<Duration>,
+    /// How long a statement may wait for a lock, on PostgreSQL; as the server says when not given.
+    pub lock_timeout: Option<Duration>,
 }
 
 /// Whether and how a connection to a database server is encrypted.
@@ -311,8 +316,22 @@ pub struct BigQueryConnection {
     pub service_account: Option<SecretString>,
     /// The application default credentials of the environment, as JSON, where the connection has none of its own.
     pub default_credentials: Option<SecretString>,
+    /// The service account in whose name everything is done.
+    pub impersonate: Option<String>,
+    /// Where large uploads go first: bucket, and what names begin with; without slashes around it.
+    pub stage_bucket: Option<(String, String)>,
+    /// Uploads of more bytes go there.
+    pub stage_above: u64,
+    /// Whether rows are compressed on their way.
+    pub compress: bool,
+    /// The longest that a job may take.
+    pub job_timeout: Duration,
     /// Another address of the REST service, for an emulator.
     pub endpoint: Option<String>,
+    /// What its queries cost.
+    pub tariff: Tariff,
+    /// Another address of Google Cloud Storage, for an emulator.
+    pub storage_endpoint: Option<String>,
 }
 
 /// A place with files.

@@ -17,6 +17,18 @@ pub struct Layout {
     pub require_filter: bool,
     /// How long a partition is kept after its end.
     pub expires: Option<Duration>,
+    /// How the rows of a unit take the place of the old ones.
+    pub replace: Replacing,
+}
+
+/// How the rows of a unit take the place of the old ones, where a warehouse has several ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Replacing {
+    /// In one transaction, whatever else the table has.
+    #[default]
+    Transaction,
+    /// As a whole partition, which BigQuery replaces free of charge; all others do it in a transaction.
+    Partition,
 }
 
 /// What divides a table into partitions.

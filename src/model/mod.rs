@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod connection;
+pub mod cost;
 pub mod drift;
 pub mod exchange;
 pub mod fanout;
@@ -11,6 +12,7 @@ pub mod hook;
 pub mod infer;
 pub mod layout;
 pub mod ledger;
+pub mod load;
 mod logical_type;
 pub mod manual;
 pub mod name;

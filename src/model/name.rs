@@ -33,6 +33,15 @@ impl TableName {
     }
 }
 
+impl TableName {
+    /// Reads a name as the ledger has stored it, where what stands behind the first dot may be more than a table's name:
+    /// that of a table, a collection or of files elsewhere.
+    pub fn stored(text: &str) -> Self {
+        let (schema, name) = text.split_once('.').unwrap_or(("main", text));
+        Self { schema: schema.to_owned(), name: name.to_owned() }
+    }
+}
+
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}.{}", self.schema, self.name))

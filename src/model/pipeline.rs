@@ -10,8 +10,10 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::{Limit, LimitScope};
 use super::files::Download;
 use super::layout::Layout;
+use super::load::{Load, Target};
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
@@ -65,6 +67,8 @@ pub struct Pipeline {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// How many tasks of one run may be under way at once.
     pub max_active: usize,
+    /// The most bytes that all statements of one run may be billed for together.
+    pub max_bytes: Option<Limit>,
     /// The steps, in the order of the file.
     pub steps: Vec<Arc<Step>>,
 }
@@ -174,7 +178,7 @@ pub struct Step {
     pub name: String,
     /// Where it begins in its file.
     pub origin: Origin,
-    /// The table that it writes.
+    /// What it writes, as the ledger calls it: a table of the warehouse; of another place with its connection in front.
     pub into: TableName,
     /// How its rows get into the table.
     pub write: Write,
@@ -191,11 +195,32 @@ pub struct Step {
 }
 
 impl Step {
+    /// The most bytes that one of its statements may be billed for.
+    pub fn max_bytes(&self) -> Option<Limit> {
+        let bytes = match &self.action {
+            Action::Extract(extract) => match &extract.source {
+                Source::Table(table) => table.max_bytes,
+                _ => None,
+            },
+            Action::Transform(transform) => transform.max_bytes,
+            Action::Load(_) => None,
+        };
+        bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
+    }
+
     /// Where its rows land, if not in a table of the warehouse.
     pub fn landing(&self) -> Option<&Landing> {
         match &self.action {
             Action::Extract(extract) => extract.landing.as_ref(),
             Action::Transform(_) | Action::Load(_) => None,
+        }
+    }
+
+    /// Where its rows go, if it loads them into a place outside of the pipeline's warehouse.
+    pub fn target(&self) -> Option<&Target> {
+        match &self.action {
+            Action::Load(load) => load.target.as_ref(),
+            Action::Extract(_) | Action::Transform(_) => None,
         }
     }
 }
@@ -207,7 +232,7 @@ pub enum Action {
     Extract(Box<Extract>),
     /// Computes rows in the warehouse.
     Transform(Transform),
-    /// Brings rows that landed elsewhere into the warehouse.
+    /// Brings rows of one connection into another.
     Load(Box<Load>),
 }
 
@@ -226,7 +251,7 @@ impl Action {
         match self {
             Self::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
             Self::Transform(transform) => &transform.reads,
-            Self::Load(load) => load.reads.as_slice(),
+            Self::Load(load) => &load.reads,
         }
     }
 
@@ -320,15 +345,6 @@ pub struct Landing {
     pub collection: String,
 }
 
-/// A load step: where rows lie, and how they get into a table of the warehouse.
-#[derive(Debug, Clone)]
-pub struct Load {
-    /// The step that lands the rows; found by its name once all steps are known.
-    pub reads: Option<Read>,
-    /// How the rows become a table, as an extract says it.
-    pub rows: Extract,
-}
-
 /// What one execution of a step covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -412,6 +428,8 @@ pub struct Transform {
     pub per: Per,
     /// The column that tells a row's unit where it runs per window.
     pub time_column: Option<String>,
+    /// The most bytes that one statement may be billed for, where the warehouse bills by them.
+    pub max_bytes: Option<u64>,
 }
 
 /// A table of the project that a transform reads.
@@ -423,8 +441,10 @@ pub struct Read {
     pub pipeline: String,
     /// The step that writes the table.
     pub step: String,
-    /// The table.
+    /// The table, as the ledger calls it.
     pub table: TableName,
+    /// The table where it lies.
+    pub relation: TableName,
     /// Which of its units a unit reads.
     pub reach: Reach,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::cost::Expected;
 use super::pipeline::{Pipeline, Step};
 use super::run::{TaskId, Trigger};
 use crate::time::{Unit, UnitKey, Window};
@@ -41,6 +42,8 @@ pub struct PlannedTask {
     pub due: Due,
     /// The places, in the plan, of the tasks that must have ended before it begins.
     pub after: Vec<usize>,
+    /// What it is going to be billed for.
+    pub expected: Expected,
 }
 
 impl PlannedTask {

@@ -57,6 +57,8 @@ pub enum RunStatus {
     Late,
     /// It was stopped before its end.
     Cancelled,
+    /// It would have been billed for more than `max_bytes` allows: nothing was begun, and nothing was spent.
+    Refused,
 }
 
 /// How many tasks of a run ended how.
@@ -78,6 +80,14 @@ pub struct RunCounts {
     /// Of those that were loaded or unchanged: they lack the rows of requests that failed.
     #[serde(default)]
     pub incomplete: u64,
+    /// The bytes that all their jobs were billed for, where a system bills by them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub billed_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl RunCounts {

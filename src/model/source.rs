@@ -230,7 +230,7 @@ pub struct TableSource {
     pub probe: ProbeRule,
     /// How often a connection to the database is tried again.
     pub retry: RetryPolicy,
-    /// A query fails without being run where it would read more bytes; BigQuery bills by them.
+    /// The most bytes that one statement may be billed for, where the database bills by them, as BigQuery does.
     pub max_bytes: Option<u64>,
 }
 

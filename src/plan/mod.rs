@@ -9,6 +9,7 @@
 mod due;
 mod explain;
 mod graph;
+mod limits;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,11 @@ use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
 
+pub use limits::{over_step, within};
 pub use explain::{Explained, Explanation, Totals, WindowText, explain};
 
 use crate::error::{Error, Result};
+use crate::model::cost::Expected;
 use crate::model::ledger::Snapshot;
 use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
 use crate::model::plan::{Due, LeftAlone, Plan, PlannedTask};
@@ -152,6 +155,8 @@ impl Draft<'_> {
         };
         let due = match &step.action {
             Action::Extract(_) => due::extract(self, step, timeline),
+            // What no step of the project writes may have changed unseen, as an API's rows may.
+            Action::Load(load) if load.reads.is_empty() => due::extract(self, step, timeline),
             action @ (Action::Transform(_) | Action::Load(_)) => reach::reader(self, index, action, timeline),
         };
         match step.action.per() {
@@ -209,7 +214,7 @@ impl Draft<'_> {
         let unit = units.first().map_or_else(UnitKey::whole, crate::time::Unit::key);
         let after = reach::after(self, index, &places);
         self.planned[index].push(Placed { task: self.tasks.len(), units: places });
-        self.tasks.push(PlannedTask { id: TaskId { step: step.name.clone(), unit }, step, units, due, after });
+        self.tasks.push(PlannedTask { id: TaskId { step: step.name.clone(), unit }, step, units, due, after, expected: Expected::Free });
         Ok(())
     }
 

@@ -104,11 +104,12 @@ fn transform(name: &str, per: Per, reads: &[(&str, Reach)]) -> Step {
             pipeline: if read.starts_with("other") { "other" } else { "p" }.to_owned(),
             step: (*read).to_owned(),
             table: table(read),
+            relation: table(read),
             reach: *reach,
         })
         .collect();
     let sql = Text::new("SELECT 1", origin());
-    step(name, Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None }))
+    step(name, Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None, max_bytes: None }))
 }
 
 fn rule() -> WindowRule {
@@ -134,6 +135,7 @@ fn pipeline(window: Option<WindowRule>, steps: Vec<Step>) -> Arc<Pipeline> {
         window,
         vars: BTreeMap::new(),
         max_active: 4,
+        max_bytes: None,
         steps: steps.into_iter().map(Arc::new).collect(),
     })
 }

@@ -129,6 +129,7 @@ fn judge(ended: &Ended, run: &TrialRun, label: &str, report: &mut Report) {
         RunStatus::Late => "late",
         RunStatus::Failed => "failed",
         RunStatus::Cancelled => "was stopped",
+        RunStatus::Refused => "was refused",
         RunStatus::Running => "did not end",
     };
     let lines: Vec<String> = ended.told.iter().map(|line| line.replace('\n', "\n    ")).collect();

@@ -36,7 +36,7 @@ pub(super) async fn tables(store: &Store) -> Result<Vec<TableName>> {
         .fetch_all(store.readers())
         .await
         .map_err(store.fault("reading the ledger in"))?;
-    names.iter().map(|(name,)| TableName::parse(name)).collect()
+    Ok(names.iter().map(|(name,)| TableName::stored(name)).collect())
 }
 
 /// Claims units.

@@ -9,6 +9,7 @@
 //! Whatever is stored was redacted by the caller. This room renders nothing and decides nothing.
 
 mod bookmarks;
+mod costs;
 mod ledger;
 mod liveness;
 mod repair;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::model::cost::{Account, CostLine, CostsAsk, JobCost};
 use crate::model::ledger::{Lease, Loaded, PullRecord, Snapshot, UnitRecord};
 use crate::model::name::TableName;
 use crate::model::run::{RunRecord, TaskLog, Trigger};
@@ -124,6 +126,26 @@ impl State {
     /// Keeps where the source of a table wants to go on with a stream.
     pub async fn keep_bookmark(&self, table: &TableName, stream: &str, json: &str, now: Instant) -> Result<()> {
         bookmarks::keep(&self.store, table, stream, json, now).await
+    }
+
+    /// Writes down what a job was billed for; the same job again is the same bill.
+    pub async fn bill(&self, account: &Account, cost: &JobCost) -> Result<()> {
+        costs::bill(&self.store, account, cost).await
+    }
+
+    /// Writes down that units were not read or computed again, with what that was billed for the last time.
+    pub async fn spare(&self, account: &Account, reason: &str) -> Result<()> {
+        costs::spare(&self.store, account, reason).await
+    }
+
+    /// What was billed and what was saved, in the order of the lines' names.
+    pub async fn costs(&self, ask: &CostsAsk) -> Result<Vec<CostLine>> {
+        costs::lines(&self.store, ask).await
+    }
+
+    /// What one run was billed for, and what it saved.
+    pub async fn costs_of_run(&self, run: &str) -> Result<CostLine> {
+        costs::of_run(&self.store, run).await
     }
 
     /// Brings the ledger of these tables in line with what their warehouse has; the warehouse is right.

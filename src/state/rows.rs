@@ -73,7 +73,7 @@ impl Reading<'_> {
     }
 
     fn table(&self) -> Result<TableName> {
-        TableName::parse(&self.text("table_name")?).map_err(|error| unreadable("table_name").because(error))
+        Ok(TableName::stored(&self.text("table_name")?))
     }
 
     fn unit(&self) -> Result<UnitKey> {
@@ -98,6 +98,7 @@ impl Reading<'_> {
                 failed: self.number("failed")?,
                 skipped: self.number("skipped")?,
                 incomplete: self.number("incomplete").unwrap_or_default(),
+                billed_bytes: self.number("billed_bytes").unwrap_or_default(),
             },
         })
     }

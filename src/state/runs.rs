@@ -172,7 +172,8 @@ pub(super) async fn close_dead(store: &Store, pipeline: &str, now: Instant) -> R
 /// The last runs, newest first: in the order in which they began, not of their clocks.
 pub(super) async fn list(store: &Store, pipeline: Option<&str>, limit: u32) -> Result<Vec<RunRecord>> {
     sqlx::query(
-        "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete
+        "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete,
+                (SELECT sum(billed) FROM cost WHERE cost.run = run.id) AS billed_bytes
          FROM run WHERE $1 IS NULL OR pipeline = $1 ORDER BY seq DESC LIMIT $2",
     )
     .bind(pipeline)
@@ -189,7 +190,8 @@ pub(super) async fn list(store: &Store, pipeline: Option<&str>, limit: u32) -> R
 pub(super) async fn one(store: &Store, id: &str) -> Result<Option<(RunRecord, Vec<TaskLog>)>> {
     let doing = "reading a run in";
     let row = sqlx::query(
-        "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete
+        "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete,
+                (SELECT sum(billed) FROM cost WHERE cost.run = run.id) AS billed_bytes
          FROM run WHERE id = $1",
     )
         .bind(id)

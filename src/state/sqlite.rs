@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_runs_and_ledger.sql"),
     include_str!("../../migrations/sqlite/0002_probes.sql"),
     include_str!("../../migrations/sqlite/0003_bookmarks.sql"),
+    include_str!("../../migrations/sqlite/0004_costs.sql"),
 ];
 
 /// Readers beside the one writer.

@@ -167,6 +167,11 @@ impl Dialect {
         }
     }
 
+    /// How statements over rows are written that become files.
+    pub fn of_files() -> Self {
+        DUCKDB
+    }
+
     /// A quoted name.
     pub fn ident(&self, name: &str) -> String {
         self.quoted(name, self.quote)

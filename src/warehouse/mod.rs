@@ -3,11 +3,13 @@
 //! What the rows of a unit are is decided here, in one transaction: the lease's generation is asserted, the table follows
 //! the rows, checks see the new rows before they replace the old ones, and `_haul_loads` tells what was committed.
 
+mod bigquery;
 mod checks;
 mod commit;
 mod dialect;
 mod duckdb;
 mod excerpt;
+mod postgres;
 mod rows;
 mod units;
 mod verdict;
@@ -23,11 +25,13 @@ pub use commit::{BoundCheck, Commit, CommitOutcome, Committed, Labels, NewRows, 
 pub use dialect::Dialect;
 pub use rows::Rows;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Connection, ConnectionKind, DuckDbConnection};
 use crate::model::ledger::Loaded;
+use crate::model::load::FileForm;
 use crate::model::name::TableName;
 use crate::model::schema::TableSchema;
+use crate::secret::Redactor;
 use crate::time::UnitKey;
 
 /// The name under which a check's own SQL finds the new rows.
@@ -63,10 +67,19 @@ impl Warehouse {
     /// # Errors
     /// A connection that leads to no warehouse, or one that another process holds.
     pub async fn open(connection: &Connection) -> Result<Self> {
+        Self::open_with(connection, Redactor::default()).await
+    }
+
+    /// The same, with a redactor that learns the secrets that are made on the way: tokens.
+    ///
+    /// # Errors
+    /// A connection that leads to no warehouse, or one that another process holds.
+    pub async fn open_with(connection: &Connection, redactor: Redactor) -> Result<Self> {
         let driver: Arc<dyn Driver> = match &connection.kind {
             ConnectionKind::DuckDb(settings) => Arc::new(duckdb::DuckDb::open(settings.clone()).await?),
-            ConnectionKind::Postgres(_) | ConnectionKind::BigQuery(_) => {
-                return Err(Error::config(format!("opening the warehouse of `{}`", connection.name)));
+            ConnectionKind::Postgres(server) => Arc::new(postgres::Postgres::open(server.clone()).await?),
+            ConnectionKind::BigQuery(settings) => {
+                Arc::new(bigquery::BigQueryWarehouse::open(&connection.name, settings, redactor).await?)
             }
             kind @ (ConnectionKind::Http(_)
             | ConnectionKind::MySql(_)
@@ -138,6 +151,17 @@ impl Warehouse {
     pub async fn close(self) -> Result<()> {
         self.driver.close().await
     }
+}
+
+/// Writes the staged rows of a commit's only unit as files into a folder, and runs its checks on them before.
+///
+/// Returns the files in their order; a unit without rows has none.
+///
+/// # Errors
+/// [`Kind::Check`] when a check fails, [`Kind::Data`] when the format cannot hold a value.
+pub async fn write_files(commit: Commit, form: FileForm, folder: PathBuf) -> Result<(Vec<PathBuf>, Committed)> {
+    let written = tokio::task::spawn_blocking(move || duckdb::write_files(&commit, form, &folder)).await;
+    written.context(Kind::Internal, || "writing files".to_owned())?
 }
 
 fn closed() -> Error {

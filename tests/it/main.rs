@@ -17,6 +17,7 @@ mod files;
 mod hooks;
 mod http;
 mod kill;
+mod loads;
 mod mongodb;
 mod process;
 mod redaction;

@@ -2,7 +2,7 @@
 
 use chrono::SecondsFormat;
 
-use super::super::table::{AskedRows, TableAsk, TimeRange};
+use super::super::table::{AskedRows, TableAsk, TimeRange, is_own};
 use crate::bigquery::{Field, Mode, Refused, Schema, TableId, Why, quoted_name};
 use crate::error::{Error, Kind, Result};
 use crate::model::pipeline::TimeFormat;
@@ -43,18 +43,25 @@ impl Ask {
 
 /// The statement for rows of a table.
 pub(super) fn of_table(table: &TableId, schema: &Schema, range: Option<&TimeRange>) -> Result<String> {
-    let from = format!("SELECT * FROM {}", quoted_name(&table.to_string()));
+    let from = format!("SELECT *{} FROM {}", without_own(schema), quoted_name(&table.to_string()));
     let Some(range) = range else { return Ok(from) };
     let place = format!("asking {table} for rows by `{}`", range.column);
     let condition = condition(range, schema).map_err(|error| error.while_doing(place))?;
     Ok(format!("{from}\nWHERE {condition}"))
 }
 
+/// Leaves out the columns that are haul's own, of a table that haul writes.
+fn without_own(schema: &Schema) -> String {
+    let own: Vec<String> =
+        schema.fields.iter().filter(|field| is_own(&field.name)).map(|field| quoted_name(&field.name)).collect();
+    if own.is_empty() { String::new() } else { format!(" EXCEPT ({})", own.join(", ")) }
+}
+
 /// The statement for those rows of a SELECT that lie in a range of time.
 pub(super) fn of_query(sql: &str, schema: &Schema, range: &TimeRange) -> Result<String> {
     let place = format!("asking the query for rows by `{}`", range.column);
     let condition = condition(range, schema).map_err(|error| error.while_doing(place))?;
-    Ok(format!("SELECT * FROM (\n{}\n)\nWHERE {condition}", statement(sql)))
+    Ok(format!("SELECT *{} FROM (\n{}\n)\nWHERE {condition}", without_own(schema), statement(sql)))
 }
 
 /// The statement that counts the rows of another.

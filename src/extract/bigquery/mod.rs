@@ -20,10 +20,14 @@ use self::ask::Ask;
 use self::shard::Found;
 use super::table::{TableAsk, TimeRange};
 use super::{Failure, Probe, Progress, Pull, Pulled, Sink};
-use crate::bigquery::{BigQuery, Caller, Query, Rows, Schema, Table, TableId};
+use crate::bigquery::{BigQuery, Caller, Query, QueryJob, Rows, Schema, Table, TableId};
 use crate::error::Result;
+use crate::model::cost::{JobKind, Price, Prices, Quote, Receipts};
 use crate::model::hook::RetryPolicy;
 use crate::model::source::ProbeRule;
+
+/// A price is asked for so often; the plan goes on without one.
+const PRICE_ATTEMPTS: u32 = 2;
 
 /// What a step asks BigQuery for, rendered for a unit or a window.
 pub struct BigQueryPull {
@@ -43,8 +47,10 @@ pub struct Jobs {
     pub name: String,
     /// Labels, which bills and job lists show.
     pub labels: BTreeMap<String, String>,
-    /// The most bytes that one may read.
+    /// The most bytes that one may be billed for.
     pub max_bytes: Option<u64>,
+    /// Who is told what each was billed for.
+    pub receipts: Receipts,
 }
 
 /// What is sent for a step, for people; nothing is opened.
@@ -112,7 +118,9 @@ impl BigQueryPull {
     /// A table that is listed, or asked by a query where only some rows are wanted or where it stores none itself.
     fn of_table(&self, id: &TableId, table: &Table) -> Result<Seen> {
         let version = version(id, table);
-        if self.range.is_none() && table.is_stored() {
+        // What is listed has all columns: haul's own have to be left out by a query.
+        let own = table.schema.fields.iter().any(|field| super::table::is_own(&field.name));
+        if self.range.is_none() && table.is_stored() && !own {
             return Ok(Seen::Listed { rows: Rows::Table(id.clone()), schema: table.schema.clone(), version });
         }
         Ok(Seen::Asked { sql: ask::of_table(id, &table.schema, self.range.as_ref())?, version })
@@ -140,6 +148,7 @@ impl BigQueryPull {
         let sql = ask::counted(sql, self.changed_column.as_deref());
         let failed = |refused| ask::beside(refused, &sql);
         let job = self.client.query(&self.job_of(&sql), caller).await.map_err(failed)?;
+        self.billed(&job, JobKind::Probe, caller).await;
         let rows = Rows::Job(job.clone());
         let page = self.client.page(&rows, &job.schema, None, 1, caller).await.map_err(failed)?;
         Ok(page
@@ -149,12 +158,64 @@ impl BigQueryPull {
             .unwrap_or_default())
     }
 
+    /// Tells what a job was billed for. One that does not say it has done its work all the same.
+    async fn billed(&self, job: &QueryJob, kind: JobKind, caller: &Caller<'_>) {
+        if !self.jobs.receipts.wanted() {
+            return;
+        }
+        match self.client.bill(&job.id, job.location.as_deref(), kind, caller).await {
+            Ok(cost) => self.jobs.receipts.add(cost),
+            Err(refused) => self.jobs.receipts.miss(&job.id, &refused.error.chain()),
+        }
+    }
+
+    /// Whether the probe counts rows, by a statement.
+    fn counts(&self) -> bool {
+        self.rule != ProbeRule::Off && (self.changed_column.is_some() || self.rule == ProbeRule::Count)
+    }
+
+    /// What a statement would be billed for.
+    async fn price_of(&self, sql: &str, known: &Prices, caller: &Caller<'_>) -> Result<Price> {
+        let statement = format!("{} {sql}", self.client.project());
+        if let Some(price) = known.get(&statement) {
+            return Ok(price);
+        }
+        let price = self.client.price(sql, caller).await.map_err(|refused| ask::beside(refused, sql))?;
+        known.put(statement, price);
+        Ok(price)
+    }
+
+    async fn quote(&self, known: &Prices, caller: &Caller<'_>) -> Result<Option<Quote>> {
+        // The rows of a shard are listed. One that is a view, which nothing tells before its time has come, is held by the
+        // limit that its job gets.
+        if matches!(self.ask, Ask::Shard { .. }) && self.range.is_none() && !self.counts() {
+            return Ok(None);
+        }
+        let Ok(seen) = self.look(caller).await? else { return Ok(None) };
+        let (sql, version) = match &seen {
+            Seen::Listed { rows: Rows::Table(id), schema, version } if self.counts() => {
+                (ask::of_table(id, schema, None)?, version)
+            }
+            Seen::Listed { .. } => return Ok(None),
+            Seen::Asked { sql, version } => (sql.clone(), version),
+        };
+        let mut statements = Vec::new();
+        if self.counts() {
+            statements.push(self.price_of(&ask::counted(&sql, self.changed_column.as_deref()), known, caller).await?);
+        }
+        if matches!(seen, Seen::Asked { .. }) {
+            statements.push(self.price_of(&sql, known, caller).await?);
+        }
+        let state = version.clone().filter(|_| !self.counts() && self.rule != ProbeRule::Off);
+        Ok(Some(Quote::of(&statements, self.client.tariff().clone(), state)))
+    }
+
     async fn state(&self, caller: &Caller<'_>) -> Result<Probe> {
         let seen = match self.look(caller).await? {
             Ok(seen) => seen,
             Err(reason) => return Ok(Probe::Late(reason)),
         };
-        let counting = self.changed_column.is_some() || self.rule == ProbeRule::Count;
+        let counting = self.counts();
         Ok(match (self.rule, &seen) {
             (ProbeRule::Off, _) => Probe::Unknown,
             (_, Seen::Asked { sql, .. }) if counting => Probe::Is(self.count(sql, caller).await?),
@@ -194,6 +255,16 @@ impl Pull for BigQueryPull {
         let (retry, cancel, sent) = (RetryPolicy::default(), CancellationToken::new(), AtomicU64::new(0));
         let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
         self.state(&caller).await
+    }
+
+    async fn price(&self, known: &Prices) -> Result<Option<Quote>> {
+        let retry = RetryPolicy { max_attempts: PRICE_ATTEMPTS, ..RetryPolicy::default() };
+        let (cancel, sent) = (CancellationToken::new(), AtomicU64::new(0));
+        let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+        let quote = self.quote(known, &caller).await;
+        // What is seen now may be another thing when the rows are read.
+        self.forget().await;
+        quote
     }
 
     async fn pages(&self, resume: Progress, sink: Arc<dyn Sink>, cancel: CancellationToken) -> Result<Pulled, Failure> {

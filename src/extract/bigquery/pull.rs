@@ -12,6 +12,7 @@ use super::super::{Failure, Page, Pulled, Sink};
 use super::{BigQueryPull, Seen, ask};
 use crate::bigquery::{Caller, Field, QueryJob, Refused, RowPage, Rows, Schema};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::cost::JobKind;
 use crate::model::hook::RetryPolicy;
 use crate::model::page::{PageEntry, Position, Progress};
 use crate::model::schema::SourceColumn;
@@ -132,7 +133,11 @@ async fn run(
 async fn open(pull: &BigQueryPull, mark: Option<Mark>, caller: &Caller<'_>) -> Result<Opened> {
     if let Some(Mark { job: Some(id), location, token, .. }) = &mark {
         return Ok(match pull.client.result(id, location.as_deref(), caller).await {
-            Ok(job) => Opened::Listing(of_job(job, Some(token.clone()))),
+            Ok(job) => {
+                // The process that began it may have died before it could say.
+                pull.billed(&job, JobKind::Query, caller).await;
+                Opened::Listing(of_job(job, Some(token.clone())))
+            }
             Err(refused) if refused.error.kind() == Kind::Source => Opened::Moved,
             Err(refused) => return Err(refused.error.while_doing(format!("going on with the job {id}"))),
         });
@@ -153,6 +158,7 @@ async fn open(pull: &BigQueryPull, mark: Option<Mark>, caller: &Caller<'_>) -> R
         Seen::Asked { sql, .. } => {
             let failed = |refused: Refused| ask::beside(refused, &sql).while_doing("running the query");
             let job = pull.client.query(&pull.job_of(&sql), caller).await.map_err(failed)?;
+            pull.billed(&job, JobKind::Query, caller).await;
             Ok(Opened::Listing(of_job(job, None)))
         }
     }

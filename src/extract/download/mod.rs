@@ -22,6 +22,7 @@ use self::fetch::Got;
 use super::rows::{member_key, push_member, push_text};
 use super::{Failure, Page, Probe, Pull, Pulled, Sink};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::cost::{Prices, Quote};
 use crate::model::files::{Download, OnError};
 use crate::model::page::Progress;
 use crate::model::schema::SourceColumn;
@@ -71,6 +72,11 @@ impl Pull for DownloadPull {
             // Rows that are as they were may point to files that could not be had the last time.
             Probe::Is(_) | Probe::Unknown => Probe::Unknown,
         })
+    }
+
+    async fn price(&self, known: &Prices) -> Result<Option<Quote>> {
+        // Rows that are as they were are read all the same, for the files that could not be had.
+        Ok(self.rows.price(known).await?.map(|quote| Quote { state: None, ..quote }))
     }
 
     fn resumes(&self) -> bool {

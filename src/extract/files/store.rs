@@ -35,7 +35,7 @@ struct Inner {
     place: Place,
 }
 
-enum Place {
+pub(super) enum Place {
     Folder(PathBuf),
     Bucket { store: Arc<dyn ObjectStore>, prefix: String },
     Web(Web),
@@ -87,6 +87,19 @@ impl FileStore {
     /// The connection's name, and nothing for the project's own folder.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// What it is.
+    pub(super) fn place(&self) -> &Place {
+        &self.inner.place
+    }
+
+    /// The files that a pattern means, in a place that may itself not be there yet.
+    pub async fn list_if_there(&self, pattern: &Pattern) -> Result<Vec<FileMeta>> {
+        match &self.inner.place {
+            Place::Folder(root) if !root.exists() => Ok(Vec::new()),
+            _ => self.list(pattern).await,
+        }
     }
 
     /// The files that a pattern means, by their paths.
@@ -239,7 +252,7 @@ impl FileStore {
     }
 
     /// What a bucket's error means.
-    fn told(&self, error: object_store::Error, doing: String) -> Error {
+    pub(super) fn told(&self, error: object_store::Error, doing: String) -> Error {
         use object_store::Error as Told;
         let kind = match &error {
             Told::PermissionDenied { .. } | Told::Unauthenticated { .. } => Kind::Auth,
@@ -270,12 +283,12 @@ fn meta_of(path: &str, meta: &ObjectMeta) -> FileMeta {
     FileMeta { path: path.to_owned(), size: Some(meta.size), version }
 }
 
-fn joined(prefix: &str, path: &str) -> String {
+pub(super) fn joined(prefix: &str, path: &str) -> String {
     [prefix, path].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/")
 }
 
 /// A key as it is in the bucket, without any encoding.
-fn key(path: &str) -> Result<Key> {
+pub(super) fn key(path: &str) -> Result<Key> {
     Key::parse(path).context(Kind::Config, || format!("`{path}` can be no name in a bucket"))
 }
 

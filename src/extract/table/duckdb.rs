@@ -11,7 +11,7 @@ use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
 use super::server::TWICE;
 use super::sql::{TimeKind, Writing, not_there, plain};
-use super::{AskedRows, TableAsk, json};
+use super::{AskedRows, TableAsk, is_own, json};
 use crate::error::{Error, Kind, Result};
 use crate::model::page::Progress;
 use crate::model::schema::{Column, LogicalType, SourceColumn};
@@ -238,9 +238,11 @@ impl DuckDbPull {
                 .hint("it was there a moment ago: the next run looks again"));
         };
         let columns = self.describe(&from).await?;
+        let condition = self.condition(&columns)?;
+        let columns: Vec<Described> = columns.into_iter().filter(|column| !is_own(&column.name)).collect();
         let of_source = |column: &Described| SourceColumn { name: column.name.clone(), data_type: column.data_type() };
         sink.columns(columns.iter().map(of_source).collect())?;
-        let sql = format!("SELECT {} FROM {from}{}", row_of(&columns), self.condition(&columns)?);
+        let sql = format!("SELECT {} FROM {from}{condition}", row_of(&columns));
         let (send, mut receive) = mpsc::channel(2);
         let reading = self.file.stream(sql, send);
         // It owns its end of the channel, which is closed when it fails: nobody waits to send any more then.

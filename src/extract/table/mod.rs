@@ -13,12 +13,12 @@ mod sql;
 pub use duckdb::DuckDbPull;
 pub use mysql::{MySqlPull, connect as connect_mysql};
 pub use postgres::{PostgresPull, connect as connect_postgres};
-pub use server::refused;
 
 use chrono::NaiveDate;
 
 use crate::error::{Error, Result};
 use crate::model::hook::RetryPolicy;
+use crate::model::infer::OWN;
 use crate::model::pipeline::TimeFormat;
 use crate::model::source::ProbeRule;
 use crate::time::{Grain, Instant, Tz, Unit};
@@ -106,6 +106,11 @@ pub enum AskedRows {
     },
     /// The rows of a SELECT.
     Query(String),
+}
+
+/// Whether a column is haul's own, of a table that haul writes: it belongs to that table, and not to its rows.
+pub(super) fn is_own(column: &str) -> bool {
+    column.to_ascii_lowercase().starts_with(OWN)
 }
 
 /// The half-open range of time in which the rows lie.

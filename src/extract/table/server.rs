@@ -7,7 +7,6 @@ use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 use super::super::Sink;
 use crate::error::{Disposition, Error, Kind, Result};
-use crate::model::connection::ServerConnection;
 use crate::model::hook::RetryPolicy;
 
 /// How patiently a connection is tried again while its server cannot be reached.
@@ -38,32 +37,6 @@ impl<'a> Patience<'a> {
         self.attempt += 1;
         Ok(())
     }
-}
-
-/// What a server's refusal of a connection means.
-pub fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {
-    let place = format!("connecting to {}:{} as {}", server.host, server.port, server.user);
-    let (kind, hint) = match error {
-        sqlx::Error::Io(_) => (Kind::Unavailable, format!("is a server listening on {}:{}?", server.host, server.port)),
-        sqlx::Error::Tls(_) => (
-            Kind::Unavailable,
-            "the server and `tls` do not agree; it is one of disable, prefer, require, verify-full".to_owned(),
-        ),
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            Some("28P01" | "28000") => (Kind::Auth, format!("is the password of {} right?", server.user)),
-            Some("3D000") => (Kind::Connection, format!("there is no database `{}` on that server", server.database)),
-            // The server is starting, stopping, or has no connection left.
-            Some("57P01" | "57P02" | "57P03" | "53300") => {
-                (Kind::Unavailable, "the server takes no connections now; the next run tries again".to_owned())
-            }
-            _ if error.message().contains("Access denied") => {
-                (Kind::Auth, format!("is the password of {} right?", server.user))
-            }
-            _ => (Kind::Connection, "the server tells the reason above".to_owned()),
-        },
-        _ => (Kind::Connection, "does the server at that port speak this protocol?".to_owned()),
-    };
-    Error::new(kind, place).because(error.to_string()).hint(hint)
 }
 
 /// What the fault of a statement means.

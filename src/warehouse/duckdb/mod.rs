@@ -16,6 +16,7 @@ use super::{Commit, Committed, Dialect, Driver, Rows, closed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::DuckDbConnection;
 use crate::model::ledger::Loaded;
+use crate::model::load::FileForm;
 use crate::model::name::TableName;
 use crate::model::schema::TableSchema;
 use crate::time::UnitKey;
@@ -84,6 +85,15 @@ impl DuckDb {
         };
         if sent { told.await.map_err(|_| closed())? } else { Err(closed()) }
     }
+}
+
+/// Writes the staged rows of a commit's only unit as files, typed by a DuckDB in memory.
+pub(super) fn write_files(commit: &Commit, form: FileForm, folder: &Path) -> Result<(Vec<PathBuf>, Committed)> {
+    const MEMORY: &str = "512MB";
+    let settings =
+        DuckDbConnection { path: PathBuf::from(":memory:"), memory_limit: MEMORY.to_owned(), threads: Some(2) };
+    let connection = connect(&settings, Access::Write)?;
+    commit::write_files(&connection, commit, form, folder)
 }
 
 fn connect(settings: &DuckDbConnection, access: Access) -> Result<Connection> {

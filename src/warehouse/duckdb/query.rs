@@ -4,10 +4,7 @@ use std::path::Path;
 
 use duckdb::Connection;
 use duckdb::arrow::array::StringArray;
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::commit;
@@ -15,9 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::schema::LogicalType;
 use crate::warehouse::Rows;
 use crate::warehouse::dialect::DUCKDB;
-
-/// The first words of statements that a query is not.
-const WRITES: [&str; 9] = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
+use crate::warehouse::rows::{ONLY_READS, parsed, writes};
 
 /// Runs a statement that stands where a table could, so that it is one, and reads.
 pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
@@ -25,11 +20,7 @@ pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result
     // Our line stands before the statement's first.
     let failed = |error| {
         let error = commit::failed_in("running the query", plain, 1, &error);
-        let word = plain.split_whitespace().next().unwrap_or_default().to_lowercase();
-        if !WRITES.contains(&word.as_str()) {
-            return error;
-        }
-        error.hint("a query asks for rows: SELECT, FROM, WITH, SHOW or DESCRIBE; it changes nothing in the warehouse")
+        if writes(plain) { error.hint(ONLY_READS) } else { error }
     };
     let mut statement = connection.prepare(&format!("DESCRIBE SELECT * FROM (\n{plain}\n) AS q")).map_err(failed)?;
     let described: Vec<(String, String)> =
@@ -116,58 +107,5 @@ fn as_text(data_type: &LogicalType) -> LogicalType {
             LogicalType::Struct(fields)
         }
         other => other.clone(),
-    }
-}
-
-/// The members of an object in their order, unread.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-/// What a cell's JSON says. Infinity and what is no number have no word in JSON; they stay the text that they are.
-fn parsed(text: &str) -> Value {
-    let value = serde_json::from_str::<&RawValue>(text).and_then(exact);
-    value.unwrap_or_else(|_| Value::String(text.to_owned()))
-}
-
-/// A value whose whole numbers beyond 64 bits are texts: as numbers they would be rounded.
-fn exact(raw: &RawValue) -> serde_json::Result<Value> {
-    let text = raw.get();
-    match text.as_bytes().first() {
-        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)?.into_iter().map(exact).collect(),
-        Some(b'{') => {
-            let members = serde_json::from_str::<Members<'_>>(text)?.0;
-            members.into_iter().map(|(name, value)| Ok((name, exact(value)?))).collect()
-        }
-        Some(b'-' | b'0'..=b'9') => {
-            let whole = text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
-            if whole && (text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok()) {
-                return serde_json::from_str(text);
-            }
-            // The JSON reader's floats may be off by their last bit; the language's own are not.
-            let float = text.parse().ok().filter(|_| !whole).and_then(serde_json::Number::from_f64);
-            Ok(float.map_or_else(|| Value::String(text.to_owned()), Value::Number))
-        }
-        _ => serde_json::from_str(text),
     }
 }

@@ -66,7 +66,7 @@ fn what_lands_has_no_table_and_what_is_loaded_has_landed() {
     let unknown = format!("{WINDOW}{RATINGS}[[load]]\nname = \"b\"\nfrom = \"rating\"\n");
     assert_eq!(codes(&unknown), ["unknown-ref"]);
     let not_landed = format!("{WINDOW}{RATINGS}[[load]]\nname = \"b\"\nfrom = \"ratings\"\n");
-    assert_eq!(codes(&not_landed), ["not-landed"]);
+    assert_eq!(codes(&not_landed), ["same-place"]);
     let dots = landing("", "").replace("\"users\"", "\"my.users\"");
     assert_eq!(codes(&dots), ["bad-name"]);
 }

@@ -159,3 +159,13 @@ fn pages_have_the_keys_of_their_style() {
     let at = CursorPlace::Header("X-Next".to_owned());
     assert_eq!(*cursor, PageStyle::Cursor { param: "c".to_owned(), in_body: true, at });
 }
+
+#[test]
+fn a_fan_out_never_leaves_the_report_of_its_hook_out_silently() {
+    let hook = "connection = \"other\"\n[request]\npath = \"/r/{{ item }}\"\n[report]\nvalues = { id = \"$.id\" }\n\
+                poll = { path = \"/r/{{ report.id }}\" }\ndownload = { path = \"/d\" }\n";
+    let step = "[[extract]]\nname = \"a\"\nhook = \"rep\"\nwrite = \"full\"\nfor_each = { values = [1] }\n";
+    let loaded = loaded(&[("hooks/rep.toml", hook), ("pipelines/p.toml", step)]);
+    let told: Vec<_> = loaded.diagnostics.iter().map(|fault| (fault.code, fault.message.as_str())).collect();
+    assert!(matches!(told[..], [("foreign-key", message)] if message.contains("`report`")), "{told:?}");
+}

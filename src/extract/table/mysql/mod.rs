@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
-use super::server::{Patience, failed, refused};
+use super::server::{Patience, failed};
 use super::sql::{TimeKind, Writing, not_there, plain};
-use super::{AskedRows, TableAsk};
+use super::{AskedRows, TableAsk, is_own};
 use crate::error::{Error, Kind, Result};
 use crate::model::connection::{ServerConnection, Tls};
 use crate::model::page::Progress;
 use crate::model::source::ProbeRule;
 use crate::secret::ExposeSecret;
+use crate::server::refused;
 use columns::{Catalog, Described};
 
 /// How MySQL writes names and texts.
@@ -192,8 +193,10 @@ impl MySqlPull {
                 .hint("it was there a moment ago: the next run looks again"));
         };
         let columns = columns::describe(&mut connection, &from.sql, &from.catalog).await?;
+        let condition = self.condition(&columns)?;
+        let columns: Vec<Described> = columns.into_iter().filter(|column| !is_own(&column.name)).collect();
         let list: Vec<&str> = columns.iter().map(|column| column.select.as_str()).collect();
-        let sql = format!("SELECT {} FROM {}{}", list.join(", "), from.sql, self.condition(&columns)?);
+        let sql = format!("SELECT {} FROM {}{condition}", list.join(", "), from.sql);
         sink.columns(columns.iter().map(Described::of_source).collect())?;
         let cells: Arc<[decode::Cell]> = columns.iter().map(Described::cell).collect();
         let doing = format!("reading {}", from.name);

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, Probe, Pull, Pulled, Sink};
 use super::pages::Pages;
-use super::server::{Patience, failed, refused};
+use super::server::{Patience, failed};
 use super::sql::{Writing, not_there, plain};
-use super::{AskedRows, TableAsk};
+use super::{AskedRows, TableAsk, is_own};
 use crate::error::{Error, Kind, Result};
-use crate::model::connection::{ServerConnection, Tls};
+use crate::model::connection::ServerConnection;
 use crate::model::page::Progress;
 use crate::model::source::ProbeRule;
-use crate::secret::ExposeSecret;
+use crate::server::connect_postgres;
 use columns::Described;
 
 /// How PostgreSQL writes names and texts.
@@ -47,23 +47,7 @@ pub struct PostgresPull {
 /// # Errors
 /// A server that is out of reach or refuses us.
 pub async fn connect(server: &ServerConnection) -> Result<PgConnection> {
-    let tls = match server.tls {
-        Tls::Disable => PgSslMode::Disable,
-        Tls::Prefer => PgSslMode::Prefer,
-        Tls::Require => PgSslMode::Require,
-        Tls::VerifyFull => PgSslMode::VerifyFull,
-    };
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        .application_name("haul")
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
-    PgConnection::connect_with(&options).await.map_err(|error| refused(&error, server))
+    connect_postgres(server, "haul").await
 }
 
 impl PostgresPull {
@@ -172,12 +156,10 @@ impl PostgresPull {
         if columns.is_empty() {
             return Err(Error::new(Kind::Source, format!("{name} has no column that could be read")));
         }
+        let condition = self.condition(&columns)?;
+        let columns: Vec<Described> = columns.into_iter().filter(|column| !is_own(&column.name)).collect();
         let list: Vec<&str> = columns.iter().map(|column| column.select.as_str()).collect();
-        let copy = format!(
-            "COPY (SELECT {} FROM {from}{}) TO STDOUT (FORMAT binary)",
-            list.join(", "),
-            self.condition(&columns)?
-        );
+        let copy = format!("COPY (SELECT {} FROM {from}{condition}) TO STDOUT (FORMAT binary)", list.join(", "));
         sink.columns(columns.iter().map(Described::of_source).collect())?;
         let cells: Arc<[decode::Cell]> = columns.iter().map(Described::cell).collect();
         let doing = format!("reading {name}");

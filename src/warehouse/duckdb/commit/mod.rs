@@ -2,11 +2,13 @@
 
 mod changes;
 mod checks;
+mod files;
 mod rows;
 mod table;
 
 use duckdb::{Connection, params};
 
+pub(super) use files::write as write_files;
 pub(super) use table::{describe, loads, stocked};
 
 use crate::error::{Error, Kind, Result};

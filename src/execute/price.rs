@@ -1,0 +1,120 @@
+//! What a plan is going to cost: every statement that is billed by bytes is priced by a dry run, before anything is spent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream;
+
+use super::change;
+use super::gear::Gear;
+use super::scope::{self, Occasion};
+use super::source::{self, Terms};
+use super::{extract, transform};
+use crate::error::{Error, Result};
+use crate::extract::Pull;
+use crate::model::connection::ConnectionKind;
+use crate::model::cost::{Expected, Prices, Quote};
+use crate::model::ledger::Snapshot;
+use crate::model::pipeline::{Action, Extract, Pipeline, Step, Transform};
+use crate::model::plan::{Plan, PlannedTask};
+use crate::model::source::Source;
+use crate::warehouse::Dialect;
+
+/// So many dry runs are under way at once.
+const AT_ONCE: usize = 16;
+
+/// Fills in what each task of a plan is expected to be billed for.
+///
+/// What cannot be told stays unknown, with its reason: a price that does not come is no reason not to plan.
+pub(super) async fn fill_in(gear: &Gear, plan: &mut Plan, ledger: &Snapshot) {
+    let mut bills: HashMap<String, bool> = HashMap::new();
+    for task in &plan.tasks {
+        bills.entry(task.step.name.clone()).or_insert_with(|| is_billed(gear, &plan.pipeline, &task.step));
+    }
+    if !bills.values().any(|billed| *billed) {
+        return;
+    }
+    let occasion =
+        Occasion::new("plan".to_owned(), plan.logical_date, plan.window.clone(), &plan.pipeline, ledger);
+    let known = Prices::default();
+    let priced = stream::iter(plan.tasks.iter().enumerate())
+        .filter(|(_, task)| std::future::ready(bills[&task.step.name]))
+        .map(|(index, task)| {
+            let (occasion, known) = (&occasion, &known);
+            let pipeline = &plan.pipeline;
+            async move { (index, expected(gear, pipeline, task, occasion, ledger, known).await) }
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let names: Vec<String> = plan.tasks.iter().map(|task| task.step.name.clone()).collect();
+    for (index, expected) in priced {
+        let task = &mut plan.tasks[index];
+        task.expected = expected.unwrap_or_else(|error| {
+            // What an earlier step of the same run still has to make cannot be looked at yet.
+            let before = task.after.first().map(|place| format!("until `{}` ran", names[*place]));
+            Expected::Unknown(gear.redactor.redact(&before.unwrap_or_else(|| error.chain())))
+        });
+    }
+}
+
+/// Whether statements of a step run where bytes are billed.
+fn is_billed(gear: &Gear, pipeline: &Pipeline, step: &Step) -> bool {
+    let connection = match &step.action {
+        Action::Extract(extract) if matches!(extract.source, Source::Table(_)) => &extract.connection,
+        Action::Transform(_) => &pipeline.warehouse,
+        Action::Extract(_) | Action::Load(_) => return false,
+    };
+    // A connection that cannot be resolved is told where it is used.
+    gear.connections.get(connection).is_ok_and(|found| matches!(found.kind, ConnectionKind::BigQuery(_)))
+}
+
+async fn expected(
+    gear: &Gear,
+    pipeline: &Arc<Pipeline>,
+    task: &PlannedTask,
+    occasion: &Occasion,
+    ledger: &Snapshot,
+    known: &Prices,
+) -> Result<Expected> {
+    match &task.step.action {
+        Action::Extract(step) => {
+            let occasion = extract::occasion(occasion, task, step);
+            let pull = pull_of(gear, pipeline, task, step, &occasion).await?;
+            let Some(quote) = pull.price(known).await? else { return Ok(Expected::Free) };
+            let state = quote.state.as_ref().map(|state| change::fingerprint(&*pull, step, state));
+            if state.is_some_and(|state| change::is_as_loaded(ledger, task, &state)) {
+                return Ok(Expected::Spared);
+            }
+            Ok(Expected::Priced(quote))
+        }
+        Action::Transform(step) => {
+            let quote = of_transform(gear, pipeline, task, step, &transform::occasion(occasion, task)).await?;
+            Ok(quote.map_or(Expected::Free, Expected::Priced))
+        }
+        Action::Load(_) => Ok(Expected::Free),
+    }
+}
+
+async fn pull_of(
+    gear: &Gear,
+    pipeline: &Pipeline,
+    task: &PlannedTask,
+    step: &Extract,
+    occasion: &Occasion,
+) -> Result<Arc<dyn Pull>> {
+    let dialect = Dialect::of(&gear.connections.get(&pipeline.warehouse)?)?;
+    let scope = scope::scope(gear, pipeline, &task.step, occasion, extract::unit_of(task, step), &dialect);
+    source::pull_of(gear, (pipeline, &task.step, step), &scope, Terms::default()).await
+}
+
+async fn of_transform(
+    _gear: &Gear,
+    _pipeline: &Pipeline,
+    _task: &PlannedTask,
+    _step: &Transform,
+    _occasion: &Occasion,
+) -> Result<Option<Quote>> {
+    Err(Error::internal("this release has no such warehouse"))
+}

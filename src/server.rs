@@ -1,0 +1,69 @@
+//! Database servers: how a connection to PostgreSQL is made, and what the refusal of a server means.
+
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+
+use crate::error::{Error, Kind, Result};
+use crate::model::connection::{ServerConnection, Tls};
+use crate::secret::ExposeSecret;
+
+/// Connects to a PostgreSQL server, where the session is shown under this name.
+///
+/// # Errors
+/// A server that is out of reach or refuses us.
+pub async fn connect_postgres(server: &ServerConnection, application: &str) -> Result<PgConnection> {
+    let tls = match server.tls {
+        Tls::Disable => PgSslMode::Disable,
+        Tls::Prefer => PgSslMode::Prefer,
+        Tls::Require => PgSslMode::Require,
+        Tls::VerifyFull => PgSslMode::VerifyFull,
+    };
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&server.host)
+        .port(server.port)
+        .username(&server.user)
+        .database(&server.database)
+        .application_name(application)
+        .ssl_mode(tls);
+    if let Some(password) = &server.password {
+        options = options.password(password.expose_secret());
+    }
+    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| refused(&error, server))?;
+    // As a statement and not among the options of the start, which poolers between refuse.
+    let limits = [("statement_timeout", server.statement_timeout), ("lock_timeout", server.lock_timeout)];
+    let limits: Vec<String> = limits
+        .into_iter()
+        .filter_map(|(name, limit)| limit.map(|limit| format!("SET {name} = {}", limit.as_millis())))
+        .collect();
+    if !limits.is_empty() {
+        let set = sqlx::raw_sql(sqlx::AssertSqlSafe(limits.join("; "))).execute(&mut connection).await;
+        set.map_err(|error| refused(&error, server))?;
+    }
+    Ok(connection)
+}
+
+/// What a server's refusal of a connection means.
+pub fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {
+    let place = format!("connecting to {}:{} as {}", server.host, server.port, server.user);
+    let (kind, hint) = match error {
+        sqlx::Error::Io(_) => (Kind::Unavailable, format!("is a server listening on {}:{}?", server.host, server.port)),
+        sqlx::Error::Tls(_) => (
+            Kind::Unavailable,
+            "the server and `tls` do not agree; it is one of disable, prefer, require, verify-full".to_owned(),
+        ),
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            Some("28P01" | "28000") => (Kind::Auth, format!("is the password of {} right?", server.user)),
+            Some("3D000") => (Kind::Connection, format!("there is no database `{}` on that server", server.database)),
+            // The server is starting, stopping, or has no connection left.
+            Some("57P01" | "57P02" | "57P03" | "53300") => {
+                (Kind::Unavailable, "the server takes no connections now; the next run tries again".to_owned())
+            }
+            _ if error.message().contains("Access denied") => {
+                (Kind::Auth, format!("is the password of {} right?", server.user))
+            }
+            _ => (Kind::Connection, "the server tells the reason above".to_owned()),
+        },
+        _ => (Kind::Connection, "does the server at that port speak this protocol?".to_owned()),
+    };
+    Error::new(kind, place).because(error.to_string()).hint(hint)
+}
