@@ -44,6 +44,7 @@ impl Args {
             logical_date: self.date.unwrap_or_else(|| common.today(pipeline.timezone)),
             select: self.select.clone(),
             range: None,
+            window: None,
             force: self.force,
         }
     }

@@ -23,6 +23,7 @@ pub mod parameter;
 pub mod pipeline;
 pub mod plan;
 pub mod run;
+pub mod schedule;
 pub mod schema;
 pub mod shape;
 pub mod source;

@@ -25,6 +25,7 @@ mod mongodb;
 mod process;
 mod redaction;
 mod replay;
+mod schedules;
 mod sources;
 mod stage;
 mod state;
