@@ -259,7 +259,6 @@ impl Table {
                 billing: Billing::default(),
                 run: "given".to_owned(),
                 at: now,
-                billing: crate::model::cost::Billing::default(),
                 cancel: CancellationToken::new(),
             };
             warehouse.commit(commit).await?;

@@ -99,7 +99,7 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
         assert!(sql.starts_with("SELECT"), "{sql}");
         let labels = &job.configuration["labels"];
         assert!(
-            id.starts_with("haul_q_")
+            id.starts_with("asked_")
                 || labels["pipeline"] == "days" && labels["step"] == "items" && labels["run"] == "days-2024-05-03-1",
             "{labels}"
         );
