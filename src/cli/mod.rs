@@ -20,6 +20,7 @@ mod run;
 mod screen;
 mod session;
 mod test;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -149,8 +150,10 @@ enum Command {
         #[command(subcommand)]
         command: hooks::Command,
     },
-    /// Replay pipelines offline on recorded answers, and compare tables
+    /// Compute pipelines offline, on given rows or recorded answers, and compare tables
     Test(test::Args),
+    /// Prove on the rows of tests that units do not depend on the window, the clock or chance
+    VerifyWindow(verify::Args),
     /// Run a pipeline's extracts for real, and keep what is exchanged, without secrets
     Record(test::RecordArgs),
     /// Print the JSON Schemas of the project's files
@@ -205,6 +208,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Connections { command } => connections::run(command, common, screen).await,
         Command::Hooks { command } => hooks::run(command, common, screen).await,
         Command::Test(args) => test::test(&args, common, screen).await,
+        Command::VerifyWindow(args) => verify::verify(&args, common, screen).await,
         Command::Record(args) => test::record(&args, common, screen).await,
         Command::Demo(args) => demo::demo(&args, common, screen).await,
         Command::Completions { shell } => {

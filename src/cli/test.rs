@@ -14,7 +14,7 @@ use crate::config::{self, Severity};
 use crate::error::{Error, Result};
 use crate::model::trial::Trial;
 use crate::monitor::Void;
-use crate::replay::{self, Report};
+use crate::replay::{self, Fault, Report};
 
 /// Which tests.
 #[derive(Debug, clap::Args)]
@@ -113,7 +113,18 @@ pub(super) fn tell(report: &Report, screen: &Screen) {
     } else {
         screen.data(&format!("{BAD}failed{BAD:#}  {}", report.name));
     }
-    for fault in &report.faults {
+    tell_faults(&report.faults, screen);
+    for file in &report.written {
+        screen.data(&format!("  {WARN}written{WARN:#} {file}"));
+    }
+    for note in &report.notes {
+        screen.note(&format!("  {WARN}note{WARN:#}: {note}"));
+    }
+}
+
+/// Tells what is not as it should be, with the rows that differ.
+pub(super) fn tell_faults(faults: &[Fault], screen: &Screen) {
+    for fault in faults {
         screen.data(&format!("  {}", indented(&fault.what, 4)));
         if let Some(difference) = &fault.difference {
             let header: Vec<&str> = difference.columns.iter().map(String::as_str).collect();
@@ -125,12 +136,6 @@ pub(super) fn tell(report: &Report, screen: &Screen) {
         if let Some(hint) = &fault.hint {
             screen.data(&format!("  {GOOD}hint{GOOD:#}: {hint}"));
         }
-    }
-    for file in &report.written {
-        screen.data(&format!("  {WARN}written{WARN:#} {file}"));
-    }
-    for note in &report.notes {
-        screen.note(&format!("  {WARN}note{WARN:#}: {note}"));
     }
 }
 

@@ -11,6 +11,7 @@ mod hooks;
 mod infer;
 mod record;
 mod trial;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub use hooks::{record_hook, test_hook};
 pub use record::{Recorded, record};
 pub use trial::test;
+pub use verify::{Proof, verify};
 
 use crate::model::connection::{
     Auth, Connection, ConnectionKind, DuckDbConnection, FilesConnection, FilesPlace, HttpConnection,

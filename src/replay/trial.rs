@@ -73,7 +73,7 @@ fn label(trial: &Trial, number: usize, run: &TrialRun) -> String {
 /// A test whose rows are given: the same tables through all its runs, in memory.
 async fn on_bench(project: &Project, trial: &Trial, update: bool, report: &mut Report) -> Result<()> {
     let Some(first) = trial.runs.first() else { return Ok(()) };
-    let mut bench = Bench::open(project, trial, first.now).await?;
+    let mut bench = Bench::of_trial(project, trial, first.now).await?;
     let ended = on_open_bench(&mut bench, project, trial, update, report).await;
     bench.close().await?;
     ended
