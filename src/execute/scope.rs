@@ -14,13 +14,8 @@ use crate::warehouse::Dialect;
 
 /// How a warehouse's literals are written, in the terms of templates.
 fn quoting(dialect: &Dialect) -> Quoting {
-    Quoting {
-        dialect: dialect.name,
-        ident: dialect.quote,
-        backslash: dialect.backslash,
-        zone: dialect.zone,
-        ..Quoting::default()
-    }
+    let (dialect, ident, backslash, zone) = (dialect.name, dialect.quote, dialect.backslash, dialect.zone);
+    Quoting { dialect, ident, backslash, zone, ..Quoting::default() }
 }
 
 /// The dates and the name of the run that a template is rendered for.

@@ -1,6 +1,7 @@
 //! What a project's files mean: a good one loads, a bad one tells all its faults with place and hint.
 
 mod collections;
+mod layout;
 mod lints;
 mod schedules;
 
