@@ -17,6 +17,7 @@ use super::job::label;
 use super::refused::{Reason, Why};
 use super::{BigQuery, Caller, Refused, TableId};
 use crate::error::{Error, Kind, Result};
+use crate::model::cost::JobKind;
 
 /// The first pause between two questions for a job; it grows to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -100,6 +101,8 @@ pub struct JobState {
     pub cost: JobCost,
     /// The rows that a load job wrote.
     pub rows: Option<u64>,
+    /// Whether it loads or copies rows, which is free.
+    pub loads: bool,
     error: Option<Reason>,
 }
 
@@ -135,7 +138,11 @@ struct Status {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Configuration {
+    /// `QUERY`, `LOAD`, `COPY` or `EXTRACT`.
+    #[serde(default)]
+    job_type: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
@@ -148,6 +155,7 @@ impl JobState {
         Ok(Self {
             cost: wire.statistics.cost(&id),
             rows: wire.statistics.load.output_rows,
+            loads: matches!(wire.configuration.job_type.as_str(), "LOAD" | "COPY"),
             location: wire.job_reference.location,
             done: wire.status.state == "DONE",
             labels: wire.configuration.labels,
@@ -339,6 +347,11 @@ impl BigQuery {
                 }
             };
             if state.done {
+                // What failed is not billed.
+                if !state.failed() {
+                    let kind = if state.loads { JobKind::Load } else { JobKind::Query };
+                    caller.receipts.add(self.bill_of(state.cost.clone(), kind));
+                }
                 return Ok(state);
             }
             if waited >= most {

@@ -9,9 +9,10 @@ use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
+use super::schedule::ScheduleTable;
 use super::sql::SqlValue;
-use super::value::{ByteSize, ColumnType, CronText, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
-use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
+use super::value::{ByteSize, ColumnType, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
+use crate::model::pipeline::{Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
 use crate::model::source::{ProbeRule, ReplicationMethod};
 use crate::time::Grain;
@@ -67,18 +68,6 @@ twin! {
         pub transform: Option<At<Vec<At<TransformTable>>>>,
         /// Steps that bring rows of one connection into another.
         pub load: Option<At<Vec<At<LoadTable>>>>,
-    }
-}
-
-twin! {
-    /// When a pipeline runs by itself.
-    pub struct ScheduleTable {
-        /// Five fields: minute, hour, day of month, month, day of week.
-        pub cron: Required<CronText>,
-        /// The zone of the cron expression. Default: the pipeline's.
-        pub timezone: Option<At<Zone>>,
-        /// What happens to occurrences that passed while nothing ran. Default `"widen"`.
-        pub missed: Option<At<Missed>>,
     }
 }
 

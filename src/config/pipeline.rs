@@ -9,17 +9,18 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Source, known_names};
-use super::file::{GuardTable, PipelineFile, ProjectFile, ScheduleTable, WindowTable};
+use super::file::{GuardTable, PipelineFile, ProjectFile, WindowTable};
 use super::hook::Hook;
 use super::inspect::Inspector;
 use super::load::load;
 use super::reader::{At, Reader, Span, Twin};
 use super::scalar::{Count, Entries};
+use super::schedule::schedule;
 use super::step::{StepDraft, extract, transform};
 use super::value::{ByteSize, Lookback, TierTable};
 use crate::model::cost::{Limit, LimitScope};
 use crate::model::name::Text;
-use crate::model::pipeline::{Guard, Pipeline, Schedule, Tier, WindowRule};
+use crate::model::pipeline::{Guard, Pipeline, Tier, WindowRule};
 use crate::time::{Grain, Tz};
 
 /// How many tasks of one run may be under way at once, where nothing else is said.
@@ -90,6 +91,8 @@ pub struct PipelineDraft {
     pub sound: bool,
     /// The steps in the order of the file.
     pub steps: Vec<StepDraft>,
+    /// Where the file names the pipeline that its schedule follows.
+    pub follows: Option<At<String>>,
 }
 
 /// Reads `haul.toml`.
@@ -153,7 +156,7 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
         file: source.path.to_path_buf(),
         timezone,
         warehouse: warehouse.map_or_else(|| WAREHOUSE.to_owned(), |at| at.value.clone()),
-        schedule: file.schedule.as_ref().and_then(|at| schedule(&at.value, timezone)),
+        schedule: file.schedule.as_ref().and_then(|at| schedule(at, timezone, &mut reader)),
         window: file.window.as_ref().map(|at| window(at, &mut reader)),
         vars,
         max_active: active.map_or(MAX_ACTIVE, |at| usize::try_from(at.value.0.get()).unwrap_or(MAX_ACTIVE)),
@@ -162,7 +165,8 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
     };
     // What a file with wrong syntax means is not known; its keys and values were looked at all the same.
     let steps = if sound { steps(&file, &pipeline, around, &mut reader) } else { Vec::new() };
-    (PipelineDraft { pipeline, source: source.clone(), sound, steps }, reader.diagnostics)
+    let follows = file.schedule.and_then(|at| at.value.after);
+    (PipelineDraft { pipeline, source: source.clone(), sound, steps, follows }, reader.diagnostics)
 }
 
 fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, reader: &mut Reader) -> Vec<StepDraft> {
@@ -210,14 +214,6 @@ fn max_bytes(of_pipeline: Option<&At<ByteSize>>, of_project: Option<&At<ByteSize
 pub fn vars(entries: Option<&At<Entries<serde_json::Value>>>) -> BTreeMap<String, serde_json::Value> {
     let entries = entries.map_or(&[][..], |entries| &entries.value.0);
     entries.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect()
-}
-
-fn schedule(table: &ScheduleTable, timezone: Tz) -> Option<Schedule> {
-    Some(Schedule {
-        cron: table.cron.0.as_ref()?.value.0.clone(),
-        timezone: table.timezone.as_ref().map_or(timezone, |zone| zone.value.0),
-        missed: table.missed.as_ref().map(|missed| missed.value).unwrap_or_default(),
-    })
 }
 
 fn window(at: &At<WindowTable>, reader: &mut Reader) -> WindowRule {

@@ -119,6 +119,7 @@ impl Place {
                 let mut commit =
                     staged_commit(gear, pipeline, step, rows, occasion, manifest, units, dialect, &shared.cancel)?;
                 commit.table = table.clone();
+                commit.billing = shared.purse.billing(task);
                 warehouse.commit(commit).await
             }
         }
@@ -287,7 +288,7 @@ pub(super) async fn loads(gear: &Gear, pipeline: &Pipeline) -> Result<Found> {
         };
         match looked.await {
             Ok(loads) => {
-                found.loads.extend(loads.into_iter().map(|(unit, at): (UnitKey, _)| (step.into.clone(), unit, at)))
+                found.loads.extend(loads.into_iter().map(|(unit, at): (UnitKey, _)| (step.into.clone(), unit, at)));
             }
             // Its step will fail by itself; the others need not wait for it.
             Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Auth | Kind::Connection | Kind::Config) => {

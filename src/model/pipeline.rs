@@ -17,6 +17,7 @@ use super::load::{Load, Target};
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
+use super::schedule::Schedule;
 use super::schema::{Contract, LogicalType};
 use super::source::Source;
 use crate::time::{Calendar, Grain, Reach, Tz};
@@ -82,32 +83,6 @@ impl Pipeline {
     pub fn step(&self, name: &str) -> Option<&Arc<Step>> {
         self.steps.iter().find(|step| step.name == name)
     }
-}
-
-/// When a pipeline runs by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
-    /// A cron expression of five fields.
-    pub cron: String,
-    /// The zone of the cron expression; the pipeline's own by default.
-    pub timezone: Tz,
-    /// What happens to occurrences that passed while nothing ran.
-    pub missed: Missed,
-}
-
-/// What happens to occurrences of a schedule that passed while nothing ran.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Missed {
-    /// One run over the longer window.
-    #[default]
-    Widen,
-    /// One run each.
-    Each,
-    /// The last one only.
-    Last,
-    /// None.
-    Skip,
 }
 
 /// Which units a run covers, and when they count as settled.
@@ -228,7 +203,10 @@ impl Step {
                 _ => None,
             },
             Action::Transform(transform) => transform.max_bytes,
-            Action::Load(_) => None,
+            Action::Load(load) => match &load.rows.source {
+                Source::Table(table) => table.max_bytes,
+                _ => None,
+            },
         };
         bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
     }

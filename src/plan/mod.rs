@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
 
-pub use explain::{Explained, Explanation, Totals, WindowText, explain};
+pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
 
 use crate::error::{Error, Result};
@@ -46,6 +46,9 @@ pub struct Ask {
     pub select: Vec<String>,
     /// The dates of a backfill, instead of the window.
     pub range: Option<Range>,
+    /// What the run covers, where that is not the lookback before its logical date: whole units, as a schedule counts them
+    /// for an occurrence, or for several at once.
+    pub window: Option<std::ops::Range<Instant>>,
     /// Whether to do everything again, whatever the ledger says.
     pub force: bool,
 }

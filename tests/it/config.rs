@@ -2,12 +2,14 @@
 
 mod collections;
 mod lints;
+mod schedules;
 
 use std::path::Path;
 
 use haul::config::{Loaded, Options, Severity, load, render, schemas, to_json};
 use haul::model::hook::{AuthStyle, CursorPlace, Method, PageStyle};
-use haul::model::pipeline::{Action, CheckRule, Extract, Missed, Outside, Per, Transform, Write};
+use haul::model::pipeline::{Action, CheckRule, Extract, Outside, Per, Transform, Write};
+use haul::model::schedule::Missed;
 use haul::model::schema::LogicalType;
 use haul::model::source::{HttpSource, Source};
 use haul::time::{Grain, Reach, Tz};

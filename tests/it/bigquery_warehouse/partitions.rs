@@ -86,13 +86,13 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
     assert_eq!(table["timePartitioning"], json!({ "type": "DAY", "field": "_haul_unit" }));
     assert_eq!(table["clustering"], json!({ "fields": ["id"] }));
     let jobs = server.jobs();
-    let into_partitions: Vec<&Value> = jobs
+    let sent: Vec<&Value> = jobs
         .values()
         .map(|job| &job.configuration["load"])
         .filter(|load| load["destinationTable"]["tableId"].as_str().is_some_and(|table| table.starts_with("items$")))
         .collect();
-    assert_eq!(into_partitions.len(), 2);
-    for load in into_partitions {
+    assert_eq!(sent.len(), 2);
+    for load in sent {
         assert_eq!(load["writeDisposition"], "WRITE_TRUNCATE", "{load}");
     }
     for (id, job) in &jobs {
