@@ -2,8 +2,8 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::purse;
 use super::outcome::{Cost, UnitOutcome};
+use super::purse;
 use super::worker::{Shared, is_forced};
 use crate::error::{Error, Kind, Result};
 use crate::extract::{Probe, Pull};

@@ -8,17 +8,17 @@ use super::bookmark;
 use super::extract::{held_dir, held_units};
 use super::fan::Breakers;
 use super::gear::Gear;
-use super::purse::{self, Purse};
 use super::outcome::{Cost, UnitOutcome};
 use super::place::Place;
+use super::purse::{self, Purse};
 use super::scope::Occasion;
 use super::transform;
 use super::worker::Shared;
 use crate::error::{Error, Kind, Result};
+use crate::model::cost::Expected;
 use crate::model::ledger::{PullOutcome, UnitRecord, UnitState};
 use crate::model::name::TableName;
 use crate::model::pipeline::{Action, Extract, Guard, Pipeline, Step};
-use crate::model::cost::Expected;
 use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::TaskId;
 use crate::monitor::Void;
@@ -64,6 +64,9 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
     let rows = match &held.step.action {
         Action::Extract(extract) => commit_stage(&shared, &held, &task, extract).await?,
         Action::Load(load) => commit_stage(&shared, &held, &task, &load.rows).await?,
+        Action::Wait(_) | Action::Run(_) => {
+            return Err(Error::usage(format!("`{}` writes no rows that could be held", held.step.name)));
+        }
         Action::Transform(step) => {
             let outcomes = purse::metered(&shared, &task, transform::approve(&shared, &task, step)).await?;
             outcomes.iter().map(|outcome| outcome.rows).sum()

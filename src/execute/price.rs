@@ -35,8 +35,7 @@ pub(super) async fn fill_in(gear: &Gear, plan: &mut Plan, ledger: &Snapshot) {
     if !bills.values().any(|billed| *billed) {
         return;
     }
-    let occasion =
-        Occasion::new("plan".to_owned(), plan.logical_date, plan.window.clone(), &plan.pipeline, ledger);
+    let occasion = Occasion::new("plan".to_owned(), plan.logical_date, plan.window.clone(), &plan.pipeline, ledger);
     let known = Prices::default();
     let priced = stream::iter(plan.tasks.iter().enumerate())
         .filter(|(_, task)| std::future::ready(bills[&task.step.name]))
@@ -64,7 +63,7 @@ fn is_billed(gear: &Gear, pipeline: &Pipeline, step: &Step) -> bool {
     let connection = match &step.action {
         Action::Extract(extract) if matches!(extract.source, Source::Table(_)) => &extract.connection,
         Action::Transform(_) => &pipeline.warehouse,
-        Action::Extract(_) | Action::Load(_) => return false,
+        Action::Extract(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => return false,
     };
     // A connection that cannot be resolved is told where it is used.
     gear.connections.get(connection).is_ok_and(|found| matches!(found.kind, ConnectionKind::BigQuery(_)))
@@ -93,7 +92,7 @@ async fn expected(
             let quote = of_transform(gear, pipeline, task, step, &transform::occasion(occasion, task)).await?;
             Ok(quote.map_or(Expected::Free, Expected::Priced))
         }
-        Action::Load(_) => Ok(Expected::Free),
+        Action::Load(_) | Action::Wait(_) | Action::Run(_) => Ok(Expected::Free),
     }
 }
 

@@ -42,7 +42,9 @@ pub(super) async fn pull_of(
             return Err(Error::config(format!("`{}` runs a program, of which nothing is recorded", step.name))
                 .hint("leave the step out of the test: steps = [...]"));
         }
-        Source::Process(source) => Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, terms.bookmark)?),
+        Source::Process(source) => {
+            Arc::new(process::pull(gear, (pipeline, step, extract), source, scope, terms.bookmark)?)
+        }
         _ => rows_of(gear, extract, scope, terms).await?,
     };
     match &extract.download {

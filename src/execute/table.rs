@@ -15,7 +15,13 @@ use crate::model::source::{TableRows, TableSource};
 use crate::template::{Quoting, Scope};
 
 /// What a step asks its database for; nothing is sent yet.
-pub(super) async fn pull_of(gear: &Gear, step: &Extract, source: &TableSource, scope: &Scope, terms: Terms) -> Result<Arc<dyn Pull>> {
+pub(super) async fn pull_of(
+    gear: &Gear,
+    step: &Extract,
+    source: &TableSource,
+    scope: &Scope,
+    terms: Terms,
+) -> Result<Arc<dyn Pull>> {
     let connection = gear.connections.get(&step.connection)?;
     let ask = ask(gear, step, source, &quoting(scope, &connection.kind))?;
     Ok(match &connection.kind {

@@ -442,7 +442,8 @@ mod tests {
 
     #[test]
     fn a_price_is_read_and_told_as_it_is_written() {
-        let tariff = |text: &str| Tariff::parse(text).map(|tariff| tariff.to_string()).map_err(|error| error.to_string());
+        let tariff =
+            |text: &str| Tariff::parse(text).map(|tariff| tariff.to_string()).map_err(|error| error.to_string());
         assert_eq!(tariff("6.25 USD").as_deref(), Ok("6.25 USD per TiB"));
         assert_eq!(tariff("7 eur").as_deref(), Ok("7.00 EUR per TiB"));
         assert_eq!(tariff("0 USD").as_deref(), Ok("0.00 USD per TiB"));

@@ -54,11 +54,8 @@ pub fn over_step(task: &PlannedTask, quote: &Quote) -> Option<Error> {
 }
 
 fn over_run(doing: String, sum: u64, limit: Limit, priced: &[(&PlannedTask, &Quote)]) -> Error {
-    let named: Vec<String> = priced
-        .iter()
-        .take(NAMED)
-        .map(|(task, quote)| format!("{} {}", task.id, Bytes(quote.price.billed)))
-        .collect();
+    let named: Vec<String> =
+        priced.iter().take(NAMED).map(|(task, quote)| format!("{} {}", task.id, Bytes(quote.price.billed))).collect();
     let more = if priced.len() > NAMED { ", …" } else { "" };
     let whose = if limit.scope == LimitScope::Project { "of haul.toml" } else { "of the pipeline" };
     let sum = Bytes(sum);

@@ -42,6 +42,7 @@ fn step(name: &str, action: Action) -> Step {
         write: Write::Replace,
         checks: Vec::new(),
         guard: Guard::default(),
+        after: Vec::new(),
         action,
     }
 }
@@ -109,7 +110,10 @@ fn transform(name: &str, per: Per, reads: &[(&str, Reach)]) -> Step {
         })
         .collect();
     let sql = Text::new("SELECT 1", origin());
-    step(name, Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None, max_bytes: None }))
+    step(
+        name,
+        Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None, max_bytes: None }),
+    )
 }
 
 fn rule() -> WindowRule {
