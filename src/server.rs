@@ -1,6 +1,7 @@
-//! Database servers: how a connection to PostgreSQL is made, and what the refusal of a server means.
+//! Database servers: how a connection to PostgreSQL or MySQL is made, and what the refusal of a server means.
 
 use sqlx::Connection as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
 use crate::error::{Error, Kind, Result};
@@ -40,6 +41,31 @@ pub async fn connect_postgres(server: &ServerConnection, application: &str) -> R
         set.map_err(|error| refused(&error, server))?;
     }
     Ok(connection)
+}
+
+/// Connects to a MySQL or MariaDB server; the session's zone is UTC.
+///
+/// # Errors
+/// A server that is out of reach or refuses us.
+pub async fn connect_mysql(server: &ServerConnection) -> Result<MySqlConnection> {
+    let tls = match server.tls {
+        Tls::Disable => MySqlSslMode::Disabled,
+        Tls::Prefer => MySqlSslMode::Preferred,
+        Tls::Require => MySqlSslMode::Required,
+        Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
+    };
+    let mut options = MySqlConnectOptions::new()
+        .host(&server.host)
+        .port(server.port)
+        .username(&server.user)
+        .database(&server.database)
+        // A statement means here what it means to its author's other programs.
+        .pipes_as_concat(false)
+        .ssl_mode(tls);
+    if let Some(password) = &server.password {
+        options = options.password(password.expose_secret());
+    }
+    MySqlConnection::connect_with(&options).await.map_err(|error| refused(&error, server))
 }
 
 /// What a server's refusal of a connection means.

@@ -253,7 +253,18 @@ impl BigQuery {
                     Ok(None) | Err(_) => Err(refused),
                 }
             }
+            Err(refused) => {
+                self.unless_wanted(&job.id, &refused).await;
+                Err(refused)
+            }
             sent => sent,
+        }
+    }
+
+    /// Cancels a job that may have been sent when the wish to stop came.
+    pub(super) async fn unless_wanted(&self, id: &str, refused: &Refused) {
+        if refused.error.kind() == Kind::Cancelled {
+            self.cancel(id, self.location()).await;
         }
     }
 

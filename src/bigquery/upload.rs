@@ -59,7 +59,10 @@ impl BigQuery {
                     Ok(None) | Err(_) => return Err(refused),
                 }
             }
-            Err(refused) => return Err(refused),
+            Err(refused) => {
+                self.unless_wanted(&job.id, &refused).await;
+                return Err(refused);
+            }
         };
         self.wait(&job.id, location.as_deref().or(self.location()), caller).await
     }

@@ -18,6 +18,7 @@ pub(super) fn check(common: &Common, screen: &Screen) -> Result<u8> {
     let mut loaded = config::load(&root, &options);
     if let Some(project) = &loaded.project {
         loaded.diagnostics.extend(faulty_connections(&connections, project, &loaded.sources)?);
+        loaded.diagnostics.extend(missing_variants(&connections, project, &loaded.sources));
         let trials = config::trials(project);
         loaded.diagnostics.extend(trials.diagnostics);
         loaded.sources.extend(trials.sources);
@@ -80,6 +81,34 @@ fn faulty_connections(connections: &Connections, project: &Project, sources: &So
         faults.push(diagnostic.maybe_help((!hints.is_empty()).then(|| hints.join("; "))));
     }
     Ok(faults)
+}
+
+/// The steps that have SQL for other warehouses only than the one that they run in.
+fn missing_variants(connections: &Connections, project: &Project, sources: &Sources) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    for pipeline in &project.pipelines {
+        // A warehouse that cannot be resolved is told elsewhere.
+        let Ok(warehouse) = connections.show(&pipeline.warehouse) else { continue };
+        let dialect = &warehouse.kind;
+        for step in &pipeline.steps {
+            let Action::Transform(transform) = &step.action else { continue };
+            if transform.sql.of(dialect).is_some() {
+                continue;
+            }
+            let message = format!("the step `{}` has no SQL for {}, which its warehouse is", step.name, dialect);
+            let mut fault = Diagnostic::error("no-variant", message).help(format!(
+                "it has {}; add sql.{} or sql.default",
+                transform.sql.dialects().join(", "),
+                dialect
+            ));
+            if let Some(source) = sources.get(step.origin.file.as_path()) {
+                let start = source.offset(step.origin.line, step.origin.column);
+                fault = fault.at(source, start..source.line_end(start), "");
+            }
+            faults.push(fault);
+        }
+    }
+    faults
 }
 
 pub(super) fn schema(dir: Option<&Path>, screen: &Screen) -> Result<u8> {

@@ -11,6 +11,7 @@ mod fan_view;
 mod hooks;
 mod init;
 mod inspect;
+mod junit;
 mod look;
 mod progress;
 mod retry;

@@ -11,6 +11,7 @@ use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
 use super::schedule::ScheduleTable;
+use super::sql::SqlValue;
 use super::value::{ByteSize, ColumnType, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::pipeline::{Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
@@ -321,8 +322,9 @@ twin! {
         pub name: Required<String>,
         /// Steps of this pipeline that it begins after, besides those that it reads.
         pub after: Option<At<Names>>,
-        /// A file that ends in `.sql`, relative to the project, or the SELECT itself. A template either way.
-        pub sql: Required<String>,
+        /// A file that ends in `.sql`, relative to the project, or the SELECT itself. A template either way. Where warehouses
+        /// need different texts, a table of them: `{ bigquery = "…", duckdb = "…", default = "…" }`.
+        pub sql: Required<SqlValue>,
         /// The table, as `schema.table`. Default `mart.<name>`.
         pub into: Option<At<String>>,
         /// How the rows get into the table.

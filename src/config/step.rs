@@ -1,9 +1,8 @@
 //! One step as a draft: extract and transform, with the lints that need no other step.
 
 use super::check::{checks, table_name};
-use super::clock_words::clock_words;
 use super::collection::{self, Asked};
-use super::diagnostic::{Diagnostic, known_names};
+use super::diagnostic::known_names;
 use super::fanout::{Looked, fan, inspect_request};
 use super::file::{ExtractTable, GuardTable, TransformTable, WriteWord};
 use super::files::{self, is_files};
@@ -15,10 +14,11 @@ use super::pipeline::{Surroundings, guard, is_plain_name};
 use super::reader::{At, Reader, Span};
 use super::scalar::Names;
 use super::source::source;
+use super::sql::step_sql;
 use super::table::{check_window, is_table};
 use super::value::ReachValue;
 use crate::model::layout::Layout;
-use crate::model::name::{TableName, Text};
+use crate::model::name::TableName;
 use crate::model::parameter::ParameterValues;
 use crate::model::pipeline::{Action, Extract, Guard, Outside, Per, Pipeline, Step, TimeColumn, Transform, Write};
 use crate::model::schema::LogicalType;
@@ -217,11 +217,7 @@ pub fn transform(
         needs_time_column(&name, table.per.as_ref(), reader);
     }
     let sql = table.sql.0.as_ref();
-    let text = sql.and_then(|sql| around.sql_text(sql, reader));
-    let inspection = text.as_ref().and_then(|text| around.inspector.inspect(text, &mut reader.diagnostics));
-    if let (true, Some(text), Some(inspection), Some(sql)) = (by_unit, &text, &inspection, sql) {
-        window_lints(text, inspection, &name, &sql.span, around, reader);
-    }
+    let (text, inspection) = sql.map(|sql| step_sql(sql, by_unit, &name, around, reader)).unwrap_or_default();
     let reach = reaches(table.reach.as_ref(), inspection.as_ref(), pipeline, reader);
     let origin = reader.origin(&at.span);
     let guard = step_guard(table.guard.as_ref(), pipeline);
@@ -467,36 +463,6 @@ fn unused_window(table: &ExtractTable, source: &Source, name: &At<String>, reade
     let message = format!("the {what} of `{}` never uses the window: every unit would get the same rows", name.value);
     reader.error("unused-window", span, message).help =
         Some(format!("{example}; or write = \"full\" for a table without units"));
-}
-
-fn window_lints(
-    text: &Text,
-    inspection: &Inspection,
-    name: &At<String>,
-    sql: &Span,
-    around: &Surroundings<'_>,
-    reader: &mut Reader,
-) {
-    if !inspection.uses_window() {
-        let message = format!("the SQL of `{}` never uses the window: every unit would get the same rows", name.value);
-        reader.warning("unused-window", sql.clone(), message).help =
-            Some("WHERE day = {{ ds | sql }}; or write = \"full\" for a table without units".to_owned());
-    }
-    around.inspector.each_text(text, inspection, |source, start, sql| {
-        // A text with escapes has no bytes of its own in the file: its whole first line is shown then.
-        let as_written = source.text[start..].starts_with(sql);
-        for word in clock_words(sql) {
-            let place = if as_written { start + word.start..start + word.end } else { start..source.line_end(start) };
-            let message =
-                format!("`{}` in a windowed transform: an old unit would not give the same rows again", &sql[word]);
-            let fault = Diagnostic::warning("clock-in-window", message)
-                .at(source, place, "")
-                .help("use the unit's own time: {{ ds | sql }}, {{ unit.start | sql }} or {{ run_date | sql }}");
-            if !reader.diagnostics.contains(&fault) {
-                reader.diagnostics.push(fault);
-            }
-        }
-    });
 }
 
 pub(super) fn reaches(

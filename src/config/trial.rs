@@ -7,17 +7,18 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::check::table_name;
 use super::diagnostic::{Diagnostic, Source, Sources, known_names};
-use super::pipeline::{stem, vars};
-use super::reader::{At, Reader, Required, Span, twin};
-use super::scalar::{Entries, Names, words};
+use super::expect::{ExpectTable, expectation};
+use super::given::{GivenTable, given};
+use super::pipeline::{is_plain_name, stem, vars};
+use super::reader::{At, Reader, Required, twin};
+use super::scalar::{Count, Entries, Names, words};
 use super::value::{Date, Moment};
 use crate::model::pipeline::{Pipeline, Project};
 use crate::model::run::RunStatus;
-use crate::model::trial::{Expectation, Expected, Subject, Trial, TrialRun};
+use crate::model::trial::{Expectation, Given, Trial, TrialRun};
 use crate::time::{Calendar, Grain, Instant};
 
 /// How a run of a test has to end.
@@ -35,7 +36,7 @@ pub enum StatusWord {
 words!(StatusWord);
 
 twin! {
-    /// One file of `tests/`: a pipeline, replayed offline on recorded answers, and the tables that it has to make.
+    /// One file of `tests/`: a pipeline, computed offline on given rows or recorded answers, and the tables that it has to make.
     pub struct TestFile {
         /// What it shows.
         pub description: Option<At<String>>,
@@ -57,7 +58,43 @@ twin! {
         pub vars: Option<At<Entries<Value>>>,
         /// What `env_var()` finds; nothing else of the environment is seen.
         pub env: Option<At<Entries<String>>>,
+        /// How many units a run covers, instead of as many as the pipeline says.
+        pub lookback: Option<At<Count>>,
+        /// Tables whose rows are given; no source is asked for them. Without `[[run]]` there are two runs over the window.
+        pub given: Option<At<Vec<At<GivenTable>>>>,
         /// Several runs, one after the other on the same tables; what one does not say holds from above.
+        pub run: Option<At<Vec<At<RunTable>>>>,
+        /// What the tables have to be.
+        pub expect: Option<At<Vec<At<ExpectTable>>>>,
+        /// Several tests on the same ground: what one does not say holds from above.
+        pub case: Option<At<Vec<At<CaseTable>>>>,
+    }
+}
+
+twin! {
+    /// One test of several in a file.
+    pub struct CaseTable {
+        /// Its name, behind that of the file: `sessions::late_event`.
+        pub name: Required<String>,
+        /// What it shows.
+        pub description: Option<At<String>>,
+        /// The logical date of the run.
+        pub date: Option<At<Date>>,
+        /// The instant at which the clock stands still.
+        pub now: Option<At<Moment>>,
+        /// How many units a run covers.
+        pub lookback: Option<At<Count>>,
+        /// Only these steps.
+        pub steps: Option<At<Names>>,
+        /// How the run has to end.
+        pub status: Option<At<StatusWord>>,
+        /// A text that a task which failed or is held has to tell.
+        pub tells: Option<At<String>>,
+        /// Variables over those from above.
+        pub vars: Option<At<Entries<Value>>>,
+        /// Tables whose rows are given, besides those from above; of the same table, these are the rows.
+        pub given: Option<At<Vec<At<GivenTable>>>>,
+        /// Several runs, one after the other.
         pub run: Option<At<Vec<At<RunTable>>>>,
         /// What the tables have to be.
         pub expect: Option<At<Vec<At<ExpectTable>>>>,
@@ -79,28 +116,8 @@ twin! {
         pub status: Option<At<StatusWord>>,
         /// A text that a task which failed or is held has to tell.
         pub tells: Option<At<String>>,
-    }
-}
-
-twin! {
-    /// A table, or the rows of a SELECT, and what they have to be.
-    pub struct ExpectTable {
-        /// The table.
-        pub table: Option<At<String>>,
-        /// A SELECT, where a table says too much.
-        pub sql: Option<At<String>>,
-        /// The rows. Columns that none of them names are not compared; one that a row leaves out is null there.
-        pub rows: Option<At<Vec<At<Entries<Value>>>>>,
-        /// The rows in a file, `.csv` or `.jsonl`, relative to the project; `haul test --update` writes it.
-        pub file: Option<At<String>>,
-        /// How many rows.
-        pub count: Option<At<u64>>,
-        /// The columns that are compared; dots lead into records. Default: those of the expected rows.
-        pub columns: Option<At<Names>>,
-        /// Whether the order of rows counts. Default false.
-        pub ordered: Option<At<bool>>,
-        /// After which run, from 1. Default: after the last one.
-        pub after: Option<At<u64>>,
+        /// Tables whose rows are others from this run on: the whole of them.
+        pub given: Option<At<Vec<At<GivenTable>>>>,
     }
 }
 
@@ -135,16 +152,73 @@ pub fn trials(project: &Project) -> Trials {
         all.sources.insert(relative, source.clone());
         let mut reader = Reader::new(source);
         let (file, sound): (TestFile, bool) = reader.read_file();
-        let trial = if sound { trial(&file, project, &mut reader) } else { None };
+        let found = if sound { of_file(&file, project, &mut reader) } else { Vec::new() };
         if reader.diagnostics.is_empty() {
-            all.trials.extend(trial);
+            all.trials.extend(found);
         }
         all.diagnostics.extend(reader.diagnostics);
     }
     all
 }
 
-fn trial(file: &TestFile, project: &Project, reader: &mut Reader) -> Option<Trial> {
+/// The tests of a file: itself, or its cases.
+fn of_file(file: &TestFile, project: &Project, reader: &mut Reader) -> Vec<Trial> {
+    let name = stem(&reader.source.path);
+    let Some(cases) = &file.case else { return trial(file, name, project, reader).into_iter().collect() };
+    let mut all: Vec<Trial> = Vec::new();
+    for case in &cases.value {
+        let Some(own) = case.value.name.0.as_ref() else { continue };
+        let full = format!("{name}::{}", own.value);
+        if !is_plain_name(&own.value) || all.iter().any(|trial| trial.name == full) {
+            reader.error("bad-name", own.span.clone(), format!("`{}` cannot be the name of a case", own.value)).help =
+                Some(
+                    "a name has letters, digits, underscores and hyphens, and every case has one of its own".to_owned(),
+                );
+            continue;
+        }
+        all.extend(trial(&laid_over(&case.value, file), full, project, reader));
+    }
+    all
+}
+
+/// A case as a file of its own.
+fn laid_over(case: &CaseTable, file: &TestFile) -> TestFile {
+    let given = match (&file.given, &case.given) {
+        (Some(above), Some(own)) => {
+            let name = |given: &At<GivenTable>| given.value.table.0.as_ref().map(|at| at.value.clone());
+            let mut all = above.value.clone();
+            all.retain(|given| !own.value.iter().any(|other| name(other) == name(given)));
+            all.extend(own.value.iter().cloned());
+            Some(At { value: all, span: own.span.clone() })
+        }
+        (above, own) => own.clone().or_else(|| above.clone()),
+    };
+    let vars = match (&file.vars, &case.vars) {
+        (Some(above), Some(own)) => {
+            let all = above.value.0.iter().chain(&own.value.0).cloned().collect();
+            Some(At { value: Entries(all), span: own.span.clone() })
+        }
+        (above, own) => own.clone().or_else(|| above.clone()),
+    };
+    TestFile {
+        description: case.description.clone().or_else(|| file.description.clone()),
+        // A clock that stands still for one date says nothing of another.
+        now: case.now.clone().or_else(|| file.now.clone().filter(|_| case.date.is_none())),
+        date: case.date.clone().or_else(|| file.date.clone()),
+        lookback: case.lookback.clone().or_else(|| file.lookback.clone()),
+        steps: case.steps.clone().or_else(|| file.steps.clone()),
+        status: case.status.clone().or_else(|| file.status.clone()),
+        tells: case.tells.clone().or_else(|| file.tells.clone()),
+        vars,
+        given,
+        run: case.run.clone().or_else(|| file.run.clone()),
+        expect: case.expect.clone().or_else(|| file.expect.clone()),
+        case: None,
+        ..file.clone()
+    }
+}
+
+fn trial(file: &TestFile, name: String, project: &Project, reader: &mut Reader) -> Option<Trial> {
     let named = file.pipeline.0.as_ref()?;
     let Some(pipeline) = project.pipeline(&named.value) else {
         let help = known_names(&named.value, project.pipelines.iter().map(|pipeline| pipeline.name.as_str()));
@@ -152,26 +226,44 @@ fn trial(file: &TestFile, project: &Project, reader: &mut Reader) -> Option<Tria
             help;
         return None;
     };
+    let given = givens(file.given.as_ref(), pipeline, project, reader);
+    if let (Some(cassette), Some(_)) = (&file.cassette, &file.given) {
+        let message = "a test has given rows or a cassette, not both";
+        reader.error("given-and-cassette", cassette.span.clone(), message).help =
+            Some("what the cassette answers can be written as [[given]] rows, or as a file of them".to_owned());
+    }
     let runs = runs(file, pipeline, project, reader);
     let expectations = file.expect.as_ref().map_or(&[][..], |expect| &expect.value);
     let expectations: Vec<Expectation> =
         expectations.iter().filter_map(|at| expectation(at, runs.len(), pipeline, reader)).collect();
     let proves = runs.iter().any(|run| run.status != RunStatus::Succeeded || run.tells.is_some());
     if file.expect.is_none() && !proves {
-        reader.error("no-expectation", 0..0, "this test expects nothing").help =
+        reader.error("no-expectation", named.span.clone(), format!("the test `{name}` expects nothing")).help =
             Some("[[expect]] with table = \"raw.orders\" and rows, file or count".to_owned());
     }
     let env = file.env.as_ref().map_or(&[][..], |env| &env.value.0);
     Some(Trial {
-        name: stem(&reader.source.path),
+        name,
         file: reader.source.path.to_path_buf(),
         description: file.description.as_ref().map(|at| at.value.clone()),
         pipeline: named.value.clone(),
         vars: vars(file.vars.as_ref()),
         env: env.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect::<BTreeMap<_, _>>(),
+        lookback: file.lookback.as_ref().map(|at| at.value.0),
+        given,
         runs,
         expectations,
     })
+}
+
+fn givens(
+    tables: Option<&At<Vec<At<GivenTable>>>>,
+    pipeline: &Pipeline,
+    project: &Project,
+    reader: &mut Reader,
+) -> Vec<Given> {
+    let tables = tables.map_or(&[][..], |at| &at.value);
+    tables.iter().filter_map(|table| given(table, pipeline, project, reader)).collect()
 }
 
 fn runs(file: &TestFile, pipeline: &Pipeline, project: &Project, reader: &mut Reader) -> Vec<TrialRun> {
@@ -183,6 +275,7 @@ fn runs(file: &TestFile, pipeline: &Pipeline, project: &Project, reader: &mut Re
             steps: file.steps.clone(),
             status: file.status.clone(),
             tells: file.tells.clone(),
+            given: None,
         },
         span: file.pipeline.0.as_ref().map_or(0..0, |at| at.span.clone()),
     };
@@ -192,7 +285,12 @@ fn runs(file: &TestFile, pipeline: &Pipeline, project: &Project, reader: &mut Re
             runs.value.iter().map(|at| At { value: over(&at.value, &above.value), span: at.span.clone() }).collect()
         }
     };
-    tables.iter().filter_map(|table| run(table, pipeline, project, reader)).collect()
+    let mut runs: Vec<TrialRun> = tables.iter().filter_map(|table| run(table, pipeline, project, reader)).collect();
+    if let (Some(_), None, [only]) = (&file.given, &file.run, &runs[..]) {
+        // A table has to be the same after a second time: what is written twice shows there.
+        runs = vec![TrialRun { window_only: true, ..only.clone() }; 2];
+    }
+    runs
 }
 
 fn over(own: &RunTable, above: &RunTable) -> RunTable {
@@ -204,6 +302,7 @@ fn over(own: &RunTable, above: &RunTable) -> RunTable {
         steps: own.steps.clone().or_else(|| above.steps.clone()),
         status: own.status.clone().or_else(|| above.status.clone()),
         tells: own.tells.clone().or_else(|| above.tells.clone()),
+        given: own.given.clone(),
     }
 }
 
@@ -229,6 +328,8 @@ fn run(at: &At<RunTable>, pipeline: &Pipeline, project: &Project, reader: &mut R
             Some(StatusWord::Failed) => RunStatus::Failed,
         },
         tells: table.tells.as_ref().map(|at| at.value.clone()),
+        given: givens(table.given.as_ref(), pipeline, project, reader),
+        window_only: false,
     })
 }
 
@@ -249,70 +350,5 @@ fn cassette(
     }
     let help = format!("haul record {} --date {date} --name {} makes one", pipeline.name, stem(&path));
     reader.error("unknown-file", at.span.clone(), format!("there is no cassette `{}`", at.value)).help = Some(help);
-    None
-}
-
-fn expectation(at: &At<ExpectTable>, runs: usize, pipeline: &Pipeline, reader: &mut Reader) -> Option<Expectation> {
-    let table = &at.value;
-    let subject = match (&table.table, &table.sql) {
-        (Some(name), None) => {
-            let read = table_name(name, reader)?;
-            let written: Vec<String> = pipeline.steps.iter().map(|step| step.into.to_string()).collect();
-            if !written.contains(&read.to_string()) {
-                let message = format!("no step of `{}` writes {read}", pipeline.name);
-                let help = known_names(&name.value, written.iter().map(String::as_str));
-                reader.error("unknown-table", name.span.clone(), message).help = help;
-            }
-            Subject::Table(read)
-        }
-        (None, Some(sql)) => Subject::Query(sql.value.clone()),
-        _ => return one_of(at.span.clone(), "`table` or `sql`", reader),
-    };
-    let row = |row: &At<Entries<Value>>| -> Map<String, Value> {
-        row.value.0.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect()
-    };
-    let rows = match (&table.rows, &table.file) {
-        (Some(rows), None) => Expected::Inline(rows.value.iter().map(row).collect()),
-        (None, Some(file)) if is_rows(&file.value) => Expected::File(PathBuf::from(&file.value)),
-        (None, Some(file)) => {
-            let message = format!("`{}` is no file of rows inside the project", file.value);
-            reader.error("bad-file", file.span.clone(), message).help =
-                Some("file = \"tests/orders.expected.csv\", or .jsonl".to_owned());
-            return None;
-        }
-        (None, None) if table.count.is_some() => Expected::Count,
-        _ => return one_of(at.span.clone(), "`rows`, `file` or `count`", reader),
-    };
-    let after = match &table.after {
-        None => runs,
-        Some(at) => {
-            let Some(run) = usize::try_from(at.value).ok().filter(|run| (1..=runs).contains(run)) else {
-                reader.error("out-of-range", at.span.clone(), format!("there is no run {}", at.value)).help =
-                    Some(format!("the runs of this test are 1 to {runs}"));
-                return None;
-            };
-            run
-        }
-    };
-    Some(Expectation {
-        after,
-        subject,
-        rows,
-        count: table.count.as_ref().map(|at| at.value),
-        columns: table.columns.as_ref().map(|at| at.value.0.clone()).unwrap_or_default(),
-        ordered: table.ordered.as_ref().is_some_and(|at| at.value),
-    })
-}
-
-/// Whether a path names rows, and stays in the project: `--update` writes there.
-fn is_rows(path: &str) -> bool {
-    let path = Path::new(path);
-    let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    inside && path.extension().is_some_and(|ending| ending == "csv" || ending == "jsonl")
-}
-
-fn one_of<T>(span: Span, keys: &str, reader: &mut Reader) -> Option<T> {
-    reader.error("bad-expectation", span, format!("an expectation has one of {keys}")).help =
-        Some("table = \"raw.orders\" with rows = [{ id = 1 }]".to_owned());
     None
 }

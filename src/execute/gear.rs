@@ -21,7 +21,7 @@ use crate::secret::{Redactor, SecretString};
 use crate::state::State;
 use crate::template::Templates;
 use crate::time::Clock;
-use crate::warehouse::Warehouse;
+use crate::warehouse::{Dialect, Warehouse};
 
 /// Everything that a run needs, opened once for the process.
 ///
@@ -91,6 +91,13 @@ impl Gear {
 
     /// The warehouse behind a connection.
     pub async fn warehouse(&self, connection: &str) -> Result<Warehouse> {
+        // One that is only loaded into is opened by others too, and none to compute in.
+        Dialect::of(&self.connections.get(connection)?)?;
+        self.target(connection).await
+    }
+
+    /// What rows are loaded into behind a connection: a warehouse, or a database that is none.
+    pub(super) async fn target(&self, connection: &str) -> Result<Warehouse> {
         let mut warehouses = self.warehouses.lock().await;
         if let Some(warehouse) = warehouses.named.get(connection) {
             return Ok(warehouse.clone());
@@ -98,7 +105,7 @@ impl Gear {
         let resolved = self.connections.get(connection)?;
         let warehouse = match warehouses.placed.get(&place(&resolved)) {
             Some(warehouse) => warehouse.clone(),
-            None => Warehouse::open_with(&resolved, self.redactor.clone()).await?,
+            None => Warehouse::open_target(&resolved, self.redactor.clone()).await?,
         };
         warehouses.placed.insert(place(&resolved), warehouse.clone());
         warehouses.named.insert(connection.to_owned(), warehouse.clone());
@@ -114,7 +121,7 @@ impl Gear {
             for name in written {
                 // One that cannot be resolved is told where it is used.
                 if self.connections.get(name).is_ok_and(|warehouse| place(&warehouse) == wanted) {
-                    return self.warehouse(name).await;
+                    return self.target(name).await;
                 }
             }
         }

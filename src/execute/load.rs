@@ -6,10 +6,11 @@ use super::extract::{self, Given};
 use super::gear::Gear;
 use super::landing::place;
 use super::outcome::UnitOutcome;
+use super::place as places;
 use super::scope::{self, Occasion};
+use super::source::{self, Terms};
 use super::transform::inputs;
 use super::worker::{Shared, is_forced};
-use super::{place as places, source};
 use crate::error::{Error, Kind, Result};
 use crate::extract::{LandedRows, MongoPull, MongoQuery, Pull};
 use crate::landing::Current;
@@ -94,8 +95,10 @@ pub(super) async fn run(
         let given = Given { pull: Some(Arc::new(pull)), inputs, expected: Some(expected) };
         return extract::run(shared, task, &step.rows, Some(given)).await;
     }
+    let terms = Terms { bookmark: None, receipts: shared.purse.receipts(task), max_bytes: shared.purse.most(task) };
     let pull =
-        pull_of(shared.gear, (shared.pipeline, &task.step, step), &shared.occasion, task.units.first(), &asked).await?;
+        pull_of(shared.gear, (shared.pipeline, &task.step, step), &shared.occasion, task.units.first(), &asked, terms)
+            .await?;
     let given = Given { pull: Some(pull), inputs, expected: None };
     let rows = match &asked {
         // A server that finds rows by a time of its own gives no others; a unit of haul's is no member of the row.
@@ -199,6 +202,7 @@ async fn pull_of(
     occasion: &Occasion,
     unit: Option<&Unit>,
     asked: &Asked,
+    terms: Terms,
 ) -> Result<Arc<dyn Pull>> {
     let rows = match asked {
         Asked::Landed(landing) => {
@@ -208,7 +212,7 @@ async fn pull_of(
         Asked::Rows(rows) => rows,
     };
     let scope = scope_of(gear, (pipeline, step, load), occasion, unit)?;
-    source::pull_of(gear, (pipeline, step, rows), &scope, None).await
+    source::pull_of(gear, (pipeline, step, rows), &scope, terms).await
 }
 
 /// What the step's templates see: the tables that they refer to stand as their own warehouse writes them.
@@ -219,13 +223,7 @@ fn scope_of(
     unit: Option<&Unit>,
 ) -> Result<Scope> {
     let dialect = places::dialect(gear, pipeline, &load.rows.connection)?;
-    let mut scope = scope::scope(gear, pipeline, step, occasion, unit, &dialect);
-    // A step that loads a whole table has no window, whatever its pipeline has.
-    if load.rows.time.is_none() && unit.is_none() && !load.by_unit && step.write == crate::model::pipeline::Write::Full
-    {
-        scope.unit = None;
-    }
-    Ok(scope)
+    Ok(scope::scope(gear, pipeline, step, occasion, unit, &dialect))
 }
 
 /// What a load step would read, for people.
@@ -236,7 +234,7 @@ pub(super) async fn reading(
     unit: Option<&Unit>,
 ) -> Result<Arc<dyn Pull>> {
     let asked = resolved(gear, pipeline, load)?;
-    pull_of(gear, (pipeline, step, load), occasion, unit, &asked).await
+    pull_of(gear, (pipeline, step, load), occasion, unit, &asked, Terms::default()).await
 }
 
 /// What a load step sends, for people; a source that is a file is not opened for that.
@@ -248,7 +246,9 @@ pub(super) async fn lines(
 ) -> Result<Vec<String>> {
     let asked = resolved(gear, pipeline, load)?;
     match &asked {
-        Asked::Landed(_) => Ok(pull_of(gear, (pipeline, step, load), occasion, unit, &asked).await?.lines()),
+        Asked::Landed(_) => {
+            Ok(pull_of(gear, (pipeline, step, load), occasion, unit, &asked, Terms::default()).await?.lines())
+        }
         Asked::Rows(rows) => {
             let scope = scope_of(gear, (pipeline, step, load), occasion, unit)?;
             source::lines_of(gear, (pipeline, step, rows), &scope).await

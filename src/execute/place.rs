@@ -69,7 +69,7 @@ impl Place {
             }
             kind => {
                 let table = table_of(target, kind)?;
-                Ok(Self::Table { warehouse: gear.warehouse(&target.connection).await?, table })
+                Ok(Self::Table { warehouse: gear.target(&target.connection).await?, table })
             }
         }
     }

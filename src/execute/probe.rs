@@ -12,7 +12,7 @@ use super::gear::Keeper;
 use crate::bigquery::{BigQuery, Caller};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::table::{connect_mysql, connect_postgres};
+use crate::extract::table::connect_postgres;
 use crate::extract::{FileStore, HttpClient};
 use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
@@ -20,6 +20,7 @@ use crate::model::connection::{
 };
 use crate::model::hook::RetryPolicy;
 use crate::secret::{ExposeSecret, Redactor};
+use crate::server::connect_mysql;
 use crate::server::refused;
 use crate::time::Clock;
 use crate::warehouse::Warehouse;

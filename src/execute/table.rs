@@ -55,7 +55,8 @@ pub(super) fn lines_of(gear: &Gear, step: &Extract, source: &TableSource, scope:
 fn quoting(scope: &Scope, kind: &ConnectionKind) -> Scope {
     let quoting = match kind {
         ConnectionKind::BigQuery(_) => Quoting::BIGQUERY,
-        ConnectionKind::MySql(_) => Quoting { ident: '`', backslash: true, ..Quoting::default() },
+        ConnectionKind::MySql(_) => Quoting::MYSQL,
+        ConnectionKind::Postgres(_) => Quoting::POSTGRES,
         _ => Quoting::default(),
     };
     Scope { quoting, ..scope.clone() }

@@ -10,6 +10,7 @@ use super::scope::{self, Occasion};
 use super::worker::{Shared, is_forced};
 use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{Lease, PullOutcome, Snapshot, UnitState};
+use crate::model::name::Text;
 use crate::model::pipeline::{CheckRule, Guard, Per, Pipeline, Read, Step, Transform};
 use crate::model::plan::PlannedTask;
 use crate::monitor::Boundary;
@@ -47,7 +48,11 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
     )?;
     let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
     // What a window's statement says of its dates is no change of its days: there, the template counts.
-    let text = if unit(task, step).is_some() || task.units.is_empty() { &*sql } else { &*step.sql.text };
+    let text = if unit(task, step).is_some() || task.units.is_empty() {
+        &*sql
+    } else {
+        &*text_for(&task.step, step, warehouse.dialect())?.text
+    };
     let inputs: Vec<Inputs> = if task.units.is_empty() {
         vec![inputs(&ledger, &step.reads, text, None)]
     } else {
@@ -238,6 +243,17 @@ pub(super) fn occasion(run: &Occasion, task: &PlannedTask) -> Occasion {
     occasion
 }
 
+/// The template that a warehouse gets.
+fn text_for<'t>(step: &Step, transform: &'t Transform, dialect: &Dialect) -> Result<&'t Text> {
+    transform.sql.of(dialect.name).ok_or_else(|| {
+        Error::config(format!("the step `{}` has no SQL for {}", step.name, dialect.name)).hint(format!(
+            "it has {}; add sql.{} or sql.default",
+            transform.sql.dialects().join(", "),
+            dialect.name
+        ))
+    })
+}
+
 /// The statement that a step sends.
 pub(super) fn rendered(
     gear: &Gear,
@@ -248,7 +264,8 @@ pub(super) fn rendered(
     unit: Option<&Unit>,
     dialect: &Dialect,
 ) -> Result<String> {
-    gear.templates.render(&transform.sql, &scope::scope(gear, pipeline, step, occasion, unit, dialect))
+    let text = text_for(step, transform, dialect)?;
+    gear.templates.render(text, &scope::scope(gear, pipeline, step, occasion, unit, dialect))
 }
 
 /// The step's checks, with their own SQL rendered over the new rows.

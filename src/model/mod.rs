@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod fanout;
 pub mod files;
 pub mod fit;
+pub mod ga4;
 pub mod hook;
 pub mod infer;
 pub mod layout;

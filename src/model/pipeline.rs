@@ -437,7 +437,7 @@ pub enum Naming {
 #[derive(Debug, Clone)]
 pub struct Transform {
     /// The template of the SELECT.
-    pub sql: Text,
+    pub sql: Sql,
     /// The steps and tables that it reads, found in the template by `ref()`.
     pub reads: Vec<Read>,
     /// The tables outside of every pipeline that it reads, found by `source()`.
@@ -448,6 +448,36 @@ pub struct Transform {
     pub time_column: Option<String>,
     /// The most bytes that one statement may be billed for, where the warehouse bills by them.
     pub max_bytes: Option<u64>,
+}
+
+/// The template of a SELECT: the same for every warehouse, or one for each dialect.
+#[derive(Debug, Clone)]
+pub enum Sql {
+    /// The same for every warehouse.
+    One(Text),
+    /// By the names of dialects; what has none of its own gets that of [`Sql::DEFAULT`].
+    Each(BTreeMap<String, Text>),
+}
+
+impl Sql {
+    /// The name of the variant for every dialect that has none of its own.
+    pub const DEFAULT: &str = "default";
+
+    /// The text for a dialect.
+    pub fn of(&self, dialect: &str) -> Option<&Text> {
+        match self {
+            Self::One(text) => Some(text),
+            Self::Each(variants) => variants.get(dialect).or_else(|| variants.get(Self::DEFAULT)),
+        }
+    }
+
+    /// The dialects that have a text of their own.
+    pub fn dialects(&self) -> Vec<&str> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Each(variants) => variants.keys().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// A table of the project that a transform reads.

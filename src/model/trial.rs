@@ -1,6 +1,7 @@
 //! Trials: the tests of a project, which replay a pipeline on recorded answers and compare tables.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use chrono::NaiveDate;
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::name::TableName;
 use super::run::RunStatus;
+use super::schema::LogicalType;
 use crate::time::Instant;
 
 /// One file of `tests/`.
@@ -25,6 +27,10 @@ pub struct Trial {
     pub vars: BTreeMap<String, Value>,
     /// What `env_var()` finds; nothing else of the environment is seen.
     pub env: BTreeMap<String, String>,
+    /// The units that each of its runs covers, instead of as many as the pipeline says.
+    pub lookback: Option<NonZeroU32>,
+    /// Tables whose rows are given, so that no source is asked for them.
+    pub given: Vec<Given>,
     /// Its runs, one after the other on the same warehouse.
     pub runs: Vec<TrialRun>,
     /// The tables that it ends with, or has between two runs.
@@ -46,6 +52,34 @@ pub struct TrialRun {
     pub status: RunStatus,
     /// A text that a failed or held task has to tell.
     pub tells: Option<String>,
+    /// Tables whose rows are others from this run on.
+    pub given: Vec<Given>,
+    /// Whether the units of the window are computed whatever the ledger says, and no others.
+    pub window_only: bool,
+}
+
+/// A table whose rows a test gives.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The table.
+    pub table: TableName,
+    /// The rows.
+    pub rows: GivenRows,
+    /// Types of columns; the others have those that the step which writes the table declares, or that the values look like.
+    pub columns: BTreeMap<String, LogicalType>,
+    /// The column that tells a row's unit.
+    pub time_column: Option<String>,
+}
+
+/// Where given rows stand.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GivenRows {
+    /// In the test itself; what a row leaves out is null.
+    Inline(Vec<Map<String, Value>>),
+    /// In a file of CSV, JSON or JSON Lines, relative to the project's root.
+    File(PathBuf),
+    /// What a SELECT says.
+    Sql(String),
 }
 
 /// A table, or the rows of a query, that has to have these rows.

@@ -11,7 +11,7 @@ use crate::model::answer::AnswerForm;
 use crate::model::hook::{Method, PageStyle, Paginate, RequestTemplate, RetryPolicy};
 use crate::model::ledger::{Fingerprint, Loaded, UnitRecord, UnitState};
 use crate::model::name::{Origin, TableName, Text};
-use crate::model::pipeline::{Extract, Guard, Naming, Nested, Read, Tier, Transform, WindowRule};
+use crate::model::pipeline::{Extract, Guard, Naming, Nested, Read, Sql, Tier, Transform, WindowRule};
 use crate::model::schema::Contract;
 use crate::model::source::{HttpSource, Source};
 use crate::time::{Calendar, Grain, Reach, Tz};
@@ -112,7 +112,14 @@ fn transform(name: &str, per: Per, reads: &[(&str, Reach)]) -> Step {
     let sql = Text::new("SELECT 1", origin());
     step(
         name,
-        Action::Transform(Transform { sql, reads, sources: Vec::new(), per, time_column: None, max_bytes: None }),
+        Action::Transform(Transform {
+            sql: Sql::One(sql),
+            reads,
+            sources: Vec::new(),
+            per,
+            time_column: None,
+            max_bytes: None,
+        }),
     )
 }
 

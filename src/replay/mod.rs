@@ -3,9 +3,12 @@
 //! Nothing of the project is touched: state, stage and warehouse lie in a temporary folder, the clock stands still, and a
 //! request that no cassette answers is an error. Connections are those that the cassettes tell of, without any secret.
 
+mod bench;
 mod compare;
 mod expected;
+mod given;
 mod hooks;
+mod infer;
 mod record;
 mod trial;
 

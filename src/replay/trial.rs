@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::bench::{Bench, pipeline_of};
 use super::{Fault, Report, api, asked_by, compare, expected, warehouse};
 use crate::config;
 use crate::connections::Connections;
@@ -35,20 +36,19 @@ pub async fn test(project: &Project, trial: &Trial, update: bool) -> Report {
 }
 
 async fn run_all(project: &Project, trial: &Trial, update: bool, report: &mut Report) -> Result<()> {
+    if !trial.given.is_empty() || trial.runs.iter().any(|run| !run.given.is_empty()) {
+        return on_bench(project, trial, update, report).await;
+    }
     let folder = tempfile::tempdir().context(Kind::Storage, || "making a folder for a test".to_owned())?;
-    let found = project.pipeline(&trial.pipeline);
-    let found = found.ok_or_else(|| Error::usage(format!("there is no pipeline `{}`", trial.pipeline)))?;
-    let mut pipeline = Pipeline::clone(found);
-    pipeline.vars.extend(trial.vars.clone());
-    let pipeline = Arc::new(pipeline);
+    let pipeline = Arc::new(pipeline_of(project, trial)?);
     let throwaway = Arc::new(Project { state_dir: folder.path().join("state"), ..project.clone() });
     for (index, run) in trial.runs.iter().enumerate() {
         let number = index + 1;
         let (connections, player) = surroundings(&throwaway, &pipeline, trial, run, folder.path())?;
         let gear = Gear::open(Arc::clone(&throwaway), connections, Clock::Fixed(run.now), Redactor::default()).await?;
         let gear = gear.with_tape(Tape::Replay(Arc::clone(&player)));
-        let ended = one_run(&gear, &pipeline, run).await;
-        let label = if trial.runs.len() > 1 { format!("run {number} ({})", run.date) } else { "the run".to_owned() };
+        let ended = one_run(&gear, &pipeline, &asked(run)).await;
+        let label = label(trial, number, run);
         let went_on = ended.map(|ended| judge(&ended, run, &label, report));
         let looked = match went_on {
             Ok(()) => look(&gear, &pipeline, project, trial, number, update, report).await,
@@ -64,6 +64,72 @@ async fn run_all(project: &Project, trial: &Trial, update: bool, report: &mut Re
         }
     }
     Ok(())
+}
+
+fn label(trial: &Trial, number: usize, run: &TrialRun) -> String {
+    if trial.runs.len() > 1 { format!("run {number} ({})", run.date) } else { "the run".to_owned() }
+}
+
+/// A test whose rows are given: the same tables through all its runs, in memory.
+async fn on_bench(project: &Project, trial: &Trial, update: bool, report: &mut Report) -> Result<()> {
+    let Some(first) = trial.runs.first() else { return Ok(()) };
+    let mut bench = Bench::open(project, trial, first.now).await?;
+    let ended = on_open_bench(&mut bench, project, trial, update, report).await;
+    bench.close().await?;
+    ended
+}
+
+async fn on_open_bench(
+    bench: &mut Bench,
+    project: &Project,
+    trial: &Trial,
+    update: bool,
+    report: &mut Report,
+) -> Result<()> {
+    for (index, run) in trial.runs.iter().enumerate() {
+        let number = index + 1;
+        bench.gear.clock = Clock::Fixed(run.now);
+        let window = bench.window(run.date)?;
+        let given = if index == 0 { [&trial.given[..], &run.given[..]].concat() } else { run.given.clone() };
+        let tables = bench.read(&given).await?;
+        bench.give(&tables, window.as_ref()).await?;
+        let select = if run.steps.is_empty() { bench.steps.clone() } else { run.steps.clone() };
+        if select.is_empty() {
+            let what = format!("no transform of `{}` reads only what is given", trial.pipeline);
+            return Err(Error::config(what).hint("[[given]] says the rows of every table that a transform reads"));
+        }
+        let ask = if run.window_only {
+            bench.over(run.date, window.as_ref(), select, index > 0)
+        } else {
+            Ask { select, ..asked(run) }
+        };
+        let label = label(trial, number, run);
+        let ended = one_run(&bench.gear, &bench.pipeline, &ask).await;
+        let went_on = ended.map(|ended| judge(&ended, run, &label, report));
+        went_on.map_err(|error| error.while_doing(label))?;
+        for expectation in trial.expectations.iter().filter(|expectation| expectation.after == number) {
+            if let Subject::Table(table) = &expectation.subject
+                && let Some(fault) = bench.missing(table)
+            {
+                report.fault(fault);
+                return Ok(());
+            }
+        }
+        look(&bench.gear, &bench.pipeline, project, trial, number, update, report).await?;
+    }
+    Ok(())
+}
+
+/// What a run of a test is asked for, as `haul run` would.
+fn asked(run: &TrialRun) -> Ask {
+    Ask {
+        trigger: Trigger::Manual,
+        logical_date: run.date,
+        select: run.steps.clone(),
+        range: None,
+        window: None,
+        force: false,
+    }
 }
 
 /// What a run of a test may reach: throwaway warehouses, and the APIs that its cassette tells of.
@@ -97,21 +163,13 @@ fn surroundings(
 }
 
 /// How a run ended, with what its tasks told that were not fine.
-struct Ended {
-    status: RunStatus,
-    told: Vec<String>,
+pub(super) struct Ended {
+    pub status: RunStatus,
+    pub told: Vec<String>,
 }
 
-async fn one_run(gear: &Gear, pipeline: &Arc<Pipeline>, run: &TrialRun) -> Result<Ended> {
-    let ask = Ask {
-        trigger: Trigger::Manual,
-        logical_date: run.date,
-        select: run.steps.clone(),
-        range: None,
-        window: None,
-        force: false,
-    };
-    let (plan, _) = execute::plan(gear, pipeline, &ask).await?;
+pub(super) async fn one_run(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<Ended> {
+    let (plan, _) = execute::plan(gear, pipeline, ask).await?;
     let record = execute::run(gear, &plan, Arc::new(Void), CancellationToken::new()).await?;
     let logs = gear.state.run(&record.id).await?.map(|(_, logs)| logs).unwrap_or_default();
     let told = fold(&logs)?.into_iter().filter_map(|(task, state)| match state {

@@ -161,7 +161,7 @@ fn words(templates: &Templates, error: &EngineError, undefined: Option<&str>) ->
             (format!("there is no filter `{word}`"), did_you_mean(word, FILTERS.iter().chain(JINJA_FILTERS)))
         }
         ErrorKind::UnknownFunction => {
-            (format!("there is no function `{word}`"), did_you_mean(word, FUNCTIONS.iter().chain(JINJA_FUNCTIONS)))
+            (format!("there is no function `{word}`"), suggestion(nearest(word, function_names(templates).into_iter())))
         }
         ErrorKind::OutOfFuel => (
             format!("the template had not ended after {FUEL} steps"),
@@ -179,6 +179,10 @@ fn words(templates: &Templates, error: &EngineError, undefined: Option<&str>) ->
     }
 }
 
+fn function_names(templates: &Templates) -> Vec<&str> {
+    FUNCTIONS.iter().chain(JINJA_FUNCTIONS).copied().chain(templates.library.names()).collect()
+}
+
 /// The suggestion for the name of a file.
 pub(super) fn near_file<'a>(name: &str, files: impl Iterator<Item = &'a str>) -> Vec<String> {
     let files: Vec<&str> = files.map(|file| file.strip_prefix("sql/").unwrap_or(file)).collect();
@@ -190,7 +194,7 @@ pub(super) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a &'a s
     suggestion(nearest(name, known.copied()))
 }
 
-fn suggestion(name: Option<String>) -> Vec<String> {
+pub(super) fn suggestion(name: Option<String>) -> Vec<String> {
     name.map(|name| format!("did you mean `{name}`?")).into_iter().collect()
 }
 

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Macro, Stmt};
 use minijinja::machinery::{Span, parse};
 
-use super::fault::{self, JINJA_FILTERS, JINJA_FUNCTIONS, did_you_mean, located, near_file, undefined_hints};
+use super::fault::{
+    self, JINJA_FILTERS, JINJA_FUNCTIONS, did_you_mean, located, near_file, suggestion, undefined_hints,
+};
 use super::filters::FILTERS;
+use super::library::{Library, OF_WINDOW};
 use super::scope::{FUNCTIONS, NAMES, PARAMETERS, WINDOW_NAMES};
 use super::{file_text, resolve};
 use crate::error::{Error, Result};
@@ -43,23 +46,31 @@ impl Inspection {
 }
 
 /// Inspects a template and all files that it reaches.
-pub(super) fn inspect(files: &BTreeMap<String, Arc<str>>, text: &Text, own: &[&str]) -> Result<Inspection> {
+pub(super) fn inspect(
+    files: &BTreeMap<String, Arc<str>>,
+    library: &Library,
+    text: &Text,
+    own: &[&str],
+) -> Result<Inspection> {
     let mut found = Found::default();
-    let mut waiting = vec![text.clone()];
+    let mut waiting: Vec<(Text, Option<String>)> = vec![(text.clone(), None)];
     let mut seen = BTreeSet::new();
-    while let Some(text) = waiting.pop() {
+    while let Some((text, only)) = waiting.pop() {
         let name = text.origin.file.to_string_lossy().into_owned();
         let tree = parse(&text.text, &name, minijinja::syntax::SyntaxConfig::default())
             .map_err(|error| syntax_error(&text, &error))?;
-        let mut walk = Walk { files, text: &text, found: &mut found, reached: Vec::new() };
-        walk.stmt(&tree)?;
-        for path in walk.reached {
-            if let Some(source) = files.get(&path).filter(|_| seen.insert(path.clone())) {
-                waiting.push(file_text(&path, source));
+        let mut walk = Walk { files, library, text: &text, found: &mut found, reached: Vec::new() };
+        match &only {
+            Some(name) => walk.only(&tree, name)?,
+            None => walk.stmt(&tree)?,
+        }
+        for (path, only) in walk.reached {
+            if let Some(source) = files.get(&path).filter(|_| seen.insert((path.clone(), only.clone()))) {
+                waiting.push((file_text(&path, source), only));
             }
         }
     }
-    found.finish(own)
+    found.finish(library, own)
 }
 
 fn syntax_error(text: &Text, error: &minijinja::Error) -> Error {
@@ -91,7 +102,7 @@ struct Used {
 
 impl Found {
     /// The inspection, unless a name is used that nobody gives a value.
-    fn finish(mut self, own: &[&str]) -> Result<Inspection> {
+    fn finish(mut self, library: &Library, own: &[&str]) -> Result<Inspection> {
         for used in self.used {
             let root = used.name.split('.').next().unwrap_or(&used.name);
             if self.bound.contains(root) || JINJA_NAMES.contains(&root) {
@@ -115,6 +126,12 @@ impl Found {
                     || FUNCTIONS.contains(&root)
                     || JINJA_FUNCTIONS.contains(&root)
             };
+            if used.function && library.has(root) {
+                if OF_WINDOW.contains(&root) {
+                    self.inspection.names.insert("data_interval_start".to_owned());
+                }
+                continue;
+            }
             if !known {
                 let near = super::nearest(root, own.iter().copied());
                 return Err(match near {
@@ -136,9 +153,11 @@ impl Found {
 /// A walk through one file.
 struct Walk<'a> {
     files: &'a BTreeMap<String, Arc<str>>,
+    library: &'a Library,
     text: &'a Text,
     found: &'a mut Found,
-    reached: Vec<String>,
+    /// Files to look at: whole, or one macro of them with its variants.
+    reached: Vec<(String, Option<String>)>,
 }
 
 impl Walk<'_> {
@@ -251,7 +270,7 @@ impl Walk<'_> {
         }
         for path in paths {
             self.found.inspection.includes.push((path.clone(), self.origin(name.span())));
-            self.reached.push(path);
+            self.reached.push((path, None));
         }
         Ok(())
     }
@@ -355,7 +374,14 @@ impl Walk<'_> {
                         self.found.inspection.vars.push(name.to_owned());
                     }
                 }
-                name => self.uses(name.to_owned(), var.span(), true),
+                name => {
+                    if name == "shards" {
+                        self.shards(call, span)?;
+                    }
+                    let files = self.library.files(name).into_iter();
+                    self.reached.extend(files.map(|file| (file, Some(name.to_owned()))));
+                    self.uses(name.to_owned(), var.span(), true);
+                }
             },
             // A method: what it is called on is what counts.
             Expr::GetAttr(attr) => self.expr(&attr.expr)?,
@@ -394,6 +420,38 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// The tables behind `shards()`, which nobody follows the changes of.
+    fn shards(&mut self, call: &Call<'_>, span: Span) -> Result<()> {
+        let Some(Some(written)) = literals(call).into_iter().next() else {
+            let hints = vec!["write shards('dataset.events_*')".to_owned()];
+            return Err(self.error(span, "the name inside shards() must be a literal", hints));
+        };
+        let parts: Vec<&str> = written.trim_end_matches('*').split('.').collect();
+        let table = TableName::parse(&parts[parts.len().saturating_sub(2)..].join(".")).map_err(|error| {
+            self.error(span, &error.to_string(), error.hints().iter().map(ToString::to_string).collect())
+        })?;
+        self.found.inspection.sources.push((table.to_string(), self.origin(span)));
+        Ok(())
+    }
+
+    /// Walks through one macro of a file and its variants, and what the file says outside of its macros.
+    fn only(&mut self, tree: &Stmt<'_>, name: &str) -> Result<()> {
+        let Stmt::Template(tree) = tree else { return Ok(()) };
+        for child in &tree.children {
+            match child {
+                Stmt::Macro(node) => {
+                    self.found.bound.insert(node.name.to_owned());
+                    let base = node.name.rsplit_once("__").map_or(node.name, |(base, _)| base);
+                    if node.name == name || base == name || node.name.starts_with('_') {
+                        self.macro_body(node)?;
+                    }
+                }
+                other => self.stmt(other)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses `ds == '2018-02-01'`: a date is never equal to a text, and nobody would notice.
     fn comparable(&self, operands: &[&Expr<'_>]) -> Result<()> {
         let is_time = |name: &String| {
@@ -415,7 +473,13 @@ impl Walk<'_> {
 
     fn uses(&mut self, name: String, span: Span, function: bool) {
         let (what, known) = if function {
-            (format!("there is no function `{name}`"), did_you_mean(&name, FUNCTIONS.iter().chain(JINJA_FUNCTIONS)))
+            (
+                format!("there is no function `{name}`"),
+                suggestion(super::nearest(
+                    &name,
+                    self.library.names().chain(FUNCTIONS.iter().chain(JINJA_FUNCTIONS).copied()),
+                )),
+            )
         } else {
             (format!("`{name}` is undefined"), undefined_hints(&name))
         };

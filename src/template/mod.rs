@@ -7,6 +7,7 @@
 mod fault;
 mod filters;
 mod inspect;
+mod library;
 mod moment;
 mod prepared;
 mod quoting;
@@ -26,6 +27,7 @@ pub use scope::{EnvLookup, Scope};
 
 use crate::error::{Error, Result};
 use crate::model::name::{Origin, Text};
+use library::Library;
 
 /// The steps of the template engine after which a template counts as endless.
 const FUEL: u64 = 5_000_000;
@@ -40,6 +42,8 @@ pub struct Templates {
     /// Knows the files of `sql/` too.
     full: Environment<'static>,
     files: Arc<BTreeMap<String, Arc<str>>>,
+    /// The macros that need no import.
+    library: Library,
 }
 
 impl std::fmt::Debug for Templates {
@@ -52,17 +56,22 @@ impl Templates {
     /// Compiles the files of `sql/`, whose keys are their paths in the project.
     ///
     /// # Errors
-    /// A syntax error, with its file and line.
+    /// A syntax error, with its file and line; a macro of `sql/macros/` that cannot be called.
     pub fn new(sql: &BTreeMap<String, Arc<str>>) -> Result<Self> {
         let files = Arc::new(sql.clone());
         let bare = environment(&files);
-        let mut templates = Self { full: bare.clone(), bare, files: files.clone() };
+        let mut full = bare.clone();
+        let library = Library::of(sql);
+        let known = library.as_ref().ok().cloned().unwrap_or_default();
+        known.add(&mut full);
+        let mut templates = Self { full, bare, files: files.clone(), library: known };
         for (path, source) in files.iter() {
-            if let Err(error) = templates.full.add_template_owned(path.clone(), source.to_string()) {
+            let text = templates.library.source(path, source);
+            if let Err(error) = templates.full.add_template_owned(path.clone(), text) {
                 return Err(fault::explain(&templates, &file_text(path, source), &error));
             }
         }
-        Ok(templates)
+        library.map(|_| templates)
     }
 
     /// Renders a template.
@@ -75,6 +84,7 @@ impl Templates {
         }
         let needs_files =
             text.text.contains("{%") && ["include", "import", "extends"].iter().any(|word| text.text.contains(word));
+        let needs_files = needs_files || self.library.is_called_in(&text.text);
         let mut env = if needs_files { self.full.clone() } else { self.bare.clone() };
         scope::bind(&mut env, scope);
         env.render_named_str(&file_name(&text.origin), &text.text, ())
@@ -112,7 +122,7 @@ impl Templates {
         if !text.is_template() {
             return Ok(Inspection::default());
         }
-        inspect::inspect(&self.files, text, own)
+        inspect::inspect(&self.files, &self.library, text, own)
     }
 
     /// The source and the place of a template by the name that the engine knows it by.

@@ -5,6 +5,8 @@ use chrono::{NaiveDate, NaiveDateTime};
 /// How literals and identifiers are written in one dialect of SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quoting {
+    /// The dialect's name, by which macros choose their body.
+    pub dialect: &'static str,
     /// The character around an identifier; doubled inside.
     pub ident: char,
     /// The character around a text; doubled inside.
@@ -22,14 +24,54 @@ pub struct Quoting {
 impl Default for Quoting {
     /// Standard SQL, as DuckDB reads it; timestamps are in UTC and have no zone.
     fn default() -> Self {
-        Self { ident: '"', text: '\'', backslash: false, date: "DATE ", timestamp: "TIMESTAMP ", zone: "" }
+        Self {
+            dialect: "duckdb",
+            ident: '"',
+            text: '\'',
+            backslash: false,
+            date: "DATE ",
+            timestamp: "TIMESTAMP ",
+            zone: "",
+        }
     }
 }
 
 impl Quoting {
+    /// The names of all dialects.
+    pub const DIALECTS: [&str; 4] = ["duckdb", "bigquery", "postgres", "mysql"];
+
     /// GoogleSQL, as BigQuery reads it.
-    pub const BIGQUERY: Self =
-        Self { ident: '`', text: '\'', backslash: true, date: "DATE ", timestamp: "TIMESTAMP ", zone: "Z" };
+    pub const BIGQUERY: Self = Self {
+        dialect: "bigquery",
+        ident: '`',
+        text: '\'',
+        backslash: true,
+        date: "DATE ",
+        timestamp: "TIMESTAMP ",
+        zone: "Z",
+    };
+
+    /// As PostgreSQL reads it.
+    pub const POSTGRES: Self = Self {
+        dialect: "postgres",
+        ident: '"',
+        text: '\'',
+        backslash: false,
+        date: "DATE ",
+        timestamp: "TIMESTAMP ",
+        zone: "",
+    };
+
+    /// As MySQL and MariaDB read it.
+    pub const MYSQL: Self = Self { dialect: "mysql", ident: '`', backslash: true, ..Self::POSTGRES };
+
+    /// The way of the dialect of this name; DuckDB's, which is standard SQL, for a name that is none.
+    pub fn of(dialect: &str) -> Self {
+        [Self::BIGQUERY, Self::POSTGRES, Self::MYSQL]
+            .into_iter()
+            .find(|known| known.dialect == dialect)
+            .unwrap_or_default()
+    }
 
     /// A quoted identifier.
     pub fn ident(&self, name: &str) -> String {

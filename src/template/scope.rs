@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use chrono::{Days, NaiveDate};
 use minijinja::value::{Enumerator, Kwargs, Object, Serde, Value};
@@ -70,7 +71,7 @@ pub(super) const NAMES: &[&str] = &[
 pub(super) const PARAMETERS: &str = "param";
 
 /// The functions that templates have besides those of Jinja.
-pub(super) const FUNCTIONS: &[&str] = &["ref", "source", "var", "is_incremental", "env_var"];
+pub(super) const FUNCTIONS: &[&str] = &["ref", "source", "var", "is_incremental", "env_var", "raise"];
 
 /// Names of environment variables that may hold credentials; templates print, so they do not get them.
 const SECRET_NAMES: &[&str] = &["HAUL_CONN_", "AIRFLOW_CONN_", "HAUL_KEY", "HAUL_PASS", "HAUL_SECRET"];
@@ -123,6 +124,8 @@ impl fmt::Debug for Scope {
 #[derive(Debug)]
 pub(super) struct Frame {
     pub scope: Scope,
+    /// How many macros that were called through their names are under way.
+    pub depth: AtomicUsize,
 }
 
 impl Object for Frame {}
@@ -141,6 +144,7 @@ pub(super) fn add_functions(env: &mut Environment<'static>) {
     env.add_function("source", source);
     env.add_function("var", var);
     env.add_function("env_var", env_var);
+    env.add_function("raise", |what: &str| Err::<Value, Error>(invalid(what.to_owned())));
     env.add_function("is_incremental", |state: &State| Ok::<_, Error>(frame(state)?.scope.is_incremental));
     env.add_global("macros", Value::from_object(Macros));
 }
@@ -228,7 +232,7 @@ pub(super) fn bind(env: &mut Environment<'static>, scope: &Scope) {
         let values = scope.params.iter().map(|(name, value)| (name.as_str(), parameter(value, scope.timezone)));
         env.add_global(PARAMETERS, Value::from_pairs(values));
     }
-    env.add_global(FRAME, Value::from_object(Frame { scope: scope.clone() }));
+    env.add_global(FRAME, Value::from_object(Frame { scope: scope.clone(), depth: AtomicUsize::new(0) }));
 }
 
 /// The value of a parameter; a duration is its text, as it was written.

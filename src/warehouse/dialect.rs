@@ -122,6 +122,30 @@ pub(super) const POSTGRES: Dialect = Dialect {
     layouts: &["partition_by", "cluster_by"],
 };
 
+/// The way of MySQL and MariaDB, which are only loaded into. Names are quoted by doubling: they never go through here.
+pub(super) const MYSQL: Dialect = Dialect {
+    name: "mysql",
+    quote: '`',
+    backslash: true,
+    types: Words {
+        boolean: "boolean",
+        bigint: "bigint",
+        hugeint: "decimal(39,0)",
+        double: "double",
+        date: "date",
+        timestamp: "datetime(6)",
+        time: "time(6)",
+        text: "longtext",
+        blob: "longblob",
+        json: "json",
+        decimal: "decimal",
+    },
+    nested: NestedForm::Json,
+    zone: "",
+    loads: LoadsPlace::BesideTable,
+    layouts: &[],
+};
+
 /// BigQuery's way: GoogleSQL.
 pub(super) const BIGQUERY: Dialect = Dialect {
     name: "bigquery",

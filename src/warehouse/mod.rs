@@ -9,6 +9,7 @@ mod commit;
 mod dialect;
 mod duckdb;
 mod excerpt;
+mod mysql;
 mod postgres;
 mod rows;
 mod units;
@@ -88,6 +89,17 @@ impl Warehouse {
             | ConnectionKind::Process) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
         Ok(Self { driver })
+    }
+
+    /// Opens what rows are loaded into: a warehouse, or a database that is none.
+    ///
+    /// # Errors
+    /// A connection that leads to no tables, or to a warehouse that cannot be opened.
+    pub async fn open_target(connection: &Connection, redactor: Redactor) -> Result<Self> {
+        match &connection.kind {
+            ConnectionKind::MySql(server) => Ok(Self { driver: Arc::new(mysql::MySql::new(server.clone())) }),
+            _ => Self::open_with(connection, redactor).await,
+        }
     }
 
     /// Opens a DuckDB file that is only read: a source, which another process may read too.

@@ -216,8 +216,8 @@ fn references_are_resolved_with_their_reach() {
     let counts = transform_of(&project.pipelines[0].steps[2].action);
     assert_eq!(counts.reads[0].reach, Reach::SAME);
     // The text begins behind the opening quotes and the line break that TOML leaves out.
-    assert_eq!(counts.sql.origin.to_string(), "pipelines/ratings.toml:37:1");
-    assert!(counts.sql.text.starts_with("SELECT"));
+    assert_eq!(counts.sql.of("duckdb").expect("SQL").origin.to_string(), "pipelines/ratings.toml:37:1");
+    assert!(counts.sql.of("duckdb").expect("SQL").text.starts_with("SELECT"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::databases::{Database, PostgresDatabase, SECRET};
 use crate::support::days::{DaysApi, PageKey};
 use crate::support::project::Project;
 
@@ -40,16 +41,57 @@ into = "mart.daily"
 
 const DATE: &str = "2024-05-04";
 
-/// A project of its own for one kill.
-struct Victim {
-    project: Project,
+/// Where the rows of the victims go.
+enum Warehouse {
+    DuckDb,
+    Postgres(PostgresDatabase),
 }
 
-impl Victim {
-    fn new(api: &DaysApi) -> Self {
+impl Warehouse {
+    /// An empty warehouse, as the connection `warehouse` of a project.
+    fn clear(&self) -> String {
+        match self {
+            Self::DuckDb => "[warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n".to_owned(),
+            Self::Postgres(database) => {
+                database.execute(&["DROP SCHEMA IF EXISTS raw CASCADE", "DROP SCHEMA IF EXISTS mart CASCADE"]);
+                database.connection(SECRET).replace("[origin]", "[warehouse]")
+            }
+        }
+    }
+
+    /// The rows of each table without the numbers of their pulls, and what is known of each unit.
+    fn queries(&self) -> [&'static str; 4] {
+        match self {
+            Self::DuckDb => [
+                "select * exclude (_haul_pull) from raw.items order by id",
+                "select * exclude (_haul_pull) from raw.notes order by id",
+                "select * exclude (_haul_pull) from mart.daily order by day",
+                "select table_name, unit, rows, fingerprint, count(*) as commits from _haul_loads group by all order by all",
+            ],
+            Self::Postgres(_) => [
+                "select to_jsonb(t) - '_haul_pull' as row from raw.items t order by id",
+                "select to_jsonb(t) - '_haul_pull' as row from raw.notes t order by id",
+                "select to_jsonb(t) - '_haul_pull' as row from mart.daily t order by day",
+                "select table_name, unit, rows, fingerprint, count(*) as commits from \
+                 (select * from raw._haul_loads union all select * from mart._haul_loads) l group by 1, 2, 3, 4 order by 1, 2, 3, 4",
+            ],
+        }
+    }
+}
+
+/// A project of its own for one kill.
+struct Victim<'w> {
+    project: Project,
+    warehouse: &'w Warehouse,
+}
+
+impl<'w> Victim<'w> {
+    fn new(api: &DaysApi, warehouse: &'w Warehouse) -> Self {
         let project = Project::with_api(&api.url, "max_concurrent = 2");
+        let api = format!("[api]\ntype = \"http\"\nurl = \"{}\"\nmax_concurrent = 2\n", api.url);
+        project.write("connections.toml", &format!("{}\n{api}", warehouse.clear()));
         project.write("pipelines/days.toml", PIPELINE);
-        Self { project }
+        Self { project, warehouse }
     }
 
     fn run_to_the_end(&self) {
@@ -58,15 +100,15 @@ impl Victim {
 
     /// Rows, fingerprints and the ledger: everything that an undisturbed run would have left, but for times.
     fn picture(&self) -> Vec<Value> {
+        let mut picture: Vec<Value> = self.warehouse.queries().map(|sql| self.project.query(sql)).to_vec();
+        picture.push(self.ledger());
+        picture
+    }
+
+    fn ledger(&self) -> Value {
         let mut ledger = self.project.json(&["status", "--now", "2024-05-04T06:00:00Z"]);
         forget_times(&mut ledger);
-        vec![
-            self.project.query("select * exclude (_haul_pull) from raw.items order by id"),
-            self.project.query("select * exclude (_haul_pull) from raw.notes order by id"),
-            self.project.query("select * exclude (_haul_pull) from mart.daily order by day"),
-            self.project.query("select table_name, unit, rows, fingerprint, count(*) as commits from _haul_loads group by all order by all"),
-            ledger,
-        ]
+        ledger
     }
 
     /// What became of the newest run, as the state file has it; none when no run had begun.
@@ -140,14 +182,31 @@ fn forget_times(value: &mut Value) {
     }
 }
 
+/// When a process is killed.
+#[derive(Clone, Copy)]
+enum Moment {
+    /// At a boundary that it has crossed.
+    Boundary,
+    /// At any time.
+    Any,
+}
+
 /// Runs until the boundary kills the process, runs again, and compares with the undisturbed picture.
-fn kill_and_compare(api: &DaysApi, undisturbed: &[Value], kill: impl FnOnce(&Project) -> String) -> bool {
-    let victim = Victim::new(api);
+fn kill_and_compare(
+    api: &DaysApi,
+    warehouse: &Warehouse,
+    undisturbed: &[Value],
+    moment: Moment,
+    kill: impl FnOnce(&Project) -> String,
+) -> bool {
+    let victim = Victim::new(api, warehouse);
     api.forget();
     let what = kill(&victim.project);
     // A process that was killed before its run had begun, or after it had ended, shows nothing.
     let killed = victim.last_run_status().is_some_and(|status| status != "succeeded");
-    if !killed {
+    // One that had only its own end left to write down has nothing to go on with: the next run is a new one.
+    let done = matches!(moment, Moment::Any) && Some(&victim.ledger()) == undisturbed.last();
+    if !killed || done {
         return false;
     }
     let durable = victim.durable();
@@ -167,10 +226,9 @@ fn kill_and_compare(api: &DaysApi, undisturbed: &[Value], kill: impl FnOnce(&Pro
     true
 }
 
-#[test]
-fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
+fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened(warehouse: &Warehouse) {
     let api = DaysApi::start();
-    let first = Victim::new(&api);
+    let first = Victim::new(&api, warehouse);
     first.run_to_the_end();
     let undisturbed = first.picture();
     let mut points = Vec::new();
@@ -186,7 +244,7 @@ fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
     }
     assert!(points.len() >= 30);
     for point in points {
-        let killed = kill_and_compare(&api, &undisturbed, |project| {
+        let killed = kill_and_compare(&api, warehouse, &undisturbed, Moment::Boundary, |project| {
             let output = project.output(&["run", "days", "--date", DATE, "--kill-at", &point]);
             assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9), "{point}: {output:?}");
             point.clone()
@@ -195,10 +253,9 @@ fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
     }
 }
 
-#[test]
-fn killed_at_any_moment_a_run_ends_as_if_nothing_had_happened() {
+fn killed_at_any_moment_a_run_ends_as_if_nothing_had_happened(warehouse: &Warehouse) {
     let api = DaysApi::start();
-    let first = Victim::new(&api);
+    let first = Victim::new(&api, warehouse);
     let begun = Instant::now();
     first.run_to_the_end();
     let whole = begun.elapsed();
@@ -206,7 +263,7 @@ fn killed_at_any_moment_a_run_ends_as_if_nothing_had_happened() {
     // The pauses walk through the run in steps that never fall on the same moments again; those that miss it do not count.
     let mut killed = 0;
     for step in 1..=200_u32 {
-        killed += usize::from(kill_and_compare(&api, &undisturbed, |project| {
+        killed += usize::from(kill_and_compare(&api, warehouse, &undisturbed, Moment::Any, |project| {
             let pause = whole * (step * 37 % 100) / 100;
             kill_after(project, pause);
             format!("killed after {pause:?} of {whole:?}")
@@ -231,14 +288,13 @@ fn kill_after(project: &Project, pause: Duration) {
     child.wait().expect("an end");
 }
 
-#[test]
-fn a_journal_torn_in_the_middle_of_a_line_is_gone_on_with() {
+fn a_journal_torn_in_the_middle_of_a_line_is_gone_on_with(warehouse: &Warehouse) {
     let api = DaysApi::start();
-    let first = Victim::new(&api);
+    let first = Victim::new(&api, warehouse);
     first.run_to_the_end();
     let undisturbed = first.picture();
     for cut in [1_u64, 7, 40, 200] {
-        kill_and_compare(&api, &undisturbed, |project| {
+        kill_and_compare(&api, warehouse, &undisturbed, Moment::Boundary, |project| {
             let output = project.output(&["run", "days", "--date", DATE, "--kill-at", "page:9"]);
             assert!(!output.status.success());
             for journal in journals(&project.path().join(".haul/stage")) {
@@ -248,5 +304,94 @@ fn a_journal_torn_in_the_middle_of_a_line_is_gone_on_with() {
             }
             format!("the last {cut} bytes of each journal are gone")
         });
+    }
+}
+
+mod duckdb {
+    use super::Warehouse;
+
+    #[test]
+    fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
+        super::killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened(&Warehouse::DuckDb);
+    }
+
+    #[test]
+    fn killed_at_any_moment_a_run_ends_as_if_nothing_had_happened() {
+        super::killed_at_any_moment_a_run_ends_as_if_nothing_had_happened(&Warehouse::DuckDb);
+    }
+
+    #[test]
+    fn a_journal_torn_in_the_middle_of_a_line_is_gone_on_with() {
+        super::a_journal_torn_in_the_middle_of_a_line_is_gone_on_with(&Warehouse::DuckDb);
+    }
+}
+
+mod with_postgres {
+    use std::sync::{Mutex, mpsc};
+
+    use super::Warehouse;
+    use crate::support::databases::{Database, PostgresDatabase, SECRET};
+    use crate::support::doors::{Door, Ran, Reply};
+    use crate::support::project::Project;
+
+    fn warehouse() -> Warehouse {
+        Warehouse::Postgres(PostgresDatabase::new())
+    }
+
+    #[test]
+    fn killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened() {
+        super::killed_at_every_boundary_a_run_ends_as_if_nothing_had_happened(&warehouse());
+    }
+
+    #[test]
+    fn killed_at_any_moment_a_run_ends_as_if_nothing_had_happened() {
+        super::killed_at_any_moment_a_run_ends_as_if_nothing_had_happened(&warehouse());
+    }
+
+    /// A project of this warehouse whose only step asks this API for one day.
+    fn project(database: &PostgresDatabase, url: &str) -> Project {
+        let project = Project::with_api(url, "");
+        let warehouse = database.connection(SECRET).replace("[origin]", "[warehouse]");
+        let api = format!("[api]\ntype = \"http\"\nurl = \"{url}\"\n");
+        project.write("connections.toml", &format!("{warehouse}\n{api}"));
+        let request = "request = { path = \"/rows\", params = { day = \"{{ ds }}\" } }";
+        let step = format!("[[extract]]\nname = \"items\"\nconnection = \"api\"\n{request}\n");
+        project.write("pipelines/days.toml", &format!("[window]\ngrain = \"day\"\n\n{step}"));
+        project
+    }
+
+    /// Machines of their own: each with its own state, both with the same warehouse.
+    #[test]
+    fn a_worker_that_comes_back_after_others_have_gone_on_writes_nothing() {
+        let database = PostgresDatabase::new();
+        let (came, arrived) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(released);
+        let slow = Door::start(move |_| {
+            let _ = came.send(());
+            let _ = released.lock().expect("no test panicked here").recv();
+            Reply::new(200, "[{\"from\":\"sleeper\"}]")
+        });
+        let sleeper = project(&database, &slow.url);
+        let run = ["run", "days", "--date", "2024-05-04"];
+        let child =
+            sleeper.haul(&run).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+        let child = child.expect("haul starts");
+        arrived.recv().expect("it asks");
+        for revision in 1..=2 {
+            let quick =
+                Door::start(move |_| Reply::new(200, format!("[{{\"from\":\"other\",\"revision\":{revision}}}]")));
+            let other = project(&database, &quick.url);
+            Ran::of(&mut other.haul(&run)).well();
+        }
+        let before = sleeper.query("select * from raw.items");
+        assert_eq!(before[0]["from"], "other", "{before}");
+        release.send(()).expect("it waits");
+        let slept = Ran::from(child.wait_with_output().expect("it ends"));
+        assert_ne!(slept.code, Some(0), "{}", slept.told());
+        assert!(slept.told().contains("the lease on 2024-05-03 of raw.items"), "{}", slept.told());
+        assert_eq!(sleeper.query("select * from raw.items"), before);
+        let loads = sleeper.query("select count(*) as n from raw._haul_loads");
+        assert_eq!(loads[0]["n"], 2, "{loads}");
     }
 }

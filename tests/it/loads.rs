@@ -2,7 +2,11 @@
 
 mod faults;
 mod files;
+mod targets;
 mod warehouses;
+mod with_buckets;
+mod with_mariadb;
+mod with_postgres;
 
 use std::process::Output;
 

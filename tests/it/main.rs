@@ -3,6 +3,7 @@
 
 mod apis;
 mod bigquery;
+mod bigquery_warehouse;
 mod cli;
 mod config;
 mod connections;
@@ -18,6 +19,7 @@ mod hooks;
 mod http;
 mod kill;
 mod loads;
+mod macros;
 mod mongodb;
 mod process;
 mod redaction;

@@ -24,8 +24,8 @@ pub struct Loaded {
 enum FromStep {
     /// In a collection, where another step lands them.
     Landed(crate::model::pipeline::Landing),
-    /// In a table of this name.
-    Table(String),
+    /// In a table of this name; and whether a unit's rows are those that the step has written for it.
+    Table(String, bool),
 }
 
 impl Loaded {
@@ -42,8 +42,8 @@ impl Loaded {
                 load.by_unit = true;
                 *source = Source::Landed(landing);
             }
-            (Some(FromStep::Table(name)), Source::Table(source)) => {
-                load.by_unit = load.rows.time.is_none();
+            (Some(FromStep::Table(name, by_unit)), Source::Table(source)) => {
+                load.by_unit = by_unit && load.rows.time.is_none();
                 if let TableRows::Table { name: text, sharded, .. } = &mut source.rows {
                     *text = Text::new(name, text.origin.clone());
                     *sharded = false;
@@ -188,7 +188,7 @@ impl Linker<'_> {
         let (connection, table) = self.place_of(id)?;
         self.assert_elsewhere(draft, from, Some(&connection), faults);
         let written = step.target().map_or_else(|| table.to_string(), |target| target.into.text.to_string());
-        Some(Loaded { connection: Some(connection), source: Some(FromStep::Table(written)), guard: None })
+        Some(Loaded { connection: Some(connection), source: Some(FromStep::Table(written, from.by_unit)), guard: None })
     }
 
     /// Refuses a step whose units are not those of this one.

@@ -11,7 +11,7 @@ mod server;
 mod sql;
 
 pub use duckdb::DuckDbPull;
-pub use mysql::{MySqlPull, connect as connect_mysql};
+pub use mysql::MySqlPull;
 pub use postgres::{PostgresPull, connect as connect_postgres};
 
 use chrono::NaiveDate;

@@ -142,7 +142,7 @@ mod tests {
     fn there_and_back(text: &str) -> LogicalType {
         let data_type = storable(&LogicalType::parse(text).expect(text));
         let field: Field =
-            serde_json::from_value(self::field(&Column { name: "c".to_owned(), data_type }).expect(text)).expect(text);
+            serde_json::from_value(field(&Column { name: "c".to_owned(), data_type }).expect(text)).expect(text);
         logical(&field)
     }
 

@@ -59,7 +59,12 @@ impl Task<'_> {
                 return Err(Error::new(Kind::Data, format!("rows outside of the window: {}", whole(row.get(1))))
                     .hint("restrict the statement to `window.start` and `window.end`"));
             }
-            let part = |value| text(value).parse::<i128>().unwrap_or(0).rem_euclid(1 << 64).unsigned_abs();
+            // A sum of whole numbers has nothing behind its point, whether it is written or not.
+            let part = |value| {
+                let sum = text(value);
+                let whole = sum.split('.').next().and_then(|whole| whole.parse::<i128>().ok());
+                whole.unwrap_or(0).rem_euclid(1 << 64).unsigned_abs()
+            };
             let print = Fingerprint((part(row.get(2)) << 64 | part(row.get(3))) ^ types);
             counted.insert(UnitKey::stored(&key), (whole(row.get(1)), print));
         }

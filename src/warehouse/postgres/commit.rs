@@ -144,7 +144,8 @@ async fn steps(session: &mut Session, commit: &Commit, alone: bool) -> Result<St
         }
     };
     let reconciled = fit::reconcile(schema, &incoming, commit.contract)?;
-    if !reconciled.changes.is_empty() && !alone {
+    let lacks = target.as_ref().is_some_and(|table| !table.lacks(commit).is_empty());
+    if (lacks || !reconciled.changes.is_empty()) && !alone {
         return Ok(Step::Alone);
     }
     let judged = judge(session, commit, &pending, &reconciled, target.is_some()).await?;

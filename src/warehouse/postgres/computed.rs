@@ -102,7 +102,7 @@ fn arms(units: &[&Unit], column: &str) -> String {
     )
 }
 
-/// The columns of the computed rows; those of nothing but nulls that are no text in the table are left out.
+/// The columns of the computed rows; a text of nothing but nulls is of the type that the table's column has.
 ///
 /// PostgreSQL makes an untyped null a text, which would be a conflict with every other type.
 pub(super) async fn columns(
@@ -111,19 +111,22 @@ pub(super) async fn columns(
     target: Option<&TableSchema>,
 ) -> Result<Vec<StagedColumn>> {
     let mut columns = Vec::new();
-    for column in &computed.schema.columns {
+    for column in computed.schema.columns.clone() {
+        let mut column = column;
         let own = target.and_then(|table| table.column(&column.name));
         let other = own.is_some_and(|own| !matches!(own.data_type, LogicalType::Text | LogicalType::Json));
         if column.data_type == LogicalType::Text && other {
             let name = POSTGRES.ident(&column.name);
             let sql = format!("SELECT count({name}) FROM pg_temp.{NEW_ROWS}");
-            if session.number("looking for values", &sql).await? == 0 {
-                continue;
+            if session.number("looking for values", &sql).await? == 0
+                && let Some(own) = own
+            {
+                column.data_type = own.data_type.clone();
             }
         }
         columns.push(StagedColumn {
             source: column.name.clone(),
-            column: column.clone(),
+            column,
             reading: Reading::Direct,
             seen: Seen::default(),
         });

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 /// Finds the values of known members in rows that mostly have the same members in the same order.
-pub(super) struct Members {
+pub(in crate::warehouse) struct Members {
     /// The columns by the raw text of their names, without quotes.
     places: HashMap<Vec<u8>, usize>,
     /// The raw name of each member of the last row, and its column.
@@ -75,7 +75,7 @@ impl Members {
 }
 
 /// The place behind the closing quote of the string that begins here.
-pub(super) fn string_end(row: &[u8], from: usize) -> Option<usize> {
+pub(in crate::warehouse) fn string_end(row: &[u8], from: usize) -> Option<usize> {
     let mut at = from + 1;
     loop {
         let found = row.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
@@ -88,7 +88,7 @@ pub(super) fn string_end(row: &[u8], from: usize) -> Option<usize> {
 }
 
 /// The place behind the value that begins here.
-pub(super) fn value_end(row: &[u8], from: usize) -> Option<usize> {
+pub(in crate::warehouse) fn value_end(row: &[u8], from: usize) -> Option<usize> {
     match row.get(from)? {
         b'"' => string_end(row, from),
         b'{' | b'[' => {

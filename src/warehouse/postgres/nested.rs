@@ -7,7 +7,7 @@ use super::members::{string_end, value_end};
 use crate::model::shape::Seen;
 
 /// Whether values that were seen to be these may have numbers in quotes.
-pub(super) fn has_quoted(seen: &Seen) -> bool {
+pub(in crate::warehouse) fn has_quoted(seen: &Seen) -> bool {
     let quoted = seen.text.is_none() && seen.number.is_some_and(|number| number.inexact.is_some());
     quoted
         || seen.object.as_ref().is_some_and(|(_, shape)| shape.fields.iter().any(|field| has_quoted(&field.seen)))
@@ -15,7 +15,7 @@ pub(super) fn has_quoted(seen: &Seen) -> bool {
 }
 
 /// Writes a value, its quoted numbers as numbers.
-pub(super) fn restore(raw: &[u8], seen: Option<&Seen>, out: &mut Vec<u8>) {
+pub(in crate::warehouse) fn restore(raw: &[u8], seen: Option<&Seen>, out: &mut Vec<u8>) {
     let Some(seen) = seen.filter(|seen| has_quoted(seen)) else {
         out.extend_from_slice(raw);
         return;

@@ -25,6 +25,8 @@ const BATCH: usize = 1_000;
 enum Cell {
     /// As JSON: numbers, truths, and what the server has made JSON of.
     Json,
+    /// As a float, which may be written without a point.
+    Float,
     /// As it stands.
     Text,
 }
@@ -81,10 +83,11 @@ async fn asked(session: &mut Session, sql: &str) -> Result<Asked> {
     let failed = fault(sql, &statement);
     let text = AssertSqlSafe(statement.clone()).into_sql_str();
     let prepared = session.connection.prepare(text).await.map_err(&failed)?;
-    let columns: &[PgColumn] = prepared.columns();
+    let columns: Vec<PgColumn> = prepared.columns().to_vec();
+    let whole = whole(session, &columns).await?;
     let (mut names, mut cells, mut list) = (Vec::new(), Vec::new(), Vec::new());
     for (place, column) in columns.iter().enumerate() {
-        let (cell, how) = one(column, &format!("c{place}"));
+        let (cell, how) = one(column, &format!("c{place}"), whole.contains(&place));
         names.push(column.name().to_owned());
         cells.push(cell);
         list.push(how);
@@ -94,17 +97,53 @@ async fn asked(session: &mut Session, sql: &str) -> Result<Asked> {
     Ok(Asked { names, cells, list })
 }
 
+/// The places of the columns that are whole numbers of 128 bits, which a table has as `numeric(39,0)`.
+async fn whole(session: &mut Session, columns: &[PgColumn]) -> Result<Vec<usize>> {
+    let is_numeric = |column: &PgColumn| column.type_info().name() == "NUMERIC";
+    let places: Vec<(i64, i64, i32)> = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| is_numeric(column))
+        .filter_map(|(place, column)| {
+            let attribute = column.relation_attribute_no()?;
+            Some((i64::try_from(place).ok()?, i64::from(column.relation_id()?.0), i32::from(attribute)))
+        })
+        .collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values: Vec<String> =
+        places.iter().map(|(place, table, number)| format!("({place}, {table}, {number})")).collect();
+    let sql = format!(
+        "SELECT p.place::int8 FROM (VALUES {}) AS p(place, relation, attribute) JOIN pg_catalog.pg_attribute AS a \
+         ON a.attrelid::int8 = p.relation AND a.attnum = p.attribute \
+         WHERE pg_catalog.format_type(a.atttypid, a.atttypmod) = 'numeric(39,0)'",
+        values.join(", ")
+    );
+    let rows = session.rows("asking for the types of the rows", &sql).await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| row.try_get::<i64, _>(0).ok())
+        .filter_map(|place| usize::try_from(place).ok())
+        .collect())
+}
+
 /// How a column is asked for, and read.
-fn one(column: &PgColumn, name: &str) -> (Cell, String) {
+fn one(column: &PgColumn, name: &str, is_whole: bool) -> (Cell, String) {
     let info = column.type_info();
     let text = || format!("{name}::text");
     match info.kind() {
-        PgTypeKind::Array(element) if element.name().eq_ignore_ascii_case("numeric") => {
-            (Cell::Json, format!("to_jsonb({name}::text[])::text"))
+        PgTypeKind::Array(element) => {
+            let plain = matches!(element.kind(), PgTypeKind::Composite(_))
+                || matches!(element.name(), "BOOL" | "INT2" | "INT4" | "INT8" | "FLOAT4" | "FLOAT8" | "JSON" | "JSONB");
+            let texts = if plain { "" } else { "::text[]" };
+            (Cell::Json, format!("to_jsonb({name}{texts})::text"))
         }
-        PgTypeKind::Array(_) | PgTypeKind::Composite(_) => (Cell::Json, format!("to_jsonb({name})::text")),
+        PgTypeKind::Composite(_) => (Cell::Json, format!("to_jsonb({name})::text")),
         _ => match info.name() {
-            "BOOL" | "INT2" | "INT4" | "INT8" | "OID" | "FLOAT4" | "FLOAT8" | "JSON" | "JSONB" => (Cell::Json, text()),
+            "BOOL" | "INT2" | "INT4" | "INT8" | "OID" | "JSON" | "JSONB" => (Cell::Json, text()),
+            "FLOAT4" | "FLOAT8" => (Cell::Float, text()),
+            "NUMERIC" if is_whole => (Cell::Json, text()),
             "RECORD" => (Cell::Json, format!("to_jsonb({name})::text")),
             _ => (Cell::Text, text()),
         },
@@ -117,6 +156,10 @@ fn values(row: &PgRow, cells: &[Cell]) -> sqlx::Result<Vec<Value>> {
         Ok(match (text, cell) {
             (None, _) => Value::Null,
             (Some(text), Cell::Json) => parsed(&text),
+            (Some(text), Cell::Float) => {
+                let float = text.parse().ok().and_then(serde_json::Number::from_f64);
+                float.map_or(Value::String(text), Value::Number)
+            }
             (Some(text), Cell::Text) => Value::String(text),
         })
     };
@@ -152,7 +195,7 @@ pub(super) async fn export(session: &mut Session, sql: &str, path: &Path) -> Res
         .zip(&asked.cells)
         .map(|((name, column), cell)| {
             // Of a number, a truth or a nested value the server makes JSON itself; all else is a text, as on a screen.
-            let value = if *cell == Cell::Json { column.clone() } else { format!("{column}::text") };
+            let value = if *cell == Cell::Text { format!("{column}::text") } else { column.clone() };
             format!("{value} AS {}", POSTGRES.ident(name))
         })
         .collect();

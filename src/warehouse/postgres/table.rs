@@ -24,11 +24,20 @@ pub(super) struct Table {
     pub types: Vec<String>,
     /// The type of `_haul_unit`; none of a table without units.
     pub unit: Option<String>,
+    /// Whether it has `_haul_pull`.
+    pub pull: bool,
     /// How it is divided, as `pg_get_partkeydef` tells: `RANGE (_haul_unit)`.
     pub divided: Option<String>,
 }
 
 impl Table {
+    /// The columns of haul's own that a table of others' making does not have yet, with their types.
+    pub fn lacks(&self, commit: &Commit) -> Vec<String> {
+        let unit = commit.grain.filter(|_| self.unit.is_none());
+        let unit = unit.map(|grain| format!("_haul_unit {}", POSTGRES.unit_type(grain)));
+        unit.into_iter().chain((!self.pull).then(|| "_haul_pull bigint".to_owned())).collect()
+    }
+
     /// The type of a column, as PostgreSQL writes it.
     pub fn type_of(&self, name: &str) -> Option<&str> {
         let place = self.schema.columns.iter().position(|column| column.name == name)?;
@@ -49,7 +58,23 @@ pub(super) fn assert_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Resu
 }
 
 /// Creates the schema of a table, and its `_haul_loads`, where they are missing.
+///
+/// Of two sessions that find them missing at the same moment, one is refused by the other's; it looks again.
 pub(super) async fn ensure_loads(session: &mut Session, table: &TableName) -> Result<()> {
+    const ATTEMPTS: u32 = 3;
+    let mut attempt = 1;
+    loop {
+        match create_loads(session, table).await {
+            Err(_) if attempt < ATTEMPTS => {
+                session.roll_back().await?;
+                attempt += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn create_loads(session: &mut Session, table: &TableName) -> Result<()> {
     assert_names([table.schema.as_str(), table.name.as_str()])?;
     let doing = "looking for _haul_loads";
     let loads = POSTGRES.loads_of(table);
@@ -67,7 +92,6 @@ pub(super) async fn ensure_loads(session: &mut Session, table: &TableName) -> Re
     let schema = POSTGRES.ident(&table.schema);
     // Whoever may not create schemas may still write in one that is there.
     let schema = if found.0 { String::new() } else { format!("CREATE SCHEMA IF NOT EXISTS {schema};") };
-    // Two processes that begin at the same moment: one of them waits here for the other.
     session
         .batch(
             "creating _haul_loads",
@@ -125,6 +149,7 @@ fn of_columns(rows: Vec<(Option<String>, Option<String>, Option<String>)>) -> Ta
             if name == "_haul_unit" {
                 table.unit = Some(data_type);
             }
+            table.pull |= name == "_haul_pull";
             continue;
         }
         table.schema.columns.push(Column { name, data_type: read_type(&data_type) });
@@ -215,6 +240,9 @@ pub(super) async fn apply(
         let place = reconciled.kept.iter().position(|staged| staged.column.name == name);
         place.and_then(|place| types.get(place)).cloned().unwrap_or_default()
     };
+    for column in before.map(|table| table.lacks(commit)).unwrap_or_default() {
+        session.batch("adding a column of haul's own", &format!("ALTER TABLE {target} ADD COLUMN {column}")).await?;
+    }
     for change in &reconciled.changes {
         match change {
             SchemaChange::Create => {

@@ -187,6 +187,11 @@ fn a_whole_table_is_loaded_again_when_any_of_its_days_changed() {
     bench.day("2024-05-03", 1);
     bench.run();
     assert_eq!(count(), json!(9));
+    // All of it: also the days that are older than the window of the run.
+    bench.day("2024-05-04", 2);
+    bench.day("2024-05-05", 2);
+    bench.mornings.run("2024-05-06", 0);
+    assert_eq!(count(), json!(13));
 }
 
 #[test]

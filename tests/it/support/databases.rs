@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use haul::model::connection::{ServerConnection, Tls};
 use sqlx::{Connection as _, Executor, Row};
 
 use super::mariadb::MariaDb;
@@ -93,6 +94,32 @@ impl PostgresDatabase {
             std::thread::yield_now();
         }
         new
+    }
+
+    /// The settings of a connection to it.
+    pub fn server(&self) -> ServerConnection {
+        ServerConnection {
+            host: "127.0.0.1".to_owned(),
+            port: self.server.port,
+            user: Postgres::USER.to_owned(),
+            password: Some(SECRET.to_owned().into()),
+            database: self.name.clone(),
+            tls: Tls::Disable,
+            statement_timeout: None,
+            lock_timeout: None,
+        }
+    }
+
+    /// A session of somebody else.
+    pub async fn session(&self) -> sqlx::PgConnection {
+        sqlx::PgConnection::connect(&self.url(&self.name)).await.expect("PostgreSQL")
+    }
+
+    /// Runs statements inside of a runtime.
+    pub async fn run(&self, sql: &str) {
+        let mut connection = self.session().await;
+        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     fn url(&self, database: &str) -> String {

@@ -2,7 +2,9 @@
 
 pub mod apis;
 pub mod bigquery;
+pub mod bigquery_gate;
 pub mod bigquery_service;
+pub mod bigquery_strict;
 pub mod buckets;
 pub mod counterparts;
 pub mod databases;

@@ -17,27 +17,53 @@ use haul::warehouse::{BoundCheck, Commit, Committed, Labels, NewRows, UnitCommit
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::databases::PostgresDatabase;
+
 /// The warehouses that pass this suite.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     DuckDb,
+    Postgres,
 }
 
-/// Every driver of the suite.
-pub const DRIVERS: [Driver; 1] = [Driver::DuckDb];
+impl Driver {
+    /// Runs a test in a fresh warehouse.
+    pub fn run<F: Future<Output = ()>>(self, test: impl Fn(Bench) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // The test's future keeps no more of the bench than it uses, and the server must not end before it.
+        let place = std::rc::Rc::new(Place::new(self));
+        runtime.block_on(async { test(Bench::new(std::rc::Rc::clone(&place)).await).await });
+    }
 
-/// Runs a test of the suite on every driver.
-pub fn on_every_driver<F: Future<Output = ()>>(test: impl Fn(Bench) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for driver in DRIVERS {
-        runtime.block_on(async { test(Bench::new(driver).await).await });
+    /// What differs between the drivers.
+    pub fn pick<T>(self, duckdb: T, postgres: T) -> T {
+        match self {
+            Self::DuckDb => duckdb,
+            Self::Postgres => postgres,
+        }
+    }
+}
+
+/// Where a warehouse of a driver lies.
+pub enum Place {
+    DuckDb,
+    Postgres(PostgresDatabase),
+}
+
+impl Place {
+    fn new(driver: Driver) -> Self {
+        match driver {
+            Driver::DuckDb => Self::DuckDb,
+            Driver::Postgres => Self::Postgres(PostgresDatabase::new()),
+        }
     }
 }
 
 /// A fresh warehouse with room for stages.
 pub struct Bench {
     pub warehouse: Warehouse,
-    driver: Driver,
+    pub driver: Driver,
+    pub place: std::rc::Rc<Place>,
     folder: tempfile::TempDir,
     stages: std::cell::Cell<u32>,
 }
@@ -188,24 +214,41 @@ pub fn page(number: u64, rows: u64) -> PageEntry {
 }
 
 impl Bench {
-    async fn new(driver: Driver) -> Self {
+    async fn new(place: std::rc::Rc<Place>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let connection = connection(driver, folder.path());
+        let driver = match &*place {
+            Place::DuckDb => Driver::DuckDb,
+            Place::Postgres(_) => Driver::Postgres,
+        };
+        let warehouse = Warehouse::open(&connection(&place, folder.path())).await.expect("a warehouse");
+        Self { warehouse, driver, place, folder, stages: std::cell::Cell::new(0) }
+    }
+
+    /// Another process at work in the same warehouse, with stages of its own; only a server lets it in.
+    pub async fn another(&self, connection: Connection) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let warehouse = Warehouse::open(&connection).await.expect("a warehouse");
-        Self { warehouse, driver, folder, stages: std::cell::Cell::new(0) }
+        let place = std::rc::Rc::clone(&self.place);
+        Self { warehouse, driver: self.driver, place, folder, stages: std::cell::Cell::new(0) }
+    }
+
+    /// The connection that leads to the warehouse.
+    pub fn connection(&self) -> Connection {
+        connection(&self.place, self.path())
     }
 
     /// Somebody's own hand on the warehouse, without haul.
     pub async fn by_hand(mut self, sql: &str) -> Self {
         self.warehouse.clone().close().await.expect("closed");
-        match self.driver {
-            Driver::DuckDb => {
+        match &*self.place {
+            Place::DuckDb => {
                 let connection =
                     ::duckdb::Connection::open(self.path().join("warehouse.duckdb")).expect("a connection");
                 connection.execute_batch(sql).expect(sql);
             }
+            Place::Postgres(database) => database.run(sql).await,
         }
-        self.warehouse = Warehouse::open(&connection(self.driver, self.path())).await.expect("a warehouse");
+        self.warehouse = Warehouse::open(&self.connection()).await.expect("a warehouse");
         self
     }
 
@@ -310,14 +353,19 @@ impl Bench {
         if columns.is_empty() {
             return format!("{:?}", self.loads().await);
         }
-        format!("{columns} {} {:?}", self.text("SELECT * FROM raw.items ORDER BY ALL").await, self.loads().await)
+        let all =
+            self.driver.pick("SELECT * FROM raw.items ORDER BY ALL", "SELECT * FROM raw.items AS i ORDER BY i::text");
+        format!("{columns} {} {:?}", self.text(all).await, self.loads().await)
     }
 }
 
 /// A connection of this driver to a warehouse of its own in `folder`.
-fn connection(driver: Driver, folder: &Path) -> Connection {
-    match driver {
-        Driver::DuckDb => duckdb(folder.join("warehouse.duckdb")),
+fn connection(place: &Place, folder: &Path) -> Connection {
+    match place {
+        Place::DuckDb => duckdb(folder.join("warehouse.duckdb")),
+        Place::Postgres(database) => {
+            Connection { name: "warehouse".to_owned(), kind: ConnectionKind::Postgres(database.server()) }
+        }
     }
 }
 

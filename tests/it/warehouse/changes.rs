@@ -5,7 +5,7 @@ use haul::model::ledger::Changes;
 use haul::model::pipeline::Guard;
 use haul::warehouse::CommitOutcome;
 
-use super::bench::{Bench, Load, day, on_every_driver, refused};
+use super::bench::{Bench, Driver, Load, day, refused};
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands where a commit has an option")]
 fn changes(added: u64, removed: u64, changed: u64) -> Option<Changes> {
@@ -24,9 +24,8 @@ async fn drift(bench: &Bench, keys: &[&str], old: &str, new: &str) -> Option<Cha
     committed.units[0].changes
 }
 
-#[test]
-fn rows_that_came_went_and_changed_are_counted() {
-    on_every_driver(|bench| async move {
+fn rows_that_came_went_and_changed_are_counted(driver: Driver) {
+    driver.run(|bench| async move {
         let old = "{\"id\":1,\"n\":1}\n{\"id\":2,\"n\":1}\n{\"id\":3,\"n\":1}";
         let new = "{\"id\":1,\"n\":1}\n{\"id\":2,\"n\":2}\n{\"id\":4,\"n\":1}\n{\"id\":5,\"n\":1}";
         assert_eq!(
@@ -43,9 +42,8 @@ fn rows_that_came_went_and_changed_are_counted() {
     });
 }
 
-#[test]
-fn nested_values_and_columns_that_come_and_go_are_compared_too() {
-    on_every_driver(|bench| async move {
+fn nested_values_and_columns_that_come_and_go_are_compared_too(driver: Driver) {
+    driver.run(|bench| async move {
         let old = "{\"id\":1,\"o\":{\"a\":[1]},\"gone\":\"x\"}\n{\"id\":2,\"o\":{\"a\":[2]},\"gone\":null}";
         assert_eq!(
             drift(&bench, &["id"], old, "{\"id\":1,\"o\":{\"a\":[3]},\"gone\":\"x\"}\n{\"id\":2,\"o\":{\"a\":[2]}}")
@@ -60,10 +58,11 @@ fn nested_values_and_columns_that_come_and_go_are_compared_too() {
     });
 }
 
-#[test]
-fn computed_rows_that_are_what_they_were_are_not_written() {
-    on_every_driver(|bench| async move {
-        let sql = |order: &str| format!("SELECT id, 'x' AS t, [id] AS l FROM range(3) r(id) ORDER BY id {order}");
+fn computed_rows_that_are_what_they_were_are_not_written(driver: Driver) {
+    driver.run(|bench| async move {
+        let sql = |order: &str| {
+            format!("SELECT id, 'x' AS t, ARRAY[id] AS l FROM generate_series(0, 2) r(id) ORDER BY id {order}")
+        };
         let load = Load::of(day("2024-03-01"));
         let first = bench.compute(&load, &sql("ASC"), None).await.expect("a commit");
         assert_eq!((first.units[0].rows, &first.units[0].outcome), (3, &CommitOutcome::Written));
@@ -75,8 +74,8 @@ fn computed_rows_that_are_what_they_were_are_not_written() {
         assert_eq!(bench.state().await, before);
         // The same values under another name, or of another type, are other rows.
         for sql in [
-            "SELECT id AS nr, 'x' AS t, [id] AS l FROM range(3) r(id)",
-            "SELECT id::HUGEINT AS id, 'x' AS t, [id] AS l FROM range(3) r(id)",
+            "SELECT id AS nr, 'x' AS t, ARRAY[id] AS l FROM generate_series(0, 2) r(id)",
+            "SELECT id::DECIMAL(38,0) AS id, 'x' AS t, ARRAY[id] AS l FROM generate_series(0, 2) r(id)",
         ] {
             let next = bench.loads().await[0].1.pull + 1;
             let other = bench.compute(&load.clone().pull(next).known(&bench).await, sql, None).await.expect("a commit");
@@ -90,9 +89,8 @@ fn computed_rows_that_are_what_they_were_are_not_written() {
     });
 }
 
-#[test]
-fn a_computed_unit_is_its_own_whatever_units_it_reads() {
-    on_every_driver(|bench| async move {
+fn a_computed_unit_is_its_own_whatever_units_it_reads(driver: Driver) {
+    driver.run(|bench| async move {
         for date in ["2024-03-01", "2024-03-02"] {
             bench.load(&Load::of(day(date)), &["{\"n\":1}"]).await.expect("a commit");
         }
@@ -105,9 +103,8 @@ fn a_computed_unit_is_its_own_whatever_units_it_reads() {
     });
 }
 
-#[test]
-fn computed_rows_of_a_window_find_their_unit_by_their_time_column() {
-    on_every_driver(|bench| async move {
+fn computed_rows_of_a_window_find_their_unit_by_their_time_column(driver: Driver) {
+    driver.run(|bench| async move {
         let days = [day("2024-03-01"), day("2024-03-02"), day("2024-03-03")];
         let times = "SELECT d::TIMESTAMP AS d, n FROM (VALUES ('2024-03-01 00:00:00', 1), ('2024-03-01 23:59:59.999999', 2), ('2024-03-02', 3)) t(d, n)";
         let committed = bench.compute(&Load::over(&days), times, Some("d")).await.expect("a commit");
@@ -138,13 +135,12 @@ fn computed_rows_of_a_window_find_their_unit_by_their_time_column() {
     });
 }
 
-#[test]
-fn a_guard_holds_computed_units_that_shrink_and_lets_the_others_pass() {
-    on_every_driver(|bench| async move {
+fn a_guard_holds_computed_units_that_shrink_and_lets_the_others_pass(driver: Driver) {
+    driver.run(|bench| async move {
         let days = [day("2024-03-01"), day("2024-03-02")];
         let sql = |one: u32, two: u32| {
             format!(
-                "SELECT DATE '2024-03-01' AS d, i FROM range({one}) r(i) UNION ALL SELECT DATE '2024-03-02', i FROM range({two}) r(i)"
+                "SELECT DATE '2024-03-01' AS d, i FROM generate_series(1, {one}) r(i) UNION ALL SELECT DATE '2024-03-02', i FROM generate_series(1, {two}) r(i)"
             )
         };
         bench.compute(&Load::over(&days), &sql(10, 10), Some("d")).await.expect("a commit");
@@ -168,11 +164,14 @@ fn a_guard_holds_computed_units_that_shrink_and_lets_the_others_pass() {
     });
 }
 
-#[test]
-fn a_faulty_statement_is_shown_by_its_line() {
-    on_every_driver(|bench| async move {
+fn a_faulty_statement_is_shown_by_its_line(driver: Driver) {
+    driver.run(|bench| async move {
         let error = bench
-            .compute(&Load::of(day("2024-03-01")), "SELECT 1 AS n,\n  nothing AS m\nFROM range(3);\n", None)
+            .compute(
+                &Load::of(day("2024-03-01")),
+                "SELECT 1 AS n,\n  nothing AS m\nFROM generate_series(0, 2);\n",
+                None,
+            )
             .await
             .expect_err("no such column");
         assert_eq!(error.kind(), Kind::Warehouse);
@@ -181,12 +180,15 @@ fn a_faulty_statement_is_shown_by_its_line() {
     });
 }
 
-#[test]
-fn computed_numbers_follow_the_same_types_as_staged_ones() {
-    on_every_driver(|bench| async move {
+fn computed_numbers_follow_the_same_types_as_staged_ones(driver: Driver) {
+    driver.run(|bench| async move {
         let load = Load::of(day("2024-03-01"));
         bench
-            .compute(&load, "SELECT 1::INTEGER AS i, 1::BIGINT AS b, 0.5::DOUBLE AS f, 1.25::DECIMAL(5,2) AS d", None)
+            .compute(
+                &load,
+                "SELECT 1::INTEGER AS i, 1::BIGINT AS b, 0.5::DOUBLE PRECISION AS f, 1.25::DECIMAL(5,2) AS d",
+                None,
+            )
             .await
             .expect("a commit");
         let next = Load::of(day("2024-03-02"));
@@ -205,14 +207,26 @@ fn computed_numbers_follow_the_same_types_as_staged_ones() {
     });
 }
 
-#[test]
-fn a_column_of_untyped_nulls_fits_every_table_and_makes_no_column() {
-    on_every_driver(|bench| async move {
+fn a_column_of_untyped_nulls_fits_every_table_and_makes_no_column(driver: Driver) {
+    driver.run(|bench| async move {
         let load = Load::of(day("2024-03-01"));
         bench.compute(&load, "SELECT 1 AS a, NULL AS b", None).await.expect("a commit");
-        assert_eq!(bench.columns(&load.table).await, "a INTEGER");
+        // PostgreSQL has no untyped nulls: it makes them texts.
+        assert_eq!(bench.columns(&load.table).await, bench.driver.pick("a INTEGER", "a INTEGER, b VARCHAR"));
         bench.compute(&load.clone().pull(2), "SELECT NULL AS a, 'x' AS b", None).await.expect("a commit");
         bench.compute(&Load::of(day("2024-03-02")), "SELECT 2 AS a, NULL AS b", None).await.expect("a commit");
         assert_eq!(bench.text("SELECT a, b FROM raw.items ORDER BY a").await, r#"[[2,null],[null,"x"]]"#);
     });
 }
+
+suite!(
+    rows_that_came_went_and_changed_are_counted,
+    nested_values_and_columns_that_come_and_go_are_compared_too,
+    computed_rows_that_are_what_they_were_are_not_written,
+    a_computed_unit_is_its_own_whatever_units_it_reads,
+    computed_rows_of_a_window_find_their_unit_by_their_time_column,
+    a_guard_holds_computed_units_that_shrink_and_lets_the_others_pass,
+    a_faulty_statement_is_shown_by_its_line,
+    computed_numbers_follow_the_same_types_as_staged_ones,
+    a_column_of_untyped_nulls_fits_every_table_and_makes_no_column
+);

@@ -1,10 +1,10 @@
 //! Nested values, as records and lists with types or as JSON.
 
-use super::bench::{Load, day, items, on_every_driver};
+use super::bench::{Driver, Load, day, items};
 
 #[test]
 fn records_and_lists_land_with_types() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let rows = "{\"user\":{\"id\":9007199254740993,\"tags\":[\"a\",null],\"empty\":[]},\"list\":[{\"x\":1},{\"y\":[0.5]},null]}\n\
                     {\"user\":null,\"list\":[]}";
         bench.load(&Load::whole(), &[rows]).await.expect("a commit");
@@ -21,7 +21,7 @@ fn records_and_lists_land_with_types() {
 
 #[test]
 fn nested_values_land_as_json_where_that_is_asked_for() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let rows = "{\"o\":{\"b\": 1, \"a\":[1.50, 12345678901234567890123, \"x\"]},\"l\":[],\"n\":1}";
         bench.load(&Load::whole().json(), &[rows]).await.expect("a commit");
         assert_eq!(bench.columns(&items()).await, "o JSON, l JSON, n BIGINT");
@@ -34,7 +34,7 @@ fn nested_values_land_as_json_where_that_is_asked_for() {
 
 #[test]
 fn long_numbers_inside_of_records_keep_their_digits() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let row = "{\"o\":{\"h\":170141183460469231731687303715884105727,\"d\":0.12345678901234567891,\"l\":[0.1234567890123456789]}}";
         bench.load(&Load::whole(), &[row]).await.expect("a commit");
         assert_eq!(
@@ -46,7 +46,7 @@ fn long_numbers_inside_of_records_keep_their_digits() {
 
 #[test]
 fn a_record_gets_new_fields_and_wider_ones() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let (one, two) = (Load::of(day("2024-03-01")), Load::of(day("2024-03-02")));
         bench.load(&one, &["{\"o\":{\"a\":1,\"in\":{\"x\":1}},\"l\":[{\"p\":1}]}"]).await.expect("a commit");
         let rows = "{\"o\":{\"new\":\"n\",\"in\":{\"y\":true,\"x\":0.5}},\"l\":[{\"q\":2}]}";
@@ -70,7 +70,7 @@ fn a_record_gets_new_fields_and_wider_ones() {
 
 #[test]
 fn a_record_becomes_json_beside_json_and_keeps_what_it_held() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         bench.load(&Load::of(day("2024-03-01")), &["{\"o\":{\"a\":1},\"l\":[1]}"]).await.expect("a commit");
         bench.load(&Load::of(day("2024-03-02")).json(), &["{\"o\":{\"b\":\"x\"},\"l\":[{}]}"]).await.expect("a commit");
         assert_eq!(bench.columns(&items()).await, "o JSON, l JSON");
@@ -89,7 +89,7 @@ fn a_record_becomes_json_beside_json_and_keeps_what_it_held() {
 
 #[test]
 fn objects_that_no_record_can_hold_land_as_json() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let row =
             "{\"case\":{\"Ab\":1,\"aB\":2},\"none\":{\"\":1},\"empty\":{},\"quoted\":{\"it's\":{\"a \\\"b\\\"\":1}}}";
         bench.load(&Load::whole(), &[row]).await.expect("a commit");

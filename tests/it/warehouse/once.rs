@@ -4,12 +4,11 @@ use haul::error::Kind;
 use haul::model::pipeline::{CheckRule, Write};
 use haul::warehouse::CommitOutcome;
 
-use super::bench::{Load, day, items, on_every_driver, refused};
+use super::bench::{Driver, Load, day, items, refused};
 use crate::support::project::Project;
 
-#[test]
-fn the_same_pull_committed_twice_is_there_once() {
-    on_every_driver(|bench| async move {
+fn the_same_pull_committed_twice_is_there_once(driver: Driver) {
+    driver.run(|bench| async move {
         for write in [Write::Replace, Write::Append] {
             let load = Load::of(day("2024-03-01")).write(write).pull(4);
             bench.load(&load, &["{\"n\":1}"]).await.expect("a commit");
@@ -22,9 +21,8 @@ fn the_same_pull_committed_twice_is_there_once() {
     });
 }
 
-#[test]
-fn a_pull_that_was_committed_is_found_again_under_a_newer_lease() {
-    on_every_driver(|bench| async move {
+fn a_pull_that_was_committed_is_found_again_under_a_newer_lease(driver: Driver) {
+    driver.run(|bench| async move {
         let load = Load::of(day("2024-03-01")).write(Write::Append).pull(1);
         bench.load(&load, &["{\"n\":1}"]).await.expect("a commit");
         let mut reborn = load.clone();
@@ -35,9 +33,8 @@ fn a_pull_that_was_committed_is_found_again_under_a_newer_lease() {
     });
 }
 
-#[test]
-fn a_stale_lease_commits_nothing() {
-    on_every_driver(|bench| async move {
+fn a_stale_lease_commits_nothing(driver: Driver) {
+    driver.run(|bench| async move {
         bench.load(&Load::of(day("2024-03-01")).pull(5), &["{\"n\":5}"]).await.expect("a commit");
         let before = bench.state().await;
         // An older one, one of the same generation with other rows, and one among several units.
@@ -54,9 +51,8 @@ fn a_stale_lease_commits_nothing() {
     });
 }
 
-#[test]
-fn what_is_rolled_back_leaves_no_trace_not_even_a_column() {
-    on_every_driver(|bench| async move {
+fn what_is_rolled_back_leaves_no_trace_not_even_a_column(driver: Driver) {
+    driver.run(|bench| async move {
         // No table yet: a refused first load leaves none.
         let checked = Load::of(day("2024-03-01")).check(CheckRule::NotNull(vec!["n".into()]));
         refused(bench.load(&checked, &["{\"n\":1}\n{\"n\":null}"]).await, Kind::Check);
@@ -81,9 +77,8 @@ fn what_is_rolled_back_leaves_no_trace_not_even_a_column() {
     });
 }
 
-#[test]
-fn a_stage_whose_files_were_changed_since_it_was_sealed_is_refused() {
-    on_every_driver(|bench| async move {
+fn a_stage_whose_files_were_changed_since_it_was_sealed_is_refused(driver: Driver) {
+    driver.run(|bench| async move {
         let load = Load::of(day("2024-03-01"));
         let manifest = bench.stage(&load, &["{\"n\":1}", "{\"n\":2}"]);
         let other = bench.stage(&load, &["{\"n\":1}"]);
@@ -94,9 +89,8 @@ fn a_stage_whose_files_were_changed_since_it_was_sealed_is_refused() {
     });
 }
 
-#[test]
-fn a_dropped_table_has_no_units_and_those_of_its_namesake_are_its_own() {
-    on_every_driver(|bench| async move {
+fn a_dropped_table_has_no_units_and_those_of_its_namesake_are_its_own(driver: Driver) {
+    driver.run(|bench| async move {
         for date in ["2024-03-01", "2024-03-02"] {
             bench.load(&Load::of(day(date)), &["{\"n\":1}"]).await.expect("a commit");
         }
@@ -121,3 +115,12 @@ fn a_second_process_on_the_same_file_is_told_what_to_do() {
     drop(first);
     assert!(project.output(&["query", "SELECT 1"]).status.success(), "it opens once the first has let go");
 }
+
+suite!(
+    the_same_pull_committed_twice_is_there_once,
+    a_pull_that_was_committed_is_found_again_under_a_newer_lease,
+    a_stale_lease_commits_nothing,
+    what_is_rolled_back_leaves_no_trace_not_even_a_column,
+    a_stage_whose_files_were_changed_since_it_was_sealed_is_refused,
+    a_dropped_table_has_no_units_and_those_of_its_namesake_are_its_own
+);

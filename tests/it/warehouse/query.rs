@@ -4,13 +4,13 @@ use haul::error::Kind;
 use haul::model::name::TableName;
 use haul::warehouse::Warehouse;
 
-use super::bench::{Load, items, on_every_driver};
+use super::bench::{Driver, Load, items};
 
-#[test]
-fn a_query_gives_the_first_rows_and_says_whether_there_are_more() {
-    on_every_driver(|bench| async move {
+fn a_query_gives_the_first_rows_and_says_whether_there_are_more(driver: Driver) {
+    driver.run(|bench| async move {
         for (max, rows, truncated) in [(0, 0, true), (2, 2, true), (3, 3, false), (4, 3, false)] {
-            let found = bench.warehouse.query("SELECT * FROM range(3) ORDER BY 1;", max).await.expect("rows");
+            let found =
+                bench.warehouse.query("SELECT * FROM generate_series(1, 3) ORDER BY 1;", max).await.expect("rows");
             assert_eq!((found.rows.len(), found.truncated), (rows, truncated), "{max}");
         }
         let none = bench.warehouse.query("SELECT 1 AS a WHERE false", 5).await.expect("rows");
@@ -20,7 +20,7 @@ fn a_query_gives_the_first_rows_and_says_whether_there_are_more() {
 
 #[test]
 fn numbers_come_with_all_their_digits() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let sql = "SELECT 9223372036854775807 AS a, 18446744073709551615::UBIGINT AS b, 170141183460469231731687303715884105727 AS c, \
                    12345678901234567890123456789012345.678::DECIMAL(38,3) AS d, 1.50::DECIMAL(4,2) AS e, 0.1::DOUBLE AS f, 5::HUGEINT AS g";
         assert_eq!(
@@ -38,7 +38,7 @@ fn numbers_come_with_all_their_digits() {
 
 #[test]
 fn every_kind_of_value_can_be_shown() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let sql = "SELECT NULL AS a, true AS b, DATE '2024-02-29' AS c, TIMESTAMP '2024-02-29 01:02:03.5' AS d, \
                    '12:30:00'::TIME AS e, 'x\"y' AS f, [1, NULL] AS g, MAP {'k': 1} AS h, INTERVAL 1 DAY AS i, \
                    '00000000-0000-0000-0000-000000000001'::UUID AS j";
@@ -58,9 +58,8 @@ fn every_kind_of_value_can_be_shown() {
     });
 }
 
-#[test]
-fn columns_whose_names_repeat_are_all_there() {
-    on_every_driver(|bench| async move {
+fn columns_whose_names_repeat_are_all_there(driver: Driver) {
+    driver.run(|bench| async move {
         let found = bench.warehouse.query("SELECT 1 AS a, 2 AS a, 3 AS \"A\", 4 AS \"q\"\"\"", 1).await.expect("rows");
         assert_eq!(found.rows[0], [1, 2, 3, 4]);
         assert_eq!(found.columns.len(), 4);
@@ -68,9 +67,8 @@ fn columns_whose_names_repeat_are_all_there() {
     });
 }
 
-#[test]
-fn a_statement_that_writes_leaves_nothing() {
-    on_every_driver(|bench| async move {
+fn a_statement_that_writes_leaves_nothing(driver: Driver) {
+    driver.run(|bench| async move {
         bench.load(&Load::whole(), &["{\"n\":1}"]).await.expect("a commit");
         let before = bench.state().await;
         for sql in [
@@ -92,10 +90,11 @@ fn a_statement_that_writes_leaves_nothing() {
     });
 }
 
-#[test]
-fn a_faulty_query_is_shown_by_its_line() {
-    on_every_driver(|bench| async move {
-        for sql in ["SELECT 1,\n  nothing\nFROM range(3)", "SELECT\n  'x'::INTEGER\nFROM range(3)"] {
+fn a_faulty_query_is_shown_by_its_line(driver: Driver) {
+    driver.run(|bench| async move {
+        for sql in
+            ["SELECT 1,\n  nothing\nFROM generate_series(1, 3)", "SELECT\n  'x'::INTEGER\nFROM generate_series(1, 3)"]
+        {
             let error = bench.warehouse.query(sql, 5).await.expect_err("a fault");
             let line = sql.lines().nth(1).expect("a line");
             assert!(
@@ -112,7 +111,7 @@ fn a_faulty_query_is_shown_by_its_line() {
 
 #[test]
 fn a_table_is_described_without_haul_s_own_columns_and_by_any_case() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         assert_eq!(bench.warehouse.describe(&items()).await.expect("a description"), None);
         bench.load(&Load::of(super::bench::day("2024-03-01")), &["{\"a\":1,\"b\":\"x\"}"]).await.expect("a commit");
         assert_eq!(bench.columns(&items()).await, "a BIGINT, b VARCHAR");
@@ -123,12 +122,19 @@ fn a_table_is_described_without_haul_s_own_columns_and_by_any_case() {
     });
 }
 
-#[test]
-fn a_closed_warehouse_says_so() {
-    on_every_driver(|bench| async move {
+fn a_closed_warehouse_says_so(driver: Driver) {
+    driver.run(|bench| async move {
         let other: Warehouse = bench.warehouse.clone();
         bench.warehouse.close().await.expect("closed");
         let error = other.query("SELECT 1", 1).await.expect_err("it is closed");
         assert!(error.chain().contains("talking to the warehouse"), "{error:?}");
     });
 }
+
+suite!(
+    a_query_gives_the_first_rows_and_says_whether_there_are_more,
+    columns_whose_names_repeat_are_all_there,
+    a_statement_that_writes_leaves_nothing,
+    a_faulty_query_is_shown_by_its_line,
+    a_closed_warehouse_says_so
+);

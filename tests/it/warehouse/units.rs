@@ -6,13 +6,12 @@ use haul::model::pipeline::{Outside, TimeColumn, TimeFormat, Write};
 use haul::time::{Calendar, Grain, Tz};
 use haul::warehouse::CommitOutcome;
 
-use super::bench::{Load, day, instant, on_every_driver, refused};
+use super::bench::{Driver, Load, day, instant, refused};
 
-const ALL: &str = "SELECT _haul_unit, _haul_pull, n FROM raw.items ORDER BY ALL";
+const ALL: &str = "SELECT _haul_unit, _haul_pull, n FROM raw.items ORDER BY 1, 2, 3";
 
-#[test]
-fn a_replaced_unit_leaves_its_neighbours_untouched() {
-    on_every_driver(|bench| async move {
+fn a_replaced_unit_leaves_its_neighbours_untouched(driver: Driver) {
+    driver.run(|bench| async move {
         for date in ["2024-02-28", "2024-02-29", "2024-03-01"] {
             let committed = bench.load(&Load::of(day(date)), &["{\"n\":1}\n{\"n\":2}"]).await.expect("a commit");
             assert_eq!((committed.units[0].rows, &committed.units[0].outcome), (2, &CommitOutcome::Written));
@@ -31,18 +30,16 @@ fn a_replaced_unit_leaves_its_neighbours_untouched() {
     });
 }
 
-#[test]
-fn a_unit_is_replaced_by_its_bounds_even_where_the_ledger_knew_of_no_rows() {
-    on_every_driver(|bench| async move {
+fn a_unit_is_replaced_by_its_bounds_even_where_the_ledger_knew_of_no_rows(driver: Driver) {
+    driver.run(|bench| async move {
         bench.load(&Load::of(day("2024-03-01")), &["{\"n\":1}"]).await.expect("a commit");
         bench.load(&Load::of(day("2024-03-01")).pull(2), &["{\"n\":2}"]).await.expect("a commit");
         assert_eq!(bench.text(ALL).await, r#"[["2024-03-01",2,2]]"#);
     });
 }
 
-#[test]
-fn an_emptied_unit_takes_its_old_rows_with_it_and_no_others() {
-    on_every_driver(|bench| async move {
+fn an_emptied_unit_takes_its_old_rows_with_it_and_no_others(driver: Driver) {
+    driver.run(|bench| async move {
         for date in ["2024-03-01", "2024-03-02"] {
             bench.load(&Load::of(day(date)), &["{\"n\":1}"]).await.expect("a commit");
         }
@@ -62,9 +59,8 @@ fn an_emptied_unit_takes_its_old_rows_with_it_and_no_others() {
     });
 }
 
-#[test]
-fn a_table_may_begin_with_an_empty_unit_in_every_write_mode() {
-    on_every_driver(|bench| async move {
+fn a_table_may_begin_with_an_empty_unit_in_every_write_mode(driver: Driver) {
+    driver.run(|bench| async move {
         let modes = ["replace", "append", "merge", "full"];
         for (number, mode) in modes.iter().enumerate() {
             let mut load = Load::of(day("2024-03-01"));
@@ -84,9 +80,8 @@ fn a_table_may_begin_with_an_empty_unit_in_every_write_mode() {
     });
 }
 
-#[test]
-fn append_adds_and_never_takes_away() {
-    on_every_driver(|bench| async move {
+fn append_adds_and_never_takes_away(driver: Driver) {
+    driver.run(|bench| async move {
         let load = Load::of(day("2024-03-01")).write(Write::Append);
         bench.load(&load, &["{\"n\":1}"]).await.expect("a commit");
         let again = load.pull(2).known(&bench).await;
@@ -96,9 +91,8 @@ fn append_adds_and_never_takes_away() {
     });
 }
 
-#[test]
-fn full_replaces_the_whole_table_and_forgets_the_units_that_went_with_it() {
-    on_every_driver(|bench| async move {
+fn full_replaces_the_whole_table_and_forgets_the_units_that_went_with_it(driver: Driver) {
+    driver.run(|bench| async move {
         bench.load(&Load::whole().write(Write::Full), &["{\"n\":1}\n{\"n\":2}"]).await.expect("a commit");
         let again = Load::whole().write(Write::Full).pull(2).known(&bench).await;
         let committed = bench.load(&again, &["{\"n\":2}\n{\"n\":3}"]).await.expect("a commit");
@@ -118,9 +112,8 @@ fn full_replaces_the_whole_table_and_forgets_the_units_that_went_with_it() {
     });
 }
 
-#[test]
-fn a_merge_replaces_rows_of_the_same_key_wherever_they_are_and_keeps_the_rest() {
-    on_every_driver(|bench| async move {
+fn a_merge_replaces_rows_of_the_same_key_wherever_they_are_and_keeps_the_rest(driver: Driver) {
+    driver.run(|bench| async move {
         let load = |date: &str| Load::of(day(date)).merge(&["id", "part"], None);
         let first =
             "{\"id\":1,\"part\":\"a\",\"n\":1}\n{\"id\":2,\"part\":null,\"n\":1}\n{\"id\":3,\"part\":\"a\",\"n\":1}";
@@ -143,9 +136,8 @@ fn a_merge_replaces_rows_of_the_same_key_wherever_they_are_and_keeps_the_rest() 
     });
 }
 
-#[test]
-fn of_several_rows_of_a_key_the_newest_stays_and_a_tie_is_told_and_not_chosen() {
-    on_every_driver(|bench| async move {
+fn of_several_rows_of_a_key_the_newest_stays_and_a_tie_is_told_and_not_chosen(driver: Driver) {
+    driver.run(|bench| async move {
         let rows = "{\"id\":1,\"at\":1,\"n\":1}\n{\"id\":1,\"at\":3,\"n\":3}\n{\"id\":1,\"at\":null,\"n\":9}\n{\"id\":1,\"at\":2,\"n\":2}";
         bench.load(&Load::whole().merge(&["id"], Some("at")), &[rows]).await.expect("a commit");
         assert_eq!(bench.text("SELECT id, n FROM raw.items").await, "[[1,3]]");
@@ -167,9 +159,8 @@ fn of_several_rows_of_a_key_the_newest_stays_and_a_tie_is_told_and_not_chosen() 
     });
 }
 
-#[test]
-fn hours_are_replaced_by_the_hour_even_when_the_clocks_go_back() {
-    on_every_driver(|bench| async move {
+fn hours_are_replaced_by_the_hour_even_when_the_clocks_go_back(driver: Driver) {
+    driver.run(|bench| async move {
         let calendar = Calendar::new(Grain::Hour, Tz::Europe__Berlin);
         // 02:00 comes twice on this morning; these are two units.
         let hours: Vec<_> = ["2024-10-27T00:00:00Z", "2024-10-27T01:00:00Z", "2024-10-27T02:00:00Z"]
@@ -189,9 +180,8 @@ fn hours_are_replaced_by_the_hour_even_when_the_clocks_go_back() {
     });
 }
 
-#[test]
-fn the_rows_of_a_window_are_divided_among_its_units_by_their_own_time() {
-    on_every_driver(|bench| async move {
+fn the_rows_of_a_window_are_divided_among_its_units_by_their_own_time(driver: Driver) {
+    driver.run(|bench| async move {
         let days = [day("2024-03-01"), day("2024-03-02"), day("2024-03-03")];
         let time = TimeColumn { path: "meta.at".into(), format: TimeFormat::Iso, outside: Outside::Drop };
         let load = Load::over(&days);
@@ -209,14 +199,14 @@ fn the_rows_of_a_window_are_divided_among_its_units_by_their_own_time() {
         let mut one = Load::over(&days).pull(2);
         one.units.remove(0);
         bench.commit_stage(&one, &manifest).await.expect("a commit");
-        let pulls = bench.text("SELECT _haul_unit, max(_haul_pull) FROM raw.items GROUP BY ALL ORDER BY ALL").await;
+        let pulls = bench.text("SELECT _haul_unit, max(_haul_pull) FROM raw.items GROUP BY 1 ORDER BY 1").await;
         assert_eq!(pulls, r#"[["2024-03-01",1],["2024-03-02",2],["2024-03-03",2]]"#);
     });
 }
 
 #[test]
 fn a_schema_with_the_name_of_the_warehouse_s_file_is_refused_with_a_way_out() {
-    on_every_driver(|bench| async move {
+    Driver::DuckDb.run(|bench| async move {
         let mut load = Load::of(day("2024-03-01"));
         load.table = haul::model::name::TableName::parse("Warehouse.items").expect("a name");
         let error = bench.load(&load, &["{\"n\":1}"]).await.expect_err("it is ambiguous");
@@ -224,3 +214,16 @@ fn a_schema_with_the_name_of_the_warehouse_s_file_is_refused_with_a_way_out() {
         assert!(error.hints()[0].contains("give the file or the schema another name"), "{error:?}");
     });
 }
+
+suite!(
+    a_replaced_unit_leaves_its_neighbours_untouched,
+    a_unit_is_replaced_by_its_bounds_even_where_the_ledger_knew_of_no_rows,
+    an_emptied_unit_takes_its_old_rows_with_it_and_no_others,
+    a_table_may_begin_with_an_empty_unit_in_every_write_mode,
+    append_adds_and_never_takes_away,
+    full_replaces_the_whole_table_and_forgets_the_units_that_went_with_it,
+    a_merge_replaces_rows_of_the_same_key_wherever_they_are_and_keeps_the_rest,
+    of_several_rows_of_a_key_the_newest_stays_and_a_tie_is_told_and_not_chosen,
+    hours_are_replaced_by_the_hour_even_when_the_clocks_go_back,
+    the_rows_of_a_window_are_divided_among_its_units_by_their_own_time
+);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Connection as _, Executor};
 use tokio_util::sync::CancellationToken;
 
@@ -17,11 +17,10 @@ use super::server::{Patience, failed};
 use super::sql::{TimeKind, Writing, not_there, plain};
 use super::{AskedRows, TableAsk, is_own};
 use crate::error::{Error, Kind, Result};
-use crate::model::connection::{ServerConnection, Tls};
+use crate::model::connection::ServerConnection;
 use crate::model::page::Progress;
 use crate::model::source::ProbeRule;
-use crate::secret::ExposeSecret;
-use crate::server::refused;
+use crate::server::connect_mysql;
 use columns::{Catalog, Described};
 
 /// How MySQL writes names and texts.
@@ -42,31 +41,6 @@ pub struct MySqlPull {
     pub ask: TableAsk,
 }
 
-/// Connects to a server; the session's zone is UTC.
-///
-/// # Errors
-/// A server that is out of reach or refuses us.
-pub async fn connect(server: &ServerConnection) -> Result<MySqlConnection> {
-    let tls = match server.tls {
-        Tls::Disable => MySqlSslMode::Disabled,
-        Tls::Prefer => MySqlSslMode::Preferred,
-        Tls::Require => MySqlSslMode::Required,
-        Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
-    };
-    let mut options = MySqlConnectOptions::new()
-        .host(&server.host)
-        .port(server.port)
-        .username(&server.user)
-        .database(&server.database)
-        // A statement means here what it means to its author's other programs.
-        .pipes_as_concat(false)
-        .ssl_mode(tls);
-    if let Some(password) = &server.password {
-        options = options.password(password.expose_secret());
-    }
-    MySqlConnection::connect_with(&options).await.map_err(|error| refused(&error, server))
-}
-
 /// Where rows come from.
 struct From {
     /// What stands behind FROM.
@@ -82,7 +56,7 @@ impl MySqlPull {
     async fn begin(&self, sink: Option<&dyn Sink>) -> Result<MySqlConnection> {
         let mut patience = Patience::new(&self.ask.retry);
         let mut connection = loop {
-            match connect(&self.server).await {
+            match connect_mysql(&self.server).await {
                 Ok(connection) => break connection,
                 Err(error) => patience.after(error, sink).await?,
             }

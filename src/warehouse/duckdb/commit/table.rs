@@ -76,6 +76,9 @@ pub(super) fn apply(
     reconciled: &Reconciled,
 ) -> Result<()> {
     let target = DUCKDB.relation(&commit.table);
+    if before.is_some() {
+        add_own(connection, commit, &target)?;
+    }
     for change in &reconciled.changes {
         match change {
             SchemaChange::Create => {
@@ -99,6 +102,26 @@ pub(super) fn apply(
                 let sql = format!("ALTER TABLE {target} ALTER COLUMN {name} SET DATA TYPE {}", column.data_type);
                 execute(connection, "widening a column", &sql)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Adds the columns of haul's own to a table of others' making.
+fn add_own(connection: &Connection, commit: &Commit, target: &str) -> Result<()> {
+    let doing = |error| failed("reading the columns of a table", error);
+    let sql = "SELECT column_name FROM duckdb_columns() WHERE lower(schema_name) = lower(?) AND lower(table_name) = lower(?) \
+               AND database_name = current_database() AND column_name IN ('_haul_unit', '_haul_pull')";
+    let mut statement = connection.prepare_cached(sql).map_err(doing)?;
+    let own: Vec<String> = statement
+        .query_map(params![commit.table.schema, commit.table.name], |row| row.get(0))
+        .and_then(Iterator::collect)
+        .map_err(doing)?;
+    let unit = commit.grain.map(|grain| ("_haul_unit", DUCKDB.unit_type(grain)));
+    for (name, data_type) in unit.into_iter().chain([("_haul_pull", "BIGINT")]) {
+        if !own.iter().any(|known| known == name) {
+            let sql = format!("ALTER TABLE {target} ADD COLUMN {name} {data_type}");
+            execute(connection, "adding a column of haul's own", &sql)?;
         }
     }
     Ok(())

@@ -1,0 +1,297 @@
+//! Given rows: read from where they stand, typed, divided into units, and brought into a throwaway warehouse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::infer::{infer, of_csv};
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::ga4;
+use crate::model::layout::Layout;
+use crate::model::name::TableName;
+use crate::model::pipeline::{Action, Guard, Pipeline, Project, Step, Write};
+use crate::model::schema::{Contract, LogicalType};
+use crate::model::trial::{Given, GivenRows};
+use crate::time::{Calendar, Instant, Tz, Unit, UnitKey};
+use crate::warehouse::{Commit, Labels, NewRows, UnitCommit, Warehouse};
+
+/// No given table has more rows.
+const MOST_ROWS: usize = 1_000_000;
+
+/// The column that tells a row's unit without being one of the table.
+const OWN_UNIT: &str = "_haul_unit";
+
+/// Given rows with their types and units.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub name: TableName,
+    columns: Vec<(String, LogicalType)>,
+    /// Divides the rows into units; none for a table that has none.
+    pub calendar: Option<Calendar>,
+    pub rows: Vec<(Option<Unit>, Map<String, Value>)>,
+}
+
+/// Who writes a table, in whatever pipeline of the project.
+fn writer<'p>(project: &'p Project, pipeline: &'p Pipeline, table: &TableName) -> Option<(&'p Pipeline, &'p Step)> {
+    let others = project.pipelines.iter().filter(|other| other.warehouse == pipeline.warehouse).map(|other| &**other);
+    let mut all = std::iter::once(pipeline).chain(others);
+    all.find_map(|pipeline| Some((pipeline, &**pipeline.steps.iter().find(|step| step.into == *table)?)))
+}
+
+/// Reads given rows.
+///
+/// # Errors
+/// A file that is none of rows, a row that does not tell its unit, a table without any column.
+pub(super) async fn read(
+    project: &Project,
+    pipeline: &Pipeline,
+    given: &Given,
+    warehouse: &Warehouse,
+) -> Result<Table> {
+    let doing = || format!("giving {} its rows", given.table);
+    let writer = writer(project, pipeline, &given.table);
+    let mut types = declared(writer.map(|(_, step)| step));
+    let rows = match &given.rows {
+        GivenRows::Inline(rows) => rows.clone(),
+        GivenRows::File(path) => of_file(&project.root.join(path), path).map_err(|error| error.while_doing(doing()))?,
+        GivenRows::Sql(sql) => {
+            let found = of_sql(warehouse, sql, &mut types).await;
+            found.map_err(|error| error.while_doing(doing()))?
+        }
+    };
+    types.extend(given.columns.clone());
+    let columns = columns(&rows, &types);
+    if columns.is_empty() {
+        return Err(Error::config(doing()).because("they have no columns").hint("columns = { id = \"BIGINT\" }"));
+    }
+    let windowed = writer.filter(|(_, step)| step.write != Write::Full).and_then(|(pipeline, _)| pipeline.calendar());
+    let rows = match windowed {
+        None => rows.into_iter().map(|row| (None, row)).collect(),
+        Some(calendar) => {
+            let teller = teller(given, writer.map(|(_, step)| step), &rows, &columns)?;
+            divided(rows, &teller, calendar).map_err(|error| error.while_doing(doing()))?
+        }
+    };
+    Ok(Table { name: given.table.clone(), columns, calendar: windowed, rows })
+}
+
+/// The types that the step which writes a table declares.
+fn declared(step: Option<&Step>) -> BTreeMap<String, LogicalType> {
+    match step.map(|step| &step.action) {
+        Some(Action::Extract(extract)) => extract.columns.clone(),
+        Some(Action::Load(load)) => load.rows.columns.clone(),
+        _ => BTreeMap::new(),
+    }
+}
+
+/// All columns: those of the rows in their order, then those that are only declared.
+fn columns(rows: &[Map<String, Value>], types: &BTreeMap<String, LogicalType>) -> Vec<(String, LogicalType)> {
+    let mut names: Vec<&String> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for name in rows.iter().flat_map(Map::keys).chain(types.keys()) {
+        if !name.starts_with("_haul_") && seen.insert(name) {
+            names.push(name);
+        }
+    }
+    let typed = names.into_iter().map(|name| {
+        let values = || rows.iter().filter_map(|row| row.get(name));
+        (name.clone(), types.get(name).cloned().unwrap_or_else(|| infer(values())))
+    });
+    typed.collect()
+}
+
+/// The column by which rows tell their unit.
+fn teller(
+    given: &Given,
+    step: Option<&Step>,
+    rows: &[Map<String, Value>],
+    columns: &[(String, LogicalType)],
+) -> Result<String> {
+    if let Some(column) = &given.time_column {
+        return Ok(column.clone());
+    }
+    if rows.iter().any(|row| row.contains_key(OWN_UNIT)) {
+        return Ok(OWN_UNIT.to_owned());
+    }
+    let named = match step.map(|step| &step.action) {
+        Some(Action::Extract(extract)) => extract.time.as_ref().map(|time| time.path.clone()),
+        Some(Action::Transform(transform)) => transform.time_column.clone(),
+        _ => None,
+    };
+    if let Some(column) = named.filter(|column| rows.iter().any(|row| row.contains_key(column))) {
+        return Ok(column);
+    }
+    let times: Vec<&String> = columns
+        .iter()
+        .filter(|(_, data_type)| matches!(data_type, LogicalType::Date | LogicalType::Timestamp))
+        .map(|(name, _)| name)
+        .collect();
+    match times.as_slice() {
+        [only] => Ok((*only).clone()),
+        _ if rows.is_empty() => Ok(OWN_UNIT.to_owned()),
+        _ => Err(Error::config(format!("giving {} its rows", given.table))
+            .because("nothing tells which unit a row is of")
+            .hint("time_column = \"…\" beside the rows; or say it in each: _haul_unit = 2024-05-01")),
+    }
+}
+
+fn divided(
+    rows: Vec<Map<String, Value>>,
+    teller: &str,
+    calendar: Calendar,
+) -> Result<Vec<(Option<Unit>, Map<String, Value>)>> {
+    let mut divided = Vec::with_capacity(rows.len());
+    for (number, row) in rows.into_iter().enumerate() {
+        let value = teller.split('.').try_fold(None, |found: Option<&Value>, part| match found {
+            None => row.get(part).map(Some),
+            Some(value) => value.get(part).map(Some),
+        });
+        let unit = value.flatten().and_then(|value| unit_of(value, calendar)).ok_or_else(|| {
+            let told = value.flatten().map_or_else(|| "is missing".to_owned(), |value| format!("is {value}"));
+            Error::new(Kind::Config, format!("`{teller}` of row {} {told}, which tells no unit", number + 1))
+                .hint("a date, an instant, seconds, milliseconds or microseconds since 1970")
+        })?;
+        divided.push((Some(unit), row));
+    }
+    Ok(divided)
+}
+
+/// The unit that a value lies in: a date, an instant, or a number whose size tells what it counts.
+fn unit_of(value: &Value, calendar: Calendar) -> Option<Unit> {
+    if let Some(number) = value.as_i64() {
+        const SECONDS: i64 = 100_000_000_000;
+        let instant = match number.abs() {
+            size if size < SECONDS => chrono::DateTime::from_timestamp(number, 0),
+            size if size < SECONDS * 1000 => chrono::DateTime::from_timestamp_millis(number),
+            _ => chrono::DateTime::from_timestamp_micros(number),
+        };
+        return instant.map(|instant| calendar.containing(instant));
+    }
+    let text = value.as_str()?;
+    let compact = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let Ok(date) = chrono::NaiveDate::parse_from_str(text, if compact { "%Y%m%d" } else { "%Y-%m-%d" }) {
+        return Some(calendar.of_date(date));
+    }
+    ga4::moment(text, calendar.tz).map(|instant| calendar.containing(instant))
+}
+
+fn of_file(place: &Path, name: &Path) -> Result<Vec<Map<String, Value>>> {
+    let doing = || format!("reading {}", name.display());
+    let text = std::fs::read_to_string(place).context(Kind::Storage, doing)?;
+    match name.extension().and_then(|ending| ending.to_str()) {
+        Some("json") => serde_json::from_str(&text).context(Kind::Config, doing),
+        Some("csv") => {
+            let mut reader = csv::Reader::from_reader(text.as_bytes());
+            let names: Vec<String> = reader.headers().context(Kind::Config, doing)?.iter().map(str::to_owned).collect();
+            let mut rows = Vec::new();
+            for record in reader.records() {
+                let record = record.context(Kind::Config, doing)?;
+                rows.push(names.iter().cloned().zip(record.iter().map(of_csv)).collect());
+            }
+            Ok(rows)
+        }
+        _ => {
+            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            let row = |(number, line): (usize, &str)| {
+                serde_json::from_str(line).context(Kind::Config, || format!("{}, line {}", doing(), number + 1))
+            };
+            lines.map(row).collect()
+        }
+    }
+}
+
+async fn of_sql(
+    warehouse: &Warehouse,
+    sql: &str,
+    types: &mut BTreeMap<String, LogicalType>,
+) -> Result<Vec<Map<String, Value>>> {
+    let plain = sql.trim().trim_end_matches(';');
+    let found = warehouse.query(plain, MOST_ROWS).await?;
+    let described =
+        warehouse.query(&format!("SELECT column_name, column_type FROM (DESCRIBE {plain})"), 10_000).await?;
+    for row in &described.rows {
+        if let [Value::String(name), Value::String(text)] = row.as_slice()
+            && let Ok(data_type) = LogicalType::parse(text)
+        {
+            types.insert(name.clone(), data_type);
+        }
+    }
+    Ok(found.rows.into_iter().map(|row| found.columns.iter().cloned().zip(row).collect()).collect())
+}
+
+impl Table {
+    /// The units that have rows.
+    pub fn units(&self) -> BTreeMap<UnitKey, Unit> {
+        self.rows.iter().filter_map(|(unit, _)| unit.map(|unit| (unit.key(), unit))).collect()
+    }
+
+    /// Replaces what the warehouse has of these units by the rows of them; without units, the whole table.
+    pub async fn put(&self, warehouse: &Warehouse, units: &[Unit], pull: u64, now: Instant) -> Result<()> {
+        let places: Vec<Option<Unit>> =
+            if self.calendar.is_some() { units.iter().copied().map(Some).collect() } else { vec![None] };
+        for unit in places {
+            let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
+            let rows = self.rows.iter().filter(|(of, _)| of.map(|of| of.key()) == unit.map(|unit| unit.key()));
+            let sql = self.select(rows.map(|(_, row)| row));
+            let commit = Commit {
+                table: self.name.clone(),
+                grain: self.calendar.map(|calendar| calendar.grain),
+                rows: NewRows::Query { sql, time_column: None },
+                write: if unit.is_some() { Write::Replace } else { Write::Full },
+                keys: Vec::new(),
+                contract: Contract::Evolve,
+                units: vec![UnitCommit {
+                    unit,
+                    key,
+                    pull,
+                    generation: pull,
+                    previous: None,
+                    guard: Guard::OPEN,
+                    staged: None,
+                    inputs: None,
+                }],
+                checks: Vec::new(),
+                layout: Layout::default(),
+                labels: Labels { pipeline: "given".to_owned(), step: self.name.name.clone() },
+                run: "given".to_owned(),
+                at: now,
+                cancel: CancellationToken::new(),
+            };
+            warehouse.commit(commit).await?;
+        }
+        Ok(())
+    }
+
+    /// A SELECT of rows, each column with its type.
+    fn select<'r>(&self, rows: impl Iterator<Item = &'r Map<String, Value>>) -> String {
+        let rows: Vec<Value> = rows.map(|row| Value::Object(self.in_utc(row))).collect();
+        let columns: Vec<String> = self.columns.iter().map(|(name, data_type)| column(name, data_type)).collect();
+        let json = Value::Array(rows).to_string().replace('\'', "''");
+        format!("SELECT {} FROM (SELECT unnest(CAST('{json}' AS JSON[])) AS j)", columns.join(", "))
+    }
+
+    /// A row whose instants are written as the warehouse keeps them.
+    fn in_utc(&self, row: &Map<String, Value>) -> Map<String, Value> {
+        let mut row = row.clone();
+        for (name, _) in self.columns.iter().filter(|(_, data_type)| *data_type == LogicalType::Timestamp) {
+            let Some(text) = row.get(name).and_then(Value::as_str) else { continue };
+            let has_offset = chrono::DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)).is_ok();
+            if let Some(instant) = ga4::moment(text, Tz::UTC).filter(|_| has_offset) {
+                row.insert(name.clone(), Value::from(instant.format("%Y-%m-%d %H:%M:%S%.6f").to_string()));
+            }
+        }
+        row
+    }
+}
+
+fn column(name: &str, data_type: &LogicalType) -> String {
+    let path = format!("$.\"{}\"", name.replace('"', "\\\"")).replace('\'', "''");
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    let arrow = match data_type {
+        LogicalType::Struct(_) | LogicalType::List(_) | LogicalType::Json => "->",
+        _ => "->>",
+    };
+    format!("CAST(j {arrow} '{path}' AS {data_type}) AS {quoted}")
+}

@@ -1,0 +1,250 @@
+//! Commits in transactions, in the emulator `local-bigquery`: every mode, schemas that grow, and processes that die.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::bigquery_gate::Gate;
+use crate::support::project::{Project, told};
+
+const ITEMS: &str = r#"
+[window]
+lookback = 2
+
+[[extract]]
+name = "items"
+connection = "files"
+files = "{{ ds }}.jsonl"
+into = "raw.items"
+keys = ["id"]
+"#;
+
+const DAILY: &str = r#"
+[[transform]]
+name = "daily"
+sql = "select count(*) as items, sum(price) as price from {{ ref('items') }} where _haul_unit = {{ unit.start | date | sql }}"
+into = "mart.daily"
+"#;
+
+fn rows(project: &Project, day: &str, rows: &[Value]) {
+    let lines: Vec<String> = rows.iter().map(|row| format!("{row}\n")).collect();
+    project.write(&format!("data/{day}.jsonl"), &lines.concat());
+}
+
+fn two_days(project: &Project) {
+    rows(project, "2024-05-01", &[json!({ "id": 1, "price": 0.5 }), json!({ "id": 2, "price": 1.5 })]);
+    rows(project, "2024-05-02", &[json!({ "id": 3, "price": 2.5 })]);
+}
+
+fn run(project: &Project) -> String {
+    let output = project.output(&["run", "days", "--date", "2024-05-03"]);
+    assert!(output.status.success(), "{}", told(&output));
+    told(&output)
+}
+
+/// Everything that was loaded, without what tells one run from another.
+fn picture(project: &Project) -> Vec<Value> {
+    vec![
+        project.query("select id, price, _haul_unit from raw.items order by id"),
+        project.query("select items, price, _haul_unit from mart.daily order by _haul_unit"),
+        project.query(
+            "select table_name, unit, `rows`, count(*) as commits from raw._haul_loads group by 1, 2, 3 order by 1, 2",
+        ),
+    ]
+}
+
+#[test]
+fn days_are_replaced_in_transactions_and_their_changes_counted() {
+    let gate = Gate::open();
+    let project = gate.project(&format!("{ITEMS}{DAILY}"));
+    two_days(&project);
+    run(&project);
+    assert_eq!(
+        project.query("select * from raw.items order by id"),
+        json!([
+            { "id": 1, "price": 0.5, "_haul_unit": "2024-05-01", "_haul_pull": 1 },
+            { "id": 2, "price": 1.5, "_haul_unit": "2024-05-01", "_haul_pull": 1 },
+            { "id": 3, "price": 2.5, "_haul_unit": "2024-05-02", "_haul_pull": 1 },
+        ])
+    );
+    assert_eq!(
+        project.query("select items, price from mart.daily order by _haul_unit"),
+        json!([{ "items": 2, "price": 2.0 }, { "items": 1, "price": 2.5 }])
+    );
+    rows(&project, "2024-05-01", &[json!({ "id": 1, "price": 9.5 }), json!({ "id": 4, "price": 1.0 })]);
+    gate.forget();
+    let said = run(&project);
+    assert!(said.contains("unchanged items 2024-05-02"), "{said}");
+    assert!(said.contains("2 rows, +1 -1 ~1"), "{said}");
+    assert_eq!(gate.sent("haul_load_").len(), 1, "a day that did not change is not sent");
+    assert_eq!(
+        project.query("select items, price from mart.daily order by _haul_unit"),
+        json!([{ "items": 2, "price": 10.5 }, { "items": 1, "price": 2.5 }])
+    );
+    let left = project.query("select table_name from raw.INFORMATION_SCHEMA.TABLES order by 1");
+    assert_eq!(
+        left,
+        json!([{ "table_name": "_haul_loads" }, { "table_name": "items" }]),
+        "nothing that arrived is left behind"
+    );
+    let refused = told(&project.output(&["query", "delete from raw.items where true"]));
+    assert!(refused.contains("a query only reads, and this statement is DELETE"), "{refused}");
+}
+
+#[test]
+fn merge_append_and_full_write_each_row_exactly_once() {
+    let gate = Gate::open();
+    let project =
+        gate.project(&ITEMS.replace("keys = [\"id\"]", "keys = [\"id\"]\nwrite = \"merge\"\nnewest_by = \"price\""));
+    two_days(&project);
+    rows(&project, "2024-05-02", &[json!({ "id": 2, "price": 7.0 }), json!({ "id": 2, "price": 8.0 })]);
+    let ids = |project: &Project| project.query("select id, price from raw.items order by id, price");
+    project.stdout(&["run", "days", "--date", "2024-05-02"]);
+    run(&project);
+    assert_eq!(ids(&project), json!([{ "id": 1, "price": 0.5 }, { "id": 2, "price": 8.0 }]));
+    let project = gate.project(
+        &ITEMS
+            .replace("raw.items", "log.items")
+            .replace("lookback = 2", "lookback = 1")
+            .replace("keys = [\"id\"]", "write = \"append\""),
+    );
+    two_days(&project);
+    project.stdout(&["run", "days", "--date", "2024-05-02"]);
+    run(&project);
+    run(&project);
+    assert_eq!(project.query("select count(*) as n from log.items"), json!([{ "n": 3 }]));
+    let project = gate.project(
+        &ITEMS
+            .replace("[window]\nlookback = 2", "")
+            .replace("{{ ds }}", "2024-05-01")
+            .replace("raw.items", "dim.items")
+            .replace("keys = [\"id\"]", "write = \"full\""),
+    );
+    two_days(&project);
+    run(&project);
+    rows(&project, "2024-05-01", &[json!({ "id": 5, "price": 0.5 })]);
+    run(&project);
+    assert_eq!(project.query("select id from dim.items"), json!([{ "id": 5 }]));
+}
+
+#[test]
+fn a_table_follows_its_rows() {
+    let gate = Gate::open();
+    let project = gate.project(&ITEMS.replace("lookback = 2", "lookback = 1"));
+    rows(
+        &project,
+        "2024-05-01",
+        &[
+            json!({ "id": 1, "o": { "a": 1 }, "l": [1, 2], "at": "2024-05-01T10:00:00+02:00", "big": 9_223_372_036_854_775_808_u64 }),
+        ],
+    );
+    project.stdout(&["run", "days", "--date", "2024-05-02"]);
+    rows(&project, "2024-05-02", &[json!({ "id": 2.5, "o": { "a": 2, "b": "x" }, "new": true })]);
+    run(&project);
+    let found = project.query("select id, o, l, at, big, new from raw.items order by id");
+    assert_eq!(
+        found[0],
+        json!({ "id": 1.0, "o": { "a": 1, "b": null }, "l": [1, 2], "at": "2024-05-01T08:00:00Z", "big": "9223372036854775808", "new": null })
+    );
+    assert_eq!(found[1]["o"], json!({ "a": 2, "b": "x" }));
+    rows(&project, "2024-05-02", &[json!({ "id": 2.5, "l": [1, null] })]);
+    let said = told(&project.output(&["run", "days", "--date", "2024-05-03"]));
+    assert!(said.contains("`l`: a list has a null") && said.contains("nested = \"json\""), "{said}");
+}
+
+#[test]
+fn a_check_that_fails_leaves_the_old_rows() {
+    let gate = Gate::open();
+    let project = gate.project(&format!(
+        "{ITEMS}checks = [{{ unique = [\"id\"] }}, {{ sql = \"select * from {{{{ this }}}} where price < 0\" }}]\n"
+    ));
+    two_days(&project);
+    run(&project);
+    for (wrong, words) in [
+        (vec![json!({ "id": 1, "price": 1.0 }), json!({ "id": 1, "price": 2.0 })], "\"id\":1"),
+        (vec![json!({ "id": 1, "price": -1.0 })], "\"price\":-1"),
+    ] {
+        rows(&project, "2024-05-01", &wrong);
+        let said = told(&project.output(&["run", "days", "--date", "2024-05-03"]));
+        assert!(said.contains("1 row is wrong") && said.contains(words), "{said}");
+        assert_eq!(
+            project.query("select id, price from raw.items order by id"),
+            json!([{ "id": 1, "price": 0.5 }, { "id": 2, "price": 1.5 }, { "id": 3, "price": 2.5 }])
+        );
+    }
+}
+
+/// Runs until a request, or its answer, is held back; kills; runs again; and compares with what an undisturbed run leaves.
+fn killed_at(text: &str, answered: bool, undisturbed: &[Value]) -> Gate {
+    let gate = Gate::open();
+    let project = gate.project(&format!("{ITEMS}{DAILY}"));
+    two_days(&project);
+    if answered {
+        gate.keep(text)
+    } else {
+        gate.hold(text)
+    }
+    let mut child = project
+        .haul(&["run", "days", "--date", "2024-05-03"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("haul starts");
+    gate.wait_for(text, answered);
+    child.kill().expect("SIGKILL");
+    assert_eq!(child.wait().expect("an end").signal(), Some(9));
+    gate.let_go();
+    let said = run(&project);
+    assert_eq!(picture(&project), undisturbed, "killed at {text}: {said}");
+    gate
+}
+
+#[test]
+fn a_process_that_dies_anywhere_leaves_jobs_that_are_adopted_and_rows_that_are_there_once() {
+    let gate = Gate::open();
+    let project = gate.project(&format!("{ITEMS}{DAILY}"));
+    two_days(&project);
+    run(&project);
+    let undisturbed = picture(&project);
+    // On its way, and when it has arrived but nobody knows.
+    killed_at("haul_load_", false, &undisturbed);
+    let gate = killed_at("haul_load_", true, &undisturbed);
+    let mut sent = gate.sent("haul_load_");
+    let all = sent.len();
+    sent.dedup();
+    assert_eq!((all, sent.len()), (2, 2), "a load that was done is not sent again: {sent:?}");
+    // Between the rows' arrival and the transaction, and between the transaction and the state.
+    killed_at("haul_commit_", false, &undisturbed);
+    killed_at("haul_commit_", true, &undisturbed);
+    killed_at("haul_compute_", true, &undisturbed);
+}
+
+#[test]
+fn a_worker_whose_lease_has_ended_commits_nothing() {
+    let gate = Gate::open();
+    let project = gate.project(&ITEMS.replace("lookback = 2", "lookback = 1"));
+    rows(&project, "2024-05-02", &[json!({ "id": 1, "price": 0.5 })]);
+    run(&project);
+    rows(&project, "2024-05-02", &[json!({ "id": 2, "price": 0.5 })]);
+    gate.forget();
+    gate.hold("haul_commit_");
+    let old = project
+        .haul(&["run", "days", "--date", "2024-05-03"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("haul starts");
+    gate.wait_for("haul_commit_", false);
+    // Another machine takes over with a newer lease, by a copy of the state.
+    let other = Project::empty();
+    let copied = std::process::Command::new("cp").arg("-r").arg(project.path().join(".")).arg(other.path()).status();
+    assert!(copied.expect("cp runs").success());
+    rows(&other, "2024-05-02", &[json!({ "id": 3, "price": 0.5 })]);
+    gate.let_go();
+    let new = other.output(&["run", "days", "--date", "2024-05-03"]);
+    let old = old.wait_with_output().expect("an end");
+    let said = format!("{}\n{}", told(&old), told(&new));
+    // Whoever came first: the newer lease's rows are there, and once.
+    assert_eq!(project.query("select id from raw.items"), json!([{ "id": 3 }]), "{said}");
+}
