@@ -12,6 +12,7 @@ use url::Url;
 use super::auth::SCOPES;
 use super::{BigQuery, PATIENCE, Refused};
 use crate::error::{Error, Kind, Result};
+use crate::model::cost::Receipts;
 use crate::model::hook::RetryPolicy;
 
 /// So many calls in a row may stay without any answer.
@@ -33,6 +34,8 @@ pub struct Caller<'a> {
     pub retrying: &'a (dyn Fn(&str, Duration) + Send + Sync),
     /// Counts the calls that were sent.
     pub sent: &'a AtomicU64,
+    /// Is told what jobs were billed for that the caller has waited for.
+    pub receipts: &'a Receipts,
 }
 
 /// An answer of any status.

@@ -17,6 +17,7 @@ use super::job::label;
 use super::refused::{Reason, Why};
 use super::{BigQuery, Caller, Refused, TableId};
 use crate::error::{Error, Kind, Result};
+use crate::model::cost::JobKind;
 
 /// The first pause between two questions for a job; it grows to [`LONGEST_PAUSE`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -100,6 +101,8 @@ pub struct JobState {
     pub cost: JobCost,
     /// The rows that a load job wrote.
     pub rows: Option<u64>,
+    /// Whether it loads or copies rows, which is free.
+    pub loads: bool,
     error: Option<Reason>,
 }
 
@@ -135,7 +138,11 @@ struct Status {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Configuration {
+    /// `QUERY`, `LOAD`, `COPY` or `EXTRACT`.
+    #[serde(default)]
+    job_type: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
@@ -148,6 +155,7 @@ impl JobState {
         Ok(Self {
             cost: wire.statistics.cost(&id),
             rows: wire.statistics.load.output_rows,
+            loads: matches!(wire.configuration.job_type.as_str(), "LOAD" | "COPY"),
             location: wire.job_reference.location,
             done: wire.status.state == "DONE",
             labels: wire.configuration.labels,
@@ -223,42 +231,25 @@ impl BigQuery {
     /// # Errors
     /// A job that cannot be sent or asked for.
     pub async fn settled(&self, job: &JobRequest, caller: &Caller<'_>) -> Result<JobState, Refused> {
-        let location = self.begin_job(job, caller).await?;
-        self.wait(&job.id, location.as_deref(), caller).await
-    }
-
-    /// Sends a job, or finds the one of its name; says where it runs.
-    async fn begin_job(&self, job: &JobRequest, caller: &Caller<'_>) -> Result<Option<String>, Refused> {
-        let sent = match &job.work {
-            Work::Load(_) => {
-                let body = self.job_json(job);
-                match self.post(caller, &[self.project(), "jobs"], &body).await {
-                    Ok(body) => JobState::read(&body).map(|state| state.location),
-                    Err(refused) => Err(refused),
-                }
-            }
-            Work::Statement { .. } | Work::Copy { .. } => {
-                // The client's model of a job is as large as all that a job can be.
-                let insert =
-                    || async { Ok(Box::pin(self.google().job().insert(self.project(), self.typed(job))).await?) };
-                let sent = Box::pin(self.patiently(caller, insert)).await;
-                sent.map(|job| job.job_reference.and_then(|reference| reference.location))
-            }
-        };
-        match sent {
+        let state = match self.post(caller, &[self.project(), "jobs"], &self.job_json(job)?).await {
+            Ok(body) => JobState::read(&body)?,
             Err(refused) if refused.why == Why::Duplicate || refused.broken => {
                 // There already; or the answer was lost, and the job may be there all the same.
                 match self.job(&job.id, self.location(), caller).await {
-                    Ok(Some(state)) => Ok(state.location),
-                    Ok(None) | Err(_) => Err(refused),
+                    Ok(Some(state)) => state,
+                    Ok(None) | Err(_) => return Err(refused.elsewhere(self.location())),
                 }
             }
             Err(refused) => {
                 self.unless_wanted(&job.id, &refused).await;
-                Err(refused)
+                return Err(refused);
             }
-            sent => sent,
+        };
+        // The configuration is told by the job itself, whoever sent it.
+        if state.done && !state.labels.is_empty() {
+            return Ok(state);
         }
+        self.wait(&job.id, state.location.as_deref(), caller).await
     }
 
     /// Cancels a job that may have been sent when the wish to stop came.
@@ -304,17 +295,15 @@ impl BigQuery {
         }
     }
 
-    /// A job in the words of the REST reference: the client's models know neither the digits of a column nor newer types.
-    pub(super) fn job_json(&self, job: &JobRequest) -> Value {
-        let mut reference = json!({ "projectId": self.project(), "jobId": job.id });
-        if let Some(location) = self.location() {
-            reference["location"] = json!(location);
-        }
-        let mut body = json!({ "jobReference": reference, "configuration": { "labels": job.labels() } });
+    /// A job in the words of the REST reference: the client's models, and what they do not know, the digits of a column and
+    /// newer types.
+    pub(super) fn job_json(&self, job: &JobRequest) -> Result<Value, Refused> {
+        let mut body =
+            serde_json::to_value(self.typed(job)).map_err(|error| Refused::strange("writing a job", error))?;
         if let Work::Load(load) = &job.work {
             body["configuration"]["load"] = load.json();
         }
-        body
+        Ok(body)
     }
 
     /// What a job tells of itself (jobs.get); none where there is none of that name.
@@ -358,6 +347,11 @@ impl BigQuery {
                 }
             };
             if state.done {
+                // What failed is not billed.
+                if !state.failed() {
+                    let kind = if state.loads { JobKind::Load } else { JobKind::Query };
+                    caller.receipts.add(self.bill_of(state.cost.clone(), kind));
+                }
                 return Ok(state);
             }
             if waited >= most {

@@ -61,9 +61,9 @@ pub(super) async fn backfill(args: &Args, common: &Common, screen: &Screen) -> R
         force: false,
     };
     if args.plan {
-        run::show_plans(&gear, vec![(pipeline, ask)], screen).await?;
+        let code = run::show_plans(&gear, vec![(pipeline, ask)], screen).await?;
         gear.close().await?;
-        return Ok(0);
+        return Ok(code);
     }
     run::walk(gear, vec![(pipeline, ask)], common, screen).await
 }

@@ -1,11 +1,12 @@
 //! The command line: one file for each command or family of commands.
 //!
 //! stdout is data, stderr is the rest. Exit codes: 0 all fine, 1 something failed, 2 refused (a file or the command line is
-//! wrong), 3 something is held, 130 stopped, 70 a defect.
+//! wrong), 3 something is held, 4 something is late, 5 it would cost more than `max_bytes`, 130 stopped, 70 a defect.
 
 mod backfill;
 mod check;
 mod connections;
+mod costs;
 mod demo;
 mod fan_view;
 mod hooks;
@@ -20,18 +21,20 @@ mod schedule;
 mod screen;
 mod session;
 mod test;
+mod verify;
 
 use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::time::{Clock, Instant};
 pub use screen::Screen;
 
 const EXIT_CODES: &str = "Exit codes: 0 all fine, 1 something failed, 2 refused (a file or the command line is wrong),\n\
-                          3 something is held, 130 stopped, 70 a defect of haul.";
+                          3 something is held, 4 something is late, 5 it would cost more than max_bytes, 130 stopped,\n\
+                          70 a defect of haul.";
 
 /// ELT pipelines for warehouse loads: rolling windows, paginated APIs, Jinja SQL.
 #[derive(Debug, Parser)]
@@ -77,6 +80,8 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+    /// For spreadsheets; only `haul costs` knows it.
+    Csv,
 }
 
 /// When colors are used.
@@ -115,6 +120,8 @@ enum Command {
         /// The run, as `haul runs` lists it
         run: String,
     },
+    /// Show what was billed, and what skipping what had not changed has saved
+    Costs(costs::Args),
     /// Show what re-pulls changed, by the age of the unit
     Drift {
         /// The table; all of them by default
@@ -146,8 +153,10 @@ enum Command {
         #[command(subcommand)]
         command: hooks::Command,
     },
-    /// Replay pipelines offline on recorded answers, and compare tables
+    /// Compute pipelines offline, on given rows or recorded answers, and compare tables
     Test(test::Args),
+    /// Prove on the rows of tests that units do not depend on the window, the clock or chance
+    VerifyWindow(verify::Args),
     /// Run a pipeline's extracts for real, and keep what is exchanged, without secrets
     Record(test::RecordArgs),
     /// Print the JSON Schemas of the project's files
@@ -179,6 +188,9 @@ pub async fn main(arguments: Arguments) -> u8 {
 
 async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
     let common = &arguments.common;
+    if common.output == Output::Csv && !matches!(arguments.command, Command::Costs(_)) {
+        return Err(Error::usage("only `haul costs` prints CSV").hint("--output json"));
+    }
     match arguments.command {
         Command::Init(args) => init::init(&args, screen),
         Command::Check => check::check(common, screen),
@@ -191,6 +203,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Status(args) => inspect::status(&args, common, screen).await,
         Command::Runs(args) => inspect::runs(&args, common, screen).await,
         Command::Show { run } => inspect::show(&run, common, screen).await,
+        Command::Costs(args) => costs::costs(&args, common, screen).await,
         Command::Drift { table } => inspect::drift(table.as_deref(), common, screen).await,
         Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,
         Command::Render(args) => look::render(&args, common, screen).await,
@@ -199,6 +212,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Connections { command } => connections::run(command, common, screen).await,
         Command::Hooks { command } => hooks::run(command, common, screen).await,
         Command::Test(args) => test::test(&args, common, screen).await,
+        Command::VerifyWindow(args) => verify::verify(&args, common, screen).await,
         Command::Record(args) => test::record(&args, common, screen).await,
         Command::Demo(args) => demo::demo(&args, common, screen).await,
         Command::Completions { shell } => {

@@ -12,13 +12,13 @@ use super::screen::{BAD, DIM, GOOD, WARN, counted};
 use super::{Common, Screen, session};
 use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
-use crate::model::cost::Bytes;
+use crate::model::cost::{Bytes, Expected, Sum};
 use crate::model::ledger::UnitState;
 use crate::model::pipeline::Pipeline;
 use crate::model::plan::{LeftAlone, Plan, PlannedTask};
 use crate::model::run::{RunRecord, RunStatus, Trigger};
 use crate::monitor::Monitor;
-use crate::plan::{Ask, Reprocess};
+use crate::plan::{Ask, CostTotals, Reprocess};
 use crate::time::Unit;
 
 /// What a run, or the plan of one, is for.
@@ -307,15 +307,18 @@ pub(super) async fn plan(args: &Args, common: &Common, screen: &Screen) -> Resul
         let ask = args.ask(&pipeline, common);
         (pipeline, ask)
     });
-    show_plans(&gear, asks.collect(), screen).await?;
+    let code = show_plans(&gear, asks.collect(), screen).await?;
     gear.close().await?;
-    Ok(0)
+    Ok(code)
 }
 
 /// Shows what runs would do; a pipeline that has nothing to do says so.
-pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, screen: &Screen) -> Result<()> {
+///
+/// Returns the exit code: a run that would be refused is told.
+pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, screen: &Screen) -> Result<u8> {
     let alone = asks.len() == 1;
     let mut all = Vec::new();
+    let mut code = 0;
     for (pipeline, ask) in asks {
         let (plan, mended) = match execute::foresee(gear, &pipeline, &ask).await {
             Ok(planned) => planned,
@@ -332,11 +335,15 @@ pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, scr
         } else {
             print(&plan, screen);
         }
+        if let Err(refusal) = crate::plan::within(&plan) {
+            screen.error(&refusal);
+            code = refusal.kind().exit_code();
+        }
     }
     if screen.is_json() {
         screen.json(&all);
     }
-    Ok(())
+    Ok(code)
 }
 
 fn print(plan: &Plan, screen: &Screen) {
@@ -351,15 +358,24 @@ fn print(plan: &Plan, screen: &Screen) {
     );
     screen.data(&format!("{GOOD}{}{GOOD:#} for {}: {window}", plan.pipeline.name, plan.logical_date));
     let mut rows = Vec::new();
+    let costs = crate::plan::cost_of(plan);
     for group in plan.tasks.chunk_by(|one, next| one.step.name == next.step.name && one.due == next.due) {
         if group.len() <= LISTED_UNITS {
-            rows.extend(group.iter().map(|task| row(task, spanned(&task.units))));
+            rows.extend(group.iter().map(|task| row(task, spanned(&task.units), billed(std::slice::from_ref(task)))));
         } else if let [first, .., last] = group {
             let units: Vec<Unit> = first.units.iter().chain(&last.units).copied().collect();
-            rows.push(row(first, format!("{} ({})", spanned(&units), group.len())));
+            rows.push(row(first, format!("{} ({})", spanned(&units), group.len()), billed(group)));
         }
     }
-    screen.table(&["step", "does", "unit", "into", "write", "why"], rows);
+    let mut header = vec!["step", "does", "unit", "into", "write", "why", "billed"];
+    if costs.is_none() {
+        header.pop();
+        rows.iter_mut().for_each(|row| drop(row.pop()));
+    }
+    screen.table(&header, rows);
+    if let Some(costs) = costs {
+        cost_lines(&costs, plan, screen);
+    }
     for (step, each) in &plan.requests {
         let tasks = plan.tasks.iter().filter(|task| task.step.name == *step).count() as u64;
         if tasks > 0 {
@@ -376,7 +392,56 @@ fn print(plan: &Plan, screen: &Screen) {
 /// More tasks in a row that differ only by their unit are one line of a plan.
 const LISTED_UNITS: usize = 7;
 
-fn row(task: &PlannedTask, unit: String) -> Vec<String> {
+/// What tasks would be billed for, in a cell.
+fn billed(tasks: &[PlannedTask]) -> String {
+    let (mut bytes, mut priced, mut spared, mut unknown) = (0, false, 0, Vec::new());
+    for task in tasks {
+        match &task.expected {
+            Expected::Free => {}
+            Expected::Spared => spared += 1,
+            Expected::Unknown(why) => unknown.push(why.as_str()),
+            Expected::Priced(quote) => (bytes, priced) = (bytes + quote.price.billed, true),
+        }
+    }
+    let mut told = Vec::new();
+    if priced {
+        told.push(Bytes(bytes).to_string());
+    }
+    match unknown.first() {
+        Some(why) if tasks.len() == 1 => told.push(format!("unknown {why}")),
+        Some(why) => told.push(format!("{} unknown {why}", unknown.len())),
+        None => {}
+    }
+    match spared {
+        0 => {}
+        _ if tasks.len() == 1 => told.push("0 B, unchanged".to_owned()),
+        some => told.push(format!("{some} unchanged")),
+    }
+    told.join(", ")
+}
+
+/// What a plan would be billed for: each step where there are several, and all of it.
+fn cost_lines(costs: &CostTotals, plan: &Plan, screen: &Screen) {
+    let told = |costs: &CostTotals| {
+        let mut text = format!("{} billed, {}", Bytes(costs.billed_bytes), costs.money);
+        if costs.money == Sum::default() {
+            text = "nothing billed".to_owned();
+        }
+        if costs.unknown > 0 {
+            text = format!("{text}, and {} not known yet", counted(costs.unknown as u64, "task"));
+        }
+        text
+    };
+    if costs.by_step.len() > 1 {
+        for (step, costs) in &costs.by_step {
+            screen.data(&format!("{step}: {}", told(costs)));
+        }
+    }
+    let limit = plan.pipeline.max_bytes.map(|limit| format!("; max_bytes is {limit}")).unwrap_or_default();
+    screen.data(&format!("in all: {}{limit}", told(costs)));
+}
+
+fn row(task: &PlannedTask, unit: String, billed: String) -> Vec<String> {
     let step = &task.step;
     vec![
         step.name.clone(),
@@ -385,6 +450,7 @@ fn row(task: &PlannedTask, unit: String) -> Vec<String> {
         step.into.to_string(),
         step.write.word().to_owned(),
         task.due.words().to_owned(),
+        billed,
     ]
 }
 

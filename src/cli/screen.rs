@@ -65,6 +65,11 @@ impl Screen {
         self.output == Output::Json
     }
 
+    /// Whether a spreadsheet reads along.
+    pub fn is_csv(&self) -> bool {
+        self.output == Output::Csv
+    }
+
     /// Whether more is to be told.
     pub fn is_verbose(&self) -> bool {
         self.verbose
@@ -72,7 +77,7 @@ impl Screen {
 
     /// Whether bars may be drawn.
     pub fn has_bars(&self) -> bool {
-        !self.quiet && !self.is_json() && std::io::stderr().is_terminal()
+        !self.quiet && !self.is_json() && !self.is_csv() && std::io::stderr().is_terminal()
     }
 
     /// Whether stderr takes colors.

@@ -1,26 +1,32 @@
 //! `haul test` and `haul record`: pipelines replayed offline on recorded answers, and the recording of such answers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::NaiveDate;
+use futures::stream::{self, StreamExt};
 use serde_json::json;
 
 use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
-use super::{Common, Screen, session};
+use super::{Common, Screen, junit, session};
 use crate::config::{self, Severity};
 use crate::error::{Error, Result};
 use crate::model::trial::Trial;
 use crate::monitor::Void;
-use crate::replay::{self, Report};
+use crate::replay::{self, Fault, Report};
 
 /// Which tests.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The tests, which are files of tests/; all of them by default
+    /// The tests: a file of tests/ without its ending, `file::case`, or a pattern with `*`; all of them by default
     names: Vec<String>,
     /// Write what came into the files of expected rows
     #[arg(long)]
     update: bool,
+    /// Write the results as JUnit XML too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 /// What is recorded.
@@ -49,12 +55,23 @@ pub(super) async fn test(args: &Args, common: &Common, screen: &Screen) -> Resul
         return Ok(2);
     }
     let trials = chosen(&all.trials, &args.names)?;
+    // Tests have nothing in common: several are under way at once, and told in their order.
+    let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+    let project = &project;
+    let timed = |trial| async move {
+        let started = Instant::now();
+        (replay::test(project, trial, args.update).await, started.elapsed())
+    };
+    let mut ended = stream::iter(trials.into_iter().map(timed)).buffered(at_once);
     let mut reports = Vec::new();
-    for trial in trials {
-        let report = replay::test(&project, trial, args.update).await;
-        tell(&report, screen);
+    while let Some(report) = ended.next().await {
+        tell(&report.0, screen);
         reports.push(report);
     }
+    if let Some(path) = &args.junit {
+        junit::write(&reports, path)?;
+    }
+    let reports: Vec<Report> = reports.into_iter().map(|(report, _)| report).collect();
     Ok(finish(&reports, screen))
 }
 
@@ -65,13 +82,25 @@ fn chosen<'t>(trials: &'t [Trial], names: &[String]) -> Result<Vec<&'t Trial>> {
     if names.is_empty() {
         return Ok(trials.iter().collect());
     }
-    let one = |name: &String| {
-        trials.iter().find(|trial| trial.name == *name).ok_or_else(|| {
-            let known: Vec<&str> = trials.iter().map(|trial| trial.name.as_str()).collect();
-            Error::usage(format!("there is no test `{name}`")).hint(format!("there are {}", known.join(", ")))
-        })
+    let is_one = |name: &str, trial: &Trial| {
+        let file = trial.name.split("::").next().unwrap_or_default();
+        file == name || alike(name, &trial.name)
     };
-    names.iter().map(one).collect()
+    if let Some(name) = names.iter().find(|name| !trials.iter().any(|trial| is_one(name, trial))) {
+        let known: Vec<&str> = trials.iter().map(|trial| trial.name.as_str()).take(20).collect();
+        return Err(Error::usage(format!("there is no test `{name}`")).hint(format!("there are {}", known.join(", "))));
+    }
+    Ok(trials.iter().filter(|trial| names.iter().any(|name| is_one(name, trial))).collect())
+}
+
+/// Whether a name is what a pattern with `*` says.
+fn alike(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, rest)) => name.strip_prefix(before).is_some_and(|name| {
+            name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| alike(rest, &name[at..]))
+        }),
+    }
 }
 
 /// Tells how one test ended.
@@ -84,7 +113,18 @@ pub(super) fn tell(report: &Report, screen: &Screen) {
     } else {
         screen.data(&format!("{BAD}failed{BAD:#}  {}", report.name));
     }
-    for fault in &report.faults {
+    tell_faults(&report.faults, screen);
+    for file in &report.written {
+        screen.data(&format!("  {WARN}written{WARN:#} {file}"));
+    }
+    for note in &report.notes {
+        screen.note(&format!("  {WARN}note{WARN:#}: {note}"));
+    }
+}
+
+/// Tells what is not as it should be, with the rows that differ.
+pub(super) fn tell_faults(faults: &[Fault], screen: &Screen) {
+    for fault in faults {
         screen.data(&format!("  {}", indented(&fault.what, 4)));
         if let Some(difference) = &fault.difference {
             let header: Vec<&str> = difference.columns.iter().map(String::as_str).collect();
@@ -96,12 +136,6 @@ pub(super) fn tell(report: &Report, screen: &Screen) {
         if let Some(hint) = &fault.hint {
             screen.data(&format!("  {GOOD}hint{GOOD:#}: {hint}"));
         }
-    }
-    for file in &report.written {
-        screen.data(&format!("  {WARN}written{WARN:#} {file}"));
-    }
-    for note in &report.notes {
-        screen.note(&format!("  {WARN}note{WARN:#}: {note}"));
     }
 }
 

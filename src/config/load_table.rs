@@ -50,6 +50,9 @@ twin! {
         pub changed_column: Option<At<String>>,
         /// How a unit that is as it was is recognized without reading it, for such rows. Default `"auto"`.
         pub probe: Option<At<ProbeRule>>,
+        /// The most that one statement of this step, one unit's, may be billed for, where the source bills by the bytes that
+        /// are read: a run in which one would be billed for more is refused before anything is spent.
+        pub max_bytes: Option<At<ByteSize>>,
         /// Which upstream units a unit's `sql` reads, as `"-6d..0d"`; or a table of these by the names inside `ref()`.
         /// Default: its own.
         pub reach: Option<At<ReachValue>>,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Failure, Page, Pull, Pulled, Sink};
-use crate::model::cost::Prices;
+use crate::model::cost::{Billing, Prices};
 use crate::model::ledger::{Fingerprint, Lease, PullOutcome};
 use crate::model::pipeline::{Extract, Per, Pipeline, Step, Verdict, Write};
 use crate::model::plan::{Due, PlannedTask};
@@ -165,7 +165,7 @@ async fn rendered(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, scope
         Some(_) => None,
         None => {
             let bookmark = bookmark::of(shared, task, step).await?;
-            let terms = Terms { bookmark, receipts: shared.purse.receipts(task), max_bytes: shared.purse.most(task) };
+            let terms = Terms { bookmark, billing: shared.purse.billing(task) };
             Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, terms).await?)
         }
     };
@@ -523,6 +523,7 @@ pub(super) fn staged_commit(
         checks: super::transform::checks(gear, pipeline, step, occasion, unit.as_ref(), dialect)?,
         layout: step.layout.clone(),
         labels: Labels { pipeline: pipeline.name.clone(), step: step.name.clone() },
+        billing: Billing::default(),
         cancel: cancel.clone(),
         run: occasion.run.clone(),
         at: gear.clock.now(),

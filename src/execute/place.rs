@@ -119,6 +119,7 @@ impl Place {
                 let mut commit =
                     staged_commit(gear, pipeline, step, rows, occasion, manifest, units, dialect, &shared.cancel)?;
                 commit.table = table.clone();
+                commit.billing = shared.purse.billing(task);
                 warehouse.commit(commit).await
             }
         }

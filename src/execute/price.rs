@@ -10,8 +10,8 @@ use super::change;
 use super::gear::Gear;
 use super::scope::{self, Occasion};
 use super::source::{self, Terms};
-use super::{extract, transform};
-use crate::error::{Error, Result};
+use super::{extract, load, transform};
+use crate::error::Result;
 use crate::extract::Pull;
 use crate::model::connection::ConnectionKind;
 use crate::model::cost::{Expected, Prices, Quote};
@@ -28,17 +28,24 @@ const AT_ONCE: usize = 16;
 ///
 /// What cannot be told stays unknown, with its reason: a price that does not come is no reason not to plan.
 pub(super) async fn fill_in(gear: &Gear, plan: &mut Plan, ledger: &Snapshot) {
-    let mut bills: HashMap<String, bool> = HashMap::new();
-    for task in &plan.tasks {
-        bills.entry(task.step.name.clone()).or_insert_with(|| is_billed(gear, &plan.pipeline, &task.step));
+    let mut steps: HashMap<String, Expected> = HashMap::new();
+    for task in &mut plan.tasks {
+        let found =
+            steps.entry(task.step.name.clone()).or_insert_with(|| match is_billed(gear, &plan.pipeline, &task.step) {
+                Ok(false) => Expected::Free,
+                Ok(true) => Expected::Unknown(String::new()),
+                Err(error) => Expected::Unknown(format!("since {}", gear.redactor.redact(&error.chain()))),
+            });
+        task.expected = found.clone();
     }
-    if !bills.values().any(|billed| *billed) {
+    let asked = |task: &PlannedTask| task.expected == Expected::Unknown(String::new());
+    if !plan.tasks.iter().any(asked) {
         return;
     }
     let occasion = Occasion::new("plan".to_owned(), plan.logical_date, plan.window.clone(), &plan.pipeline, ledger);
     let known = Prices::default();
     let priced = stream::iter(plan.tasks.iter().enumerate())
-        .filter(|(_, task)| std::future::ready(bills[&task.step.name]))
+        .filter(|(_, task)| std::future::ready(asked(task)))
         .map(|(index, task)| {
             let (occasion, known) = (&occasion, &known);
             let pipeline = &plan.pipeline;
@@ -53,20 +60,20 @@ pub(super) async fn fill_in(gear: &Gear, plan: &mut Plan, ledger: &Snapshot) {
         task.expected = expected.unwrap_or_else(|error| {
             // What an earlier step of the same run still has to make cannot be looked at yet.
             let before = task.after.first().map(|place| format!("until `{}` ran", names[*place]));
-            Expected::Unknown(gear.redactor.redact(&before.unwrap_or_else(|| error.chain())))
+            Expected::Unknown(gear.redactor.redact(&before.unwrap_or_else(|| format!("since {}", error.chain()))))
         });
     }
 }
 
 /// Whether statements of a step run where bytes are billed.
-fn is_billed(gear: &Gear, pipeline: &Pipeline, step: &Step) -> bool {
+fn is_billed(gear: &Gear, pipeline: &Pipeline, step: &Step) -> Result<bool> {
     let connection = match &step.action {
         Action::Extract(extract) if matches!(extract.source, Source::Table(_)) => &extract.connection,
         Action::Transform(_) => &pipeline.warehouse,
-        Action::Extract(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => return false,
+        Action::Load(load) if matches!(load.rows.source, Source::Table(_)) => &load.rows.connection,
+        Action::Extract(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => return Ok(false),
     };
-    // A connection that cannot be resolved is told where it is used.
-    gear.connections.get(connection).is_ok_and(|found| matches!(found.kind, ConnectionKind::BigQuery(_)))
+    Ok(matches!(gear.connections.get(connection)?.kind, ConnectionKind::BigQuery(_)))
 }
 
 async fn expected(
@@ -92,7 +99,12 @@ async fn expected(
             let quote = of_transform(gear, pipeline, task, step, &transform::occasion(occasion, task)).await?;
             Ok(quote.map_or(Expected::Free, Expected::Priced))
         }
-        Action::Load(_) | Action::Wait(_) | Action::Run(_) => Ok(Expected::Free),
+        Action::Load(step) => {
+            let load = (pipeline, &task.step, &**step);
+            let pull = load::reading(gear, load, occasion, task.units.first()).await?;
+            Ok(pull.price(known).await?.map_or(Expected::Free, Expected::Priced))
+        }
+        Action::Wait(_) | Action::Run(_) => Ok(Expected::Free),
     }
 }
 
@@ -109,11 +121,14 @@ async fn pull_of(
 }
 
 async fn of_transform(
-    _gear: &Gear,
-    _pipeline: &Pipeline,
-    _task: &PlannedTask,
-    _step: &Transform,
-    _occasion: &Occasion,
+    gear: &Gear,
+    pipeline: &Pipeline,
+    task: &PlannedTask,
+    step: &Transform,
+    occasion: &Occasion,
 ) -> Result<Option<Quote>> {
-    Err(Error::internal("this release has no such warehouse"))
+    let warehouse = gear.warehouse(&pipeline.warehouse).await?;
+    let unit = transform::unit(task, step);
+    let sql = transform::rendered(gear, pipeline, &task.step, step, occasion, unit, warehouse.dialect())?;
+    warehouse.price(&sql).await
 }

@@ -18,6 +18,7 @@ use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
     MongoDbConnection, ServerConnection,
 };
+use crate::model::cost::Receipts;
 use crate::model::hook::RetryPolicy;
 use crate::secret::{ExposeSecret, Redactor};
 use crate::server::connect_mysql;
@@ -233,7 +234,8 @@ async fn bigquery(
     probed.tried.push(format!("listed the datasets of the project {}{place}, {}", settings.project, client.identity()));
     let (cancel, sent) = (CancellationToken::new(), AtomicU64::new(0));
     let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
-    let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+    let caller =
+        Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent, receipts: &Receipts::default() };
     let datasets = client.datasets(&caller).await.map_err(|refused| refused.error)?;
     Ok(match datasets.len() {
         1 => format!("BigQuery has 1 dataset in {}", settings.project),

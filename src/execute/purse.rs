@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::worker::Shared;
 use crate::error::{Error, Kind, Result};
-use crate::model::cost::{Account, Bytes, Expected, JobCost, Limit, LimitScope, Quote, Receipt, Receipts};
+use crate::model::cost::{Account, Billing, Bytes, Expected, JobCost, Limit, LimitScope, Quote, Receipt, Receipts};
 use crate::model::plan::{Plan, PlannedTask};
 use crate::model::run::TaskId;
 
@@ -52,14 +52,19 @@ impl Purse {
     }
 
     /// Where a task's jobs tell what they took.
-    pub fn receipts(&self, task: &PlannedTask) -> Receipts {
+    fn receipts(&self, task: &PlannedTask) -> Receipts {
         self.inner().receipts.get(&task.id).cloned().unwrap_or_default()
     }
 
     /// The most that a statement of a task may be billed for: the second fence, which the warehouse itself holds.
-    pub fn most(&self, task: &PlannedTask) -> Option<u64> {
+    fn most(&self, task: &PlannedTask) -> Option<u64> {
         let left = self.limit.map(|limit| limit.bytes.saturating_sub(self.inner().taken_by_others(&task.id)));
         [left, task.step.max_bytes().map(|limit| limit.bytes)].into_iter().flatten().min()
+    }
+
+    /// Under which terms a task's statements are sent.
+    pub fn billing(&self, task: &PlannedTask) -> Billing {
+        Billing { max_bytes: self.most(task), receipts: self.receipts(task) }
     }
 
     /// Whether a task's statements have to be priced again before they run: they could not be before, and there is a limit.

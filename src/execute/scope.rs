@@ -14,7 +14,13 @@ use crate::warehouse::Dialect;
 
 /// How a warehouse's literals are written, in the terms of templates.
 fn quoting(dialect: &Dialect) -> Quoting {
-    Quoting { zone: dialect.zone, ..Quoting::of(dialect.name) }
+    Quoting {
+        dialect: dialect.name,
+        ident: dialect.quote,
+        backslash: dialect.backslash,
+        zone: dialect.zone,
+        ..Quoting::default()
+    }
 }
 
 /// The dates and the name of the run that a template is rendered for.

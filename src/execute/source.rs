@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::extract::cassette::Tape;
 use crate::extract::{Breaker, Cache, FanPull, HttpPull, ItemRequest, Manner, Pull, Render, Report, Values};
 use crate::model::answer::ReportTemplate;
-use crate::model::cost::Receipts;
+use crate::model::cost::Billing;
 use crate::model::fanout::{Added, ForEach, Over};
 use crate::model::hook::{BodyTemplate, CursorPlace, PageStyle, Request, RequestTemplate};
 use crate::model::name::Text;
@@ -24,10 +24,8 @@ use crate::template::{Item, Prepared, Scope};
 pub(super) struct Terms {
     /// Where the source wanted to go on when the step's last rows were loaded.
     pub bookmark: Option<String>,
-    /// Who is told what jobs were billed for.
-    pub receipts: Receipts,
-    /// The most bytes that a statement may be billed for.
-    pub max_bytes: Option<u64>,
+    /// Under which terms its statements are sent, where they are billed.
+    pub billing: Billing,
 }
 
 /// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.

@@ -69,7 +69,7 @@ fn jobs(scope: &Scope, terms: Terms) -> Jobs {
     let name = format!("haul_{}_{}", scope.run_id, unit.as_deref().unwrap_or("all")).chars().map(plain).collect();
     let mut labels = BTreeMap::from([("haul_run".to_owned(), scope.run_id.clone())]);
     labels.extend(unit.map(|unit| ("haul_unit".to_owned(), unit)));
-    Jobs { name, labels, max_bytes: terms.max_bytes, receipts: terms.receipts }
+    Jobs { name, labels, billing: terms.billing }
 }
 
 fn no_tables(connection: &Connection) -> Error {

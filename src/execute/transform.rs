@@ -76,6 +76,17 @@ pub(super) async fn prepare(shared: &Shared<'_>, task: &PlannedTask, step: &Tran
     Ok(Prepared::Run(Statement { sql, inputs: inputs.into_iter().map(|inputs| inputs.digest).collect() }))
 }
 
+/// Prices a statement again right before it is sent, where that could not be told before and there is a limit.
+async fn admit(shared: &Shared<'_>, task: &PlannedTask, sql: &str) -> Result<()> {
+    if !shared.purse.asks(task) {
+        return Ok(());
+    }
+    match shared.gear.warehouse(&shared.pipeline.warehouse).await?.price(sql).await? {
+        Some(quote) => shared.purse.admit(task, &quote),
+        None => Ok(()),
+    }
+}
+
 /// Computes the task's rows in the warehouse and replaces what changed.
 pub(super) async fn run(
     shared: &Shared<'_>,
@@ -84,6 +95,7 @@ pub(super) async fn run(
     statement: Statement,
 ) -> Result<Vec<UnitOutcome>> {
     let gear = shared.gear;
+    admit(shared, task, &statement.sql).await?;
     let started_at = gear.clock.now();
     let keys = task.keys();
     let leases = gear.state.lease(&task.step.into, &keys, &shared.occasion.run, started_at).await?;
@@ -101,6 +113,7 @@ pub(super) async fn run(
         keys: task.step.keys.clone(),
         contract: crate::model::schema::Contract::Evolve,
         units,
+        billing: shared.purse.billing(task),
         checks: checks(
             gear,
             shared.pipeline,

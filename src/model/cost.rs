@@ -109,6 +109,16 @@ impl Sum {
     }
 }
 
+impl Sum {
+    /// All digits that there are: `0.006104 USD`.
+    pub fn exact(&self) -> String {
+        let amount = |(currency, micros): (&String, &u64)| {
+            format!("{}.{:06} {currency}", micros / 1_000_000, micros % 1_000_000)
+        };
+        self.0.iter().map(amount).collect::<Vec<_>>().join(" + ")
+    }
+}
+
 impl Serialize for Sum {
     #[expect(clippy::cast_precision_loss, reason = "millionths below 2^52 are exact, and no bill comes near that")]
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -283,6 +293,15 @@ pub struct JobCost {
 #[derive(Clone, Default)]
 pub struct Receipts {
     told: Option<Arc<dyn Fn(Receipt) + Send + Sync>>,
+}
+
+/// Under which terms statements that are billed by bytes are sent.
+#[derive(Debug, Clone, Default)]
+pub struct Billing {
+    /// The most bytes that each may be billed for: one that would be billed for more fails without being run.
+    pub max_bytes: Option<u64>,
+    /// Who is told what each was billed for.
+    pub receipts: Receipts,
 }
 
 /// What a job tells of what it took.

@@ -14,6 +14,7 @@ pub mod hook;
 pub mod infer;
 pub mod layout;
 pub mod ledger;
+pub mod literal;
 pub mod load;
 mod logical_type;
 pub mod manual;

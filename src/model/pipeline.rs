@@ -211,7 +211,11 @@ impl Step {
                 _ => None,
             },
             Action::Transform(transform) => transform.max_bytes,
-            Action::Load(_) | Action::Wait(_) | Action::Run(_) => None,
+            Action::Load(load) => match &load.rows.source {
+                Source::Table(table) => table.max_bytes,
+                _ => None,
+            },
+            Action::Wait(_) | Action::Run(_) => None,
         };
         bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
 
-pub use explain::{Explained, Explanation, Totals, WindowText, explain};
+pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
 
 use crate::error::{Error, Result};

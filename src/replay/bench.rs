@@ -36,17 +36,30 @@ pub(super) struct Bench {
 
 impl Bench {
     /// Opens a bench for a test whose rows are given.
-    pub async fn open(project: &Project, trial: &Trial, now: Instant) -> Result<Self> {
+    pub async fn of_trial(project: &Project, trial: &Trial, now: Instant) -> Result<Self> {
+        let later = trial.runs.iter().flat_map(|run| &run.given);
+        let given: Vec<TableName> = trial.given.iter().chain(later).map(|given| given.table.clone()).collect();
+        Self::open(project, pipeline_of(project, trial)?, &given, &trial.env, now).await
+    }
+
+    /// Opens a bench on which these tables will be given, and the transforms be computed that need no others.
+    pub async fn open(
+        project: &Project,
+        pipeline: Pipeline,
+        given: &[TableName],
+        env: &BTreeMap<String, String>,
+        now: Instant,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context(Kind::Storage, || "making a folder for a test".to_owned())?;
-        let pipeline = Arc::new(pipeline_of(project, trial)?);
+        let pipeline = Arc::new(pipeline);
         let project = Arc::new(Project { state_dir: folder.path().join("state"), ..project.clone() });
         let mut instead: Vec<Connection> =
             asked_by(&pipeline).map(|name| api(name, &config::test_address(name))).collect();
         instead.push(in_memory(&pipeline.warehouse));
-        let connections = Connections::offline(&project.root, trial.env.clone(), Redactor::default()).with(instead);
+        let connections = Connections::offline(&project.root, env.clone(), Redactor::default()).with(instead);
         let gear = Gear::open(Arc::clone(&project), connections, Clock::Fixed(now), Redactor::default()).await?;
         let warehouse = gear.warehouse(&pipeline.warehouse).await?;
-        let steps = computable(&pipeline, &trial.given);
+        let steps = computable(&pipeline, given);
         Ok(Self { gear, pipeline, warehouse, project, steps, given: BTreeMap::new(), pulls: 0, _folder: folder })
     }
 
@@ -155,8 +168,8 @@ pub(super) fn pipeline_of(project: &Project, trial: &Trial) -> Result<Pipeline> 
 }
 
 /// The transforms that read nothing but what is given, or computed from that.
-fn computable(pipeline: &Pipeline, given: &[Given]) -> Vec<String> {
-    let is_given = |table: &TableName| given.iter().any(|given| given.table == *table);
+fn computable(pipeline: &Pipeline, given: &[TableName]) -> Vec<String> {
+    let is_given = |table: &TableName| given.contains(table);
     let mut computed: Vec<String> = Vec::new();
     loop {
         let next = pipeline.steps.iter().find(|step| {

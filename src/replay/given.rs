@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::infer::{infer, of_csv};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::cost::Billing;
 use crate::model::ga4;
 use crate::model::layout::Layout;
 use crate::model::name::TableName;
@@ -222,6 +223,34 @@ async fn of_sql(
 }
 
 impl Table {
+    /// What a warehouse has of a table, as rows that can be given elsewhere; none of a table that is not there.
+    pub async fn of(warehouse: &Warehouse, name: &TableName, calendar: Option<Calendar>) -> Result<Option<Self>> {
+        let Some(schema) = warehouse.describe(name).await? else { return Ok(None) };
+        let found =
+            warehouse.query(&format!("SELECT * FROM {}", warehouse.dialect().relation(name)), MOST_ROWS).await?;
+        let rows: Vec<Map<String, Value>> =
+            found.rows.into_iter().map(|row| found.columns.iter().cloned().zip(row).collect()).collect();
+        let has_units = found.columns.iter().any(|column| column == OWN_UNIT);
+        let calendar = calendar.filter(|_| has_units);
+        let own = |name: &str| name.to_lowercase().starts_with("_haul_");
+        let columns = schema.columns.into_iter().filter(|column| !own(&column.name));
+        Ok(Some(Self {
+            name: name.clone(),
+            columns: columns.map(|column| (column.name, column.data_type)).collect(),
+            rows: match calendar {
+                Some(calendar) => divided(rows, OWN_UNIT, calendar)?,
+                None => rows.into_iter().map(|row| (None, row)).collect(),
+            },
+            calendar,
+        }))
+    }
+
+    /// The same table with the rows of these units only; a table without units stays as it is.
+    pub fn within(&self, keep: impl Fn(&Unit) -> bool) -> Self {
+        let kept = |row: &&(Option<Unit>, Map<String, Value>)| row.0.as_ref().is_none_or(&keep);
+        Self { rows: self.rows.iter().filter(kept).cloned().collect(), ..self.clone() }
+    }
+
     /// The units that have rows.
     pub fn units(&self) -> BTreeMap<UnitKey, Unit> {
         self.rows.iter().filter_map(|(unit, _)| unit.map(|unit| (unit.key(), unit))).collect()
@@ -255,6 +284,7 @@ impl Table {
                 checks: Vec::new(),
                 layout: Layout::default(),
                 labels: Labels { pipeline: "given".to_owned(), step: self.name.name.clone() },
+                billing: Billing::default(),
                 run: "given".to_owned(),
                 at: now,
                 cancel: CancellationToken::new(),

@@ -11,6 +11,7 @@ mod hooks;
 mod infer;
 mod record;
 mod trial;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,9 +21,12 @@ use serde::Serialize;
 pub use hooks::{record_hook, test_hook};
 pub use record::{Recorded, record};
 pub use trial::test;
+pub use verify::{Proof, verify};
 
-use crate::model::connection::{Auth, Connection, ConnectionKind, DuckDbConnection, HttpConnection};
-use crate::model::pipeline::{Action, Pipeline};
+use crate::model::connection::{
+    Auth, Connection, ConnectionKind, DuckDbConnection, FilesConnection, FilesPlace, HttpConnection,
+};
+use crate::model::pipeline::{Action, Pipeline, Project};
 use crate::model::source::Source;
 
 /// How one test ended.
@@ -89,6 +93,26 @@ fn warehouse(name: &str, folder: &Path) -> Connection {
     let path = folder.join(format!("{name}.duckdb"));
     let settings = DuckDbConnection { path, memory_limit: "512MB".to_owned(), threads: Some(2) };
     Connection { name: name.to_owned(), kind: ConnectionKind::DuckDb(settings) }
+}
+
+/// Throwaway places for what is loaded out of the warehouse: a DuckDB file each, a folder for files.
+fn elsewhere(project: &Project, folder: &Path) -> Vec<Connection> {
+    let mut places: Vec<Connection> = Vec::new();
+    for target in project.pipelines.iter().flat_map(|pipeline| &pipeline.steps).filter_map(|step| step.target()) {
+        let name = &target.connection;
+        let own = project.pipelines.iter().any(|pipeline| pipeline.warehouse == *name);
+        if own || places.iter().any(|place| place.name == *name) {
+            continue;
+        }
+        places.push(if target.files.is_some() {
+            let path = folder.join(format!("{name}.files"));
+            let settings = FilesConnection { url: path.display().to_string(), place: FilesPlace::Folder(path) };
+            Connection { name: name.clone(), kind: ConnectionKind::Files(settings) }
+        } else {
+            warehouse(name, folder)
+        });
+    }
+    places
 }
 
 /// An API that is replayed: its address, and nothing else of it.

@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{asked_by, warehouse};
+use super::{asked_by, elsewhere, warehouse};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
 use crate::execute::{self, Gear};
@@ -55,7 +55,10 @@ pub async fn record(
     secrets_of_all(connections)?;
     let recorder = Arc::new(Recorder::new(redactor.clone(), pagination_headers(pipeline)));
     let throwaway = Arc::new(Project { state_dir: folder.path().join("state"), ..project.clone() });
-    let own = connections.with([warehouse(&pipeline.warehouse, folder.path())]);
+    let own = {
+        let places = elsewhere(project, folder.path());
+        connections.with(places.into_iter().chain([warehouse(&pipeline.warehouse, folder.path())]))
+    };
     let gear = Gear::open(throwaway, own, clock, redactor.clone()).await?;
     let gear = gear.with_tape(Tape::Record(Arc::clone(&recorder)));
     let select = if steps.is_empty() { extracts(pipeline)? } else { steps.to_vec() };

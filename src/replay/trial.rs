@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, pipeline_of};
-use super::{Fault, Report, api, asked_by, compare, expected, warehouse};
+use super::{Fault, Report, api, asked_by, compare, elsewhere, expected, warehouse};
 use crate::config;
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
@@ -73,7 +73,7 @@ fn label(trial: &Trial, number: usize, run: &TrialRun) -> String {
 /// A test whose rows are given: the same tables through all its runs, in memory.
 async fn on_bench(project: &Project, trial: &Trial, update: bool, report: &mut Report) -> Result<()> {
     let Some(first) = trial.runs.first() else { return Ok(()) };
-    let mut bench = Bench::open(project, trial, first.now).await?;
+    let mut bench = Bench::of_trial(project, trial, first.now).await?;
     let ended = on_open_bench(&mut bench, project, trial, update, report).await;
     bench.close().await?;
     ended
@@ -158,6 +158,7 @@ fn surroundings(
     let mut warehouses: Vec<&str> = project.pipelines.iter().map(|pipeline| pipeline.warehouse.as_str()).collect();
     warehouses.dedup();
     instead.extend(warehouses.into_iter().map(|name| warehouse(name, folder)));
+    instead.extend(elsewhere(project, folder));
     let connections = Connections::offline(&project.root, trial.env.clone(), Redactor::default()).with(instead);
     Ok((connections, Arc::new(Player::new(name, again, exchanges))))
 }

@@ -61,8 +61,25 @@ struct Shared {
     spec: Spec,
     rule: rows::Rule,
     state: Mutex<journal::Journal>,
-    /// One for all batches: each has tables of its own to fill.
-    press: Mutex<zstd::bulk::Compressor<'static>>,
+    /// Those that nobody uses at the moment: each has tables of its own to fill, and is worth being used again.
+    presses: Mutex<Vec<Press>>,
+}
+
+type Press = zstd::bulk::Compressor<'static>;
+
+impl Shared {
+    /// Lends a press.
+    fn pressed<T>(&self, work: impl FnOnce(&mut Press) -> T) -> Result<T> {
+        let presses = || self.presses.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = presses().pop();
+        let mut press = match idle {
+            Some(press) => press,
+            None => Press::new(1).context(Kind::Storage, || "preparing the stage".to_owned())?,
+        };
+        let done = work(&mut press);
+        presses().push(press);
+        Ok(done)
+    }
 }
 
 impl Stage {
@@ -74,9 +91,8 @@ impl Stage {
         if !matches!(read_if_sealed(dir), Ok(Some(manifest)) if state.agrees(&manifest)) {
             unseal(dir)?;
         }
-        let press = zstd::bulk::Compressor::new(1).context(Kind::Storage, || "preparing the stage".to_owned())?;
-        let (state, press) = (Mutex::new(state), Mutex::new(press));
-        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), spec, rule, state, press }) })
+        let (state, presses) = (Mutex::new(state), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), spec, rule, state, presses }) })
     }
 
     /// The pages that are durable.
@@ -88,7 +104,7 @@ impl Stage {
     ///
     /// May be called from several threads at once.
     pub fn append(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>]) -> Result<()> {
-        let staged = self.shared.rule.page(page, body, rows)?;
+        let staged = self.shared.pressed(|press| self.shared.rule.page(page, body, rows, press))??;
         self.lock().write(manifest::Of::Page(page.clone()), staged)
     }
 
@@ -98,8 +114,8 @@ impl Stage {
     /// Rows that cannot be taken, with the place of their answer among `parts`: nothing is written then. A disk that
     /// refuses has the place behind the last.
     pub fn append_batch(&self, entry: &BatchEntry, parts: &[Part<'_>]) -> Result<(), (usize, Error)> {
-        let mut press = self.shared.press.lock().unwrap_or_else(PoisonError::into_inner);
-        let staged = self.shared.rule.batch(parts, &mut press)?;
+        let staged = self.shared.pressed(|press| self.shared.rule.batch(parts, press));
+        let staged = staged.map_err(|error| (parts.len(), error))??;
         self.lock().write(manifest::Of::Batch(entry.clone()), staged).map_err(|error| (parts.len(), error))
     }
 

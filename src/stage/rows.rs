@@ -1,5 +1,6 @@
 //! From a page's rows to a compressed frame: each row's unit, digest and place among its kind.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -8,14 +9,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use zstd::bulk::Compressor;
 
 use super::Spec;
-use super::scan::{Scanner, naive};
+use super::scan::Scanner;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::fanout::Added;
 use crate::model::ledger::Fingerprint;
 use crate::model::page::PageEntry;
 use crate::model::pipeline::{Outside, TimeColumn, TimeFormat};
 use crate::model::shape::{Place, Shape};
-use crate::time::{Grain, Instant, Tz, Unit, UnitKey};
+use crate::time::{Calendar, Grain, Instant, Iso, Tz, Unit, UnitKey, read_iso};
 
 /// A page that is ready to be written.
 pub(super) struct StagedPage {
@@ -90,10 +91,16 @@ impl Rule {
     }
 
     /// Minifies, observes and compresses a page's rows.
-    pub fn page(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>]) -> Result<StagedPage> {
+    pub fn page(
+        &self,
+        page: &PageEntry,
+        body: &[u8],
+        rows: &[Range<usize>],
+        press: &mut Compressor<'static>,
+    ) -> Result<StagedPage> {
         let mut draft = Draft { lines: Vec::with_capacity(body.len() + rows.len()), ..Draft::default() };
         self.rows(&mut draft, page.number, body, rows, None)?;
-        let frame = zstd::bulk::compress(&draft.lines, 1).context(Kind::Storage, || "compressing a page".to_owned())?;
+        let frame = press.compress(&draft.lines).context(Kind::Storage, || "compressing a page".to_owned())?;
         Ok(self.staged(draft, frame))
     }
 
@@ -135,24 +142,26 @@ impl Rule {
                 input = joined;
             }
             let mut scanner = Scanner::new(input, place, &self.path).beside(add.map_or(&[], Added::names));
-            scanner.row(shape, row)?;
+            let begin = lines.len();
+            // What stands in front of a row is known only when its time was found.
+            scanner.row(shape, if self.split { &mut *row } else { &mut *lines })?;
             let unit = match &self.time {
                 None => Some(0),
                 Some(time) => self.unit_of(time, scanner.time, place, outside)?,
             };
-            let Some(unit) = unit else { continue };
+            let Some(unit) = unit else {
+                lines.truncate(begin);
+                continue;
+            };
             let sum = units.entry(unit).or_default();
             sum.0 += 1;
-            sum.1 = sum.1.wrapping_add(xxh3_128(row));
-            let begin = lines.len();
+            sum.1 = sum.1.wrapping_add(xxh3_128(if self.split { row } else { &lines[begin..] }));
             if self.split {
                 lines.extend_from_slice(self.prefixes[unit].as_bytes());
                 if row.as_slice() != b"{}" {
                     lines.push(b',');
                 }
                 lines.extend_from_slice(&row[1..]);
-            } else {
-                lines.extend_from_slice(row);
             }
             lines.push(b'\n');
             *longest = (*longest).max(lines.len() - begin);
@@ -223,15 +232,18 @@ impl Rule {
             TimeFormat::Epoch => millis(1_000_000.0),
             TimeFormat::EpochMs => millis(1_000.0),
             TimeFormat::Iso => {
-                let text: String = serde_json::from_str(raw).map_err(|_| wrong())?;
-                if let Ok(instant) = chrono::DateTime::parse_from_rfc3339(&text) {
-                    return Ok(instant.to_utc());
+                let text: Cow<'_, str> = match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
+                    Some(plain) if !plain.contains('\\') => plain.into(),
+                    _ => serde_json::from_str::<String>(raw).map_err(|_| wrong())?.into(),
+                };
+                match read_iso(&text).ok_or_else(wrong)? {
+                    Iso::Instant(instant) => Ok(instant),
+                    Iso::Date(date) => Ok(Calendar::new(Grain::Day, self.tz).of_date(date).start),
+                    Iso::Local(local) => {
+                        let first = self.tz.from_local_datetime(&local).earliest();
+                        first.map(|instant| instant.to_utc()).ok_or_else(wrong)
+                    }
                 }
-                if let Ok(date) = chrono::NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
-                    return Ok(crate::time::Calendar::new(Grain::Day, self.tz).of_date(date).start);
-                }
-                let local = naive(&text).ok_or_else(wrong)?;
-                self.tz.from_local_datetime(&local).earliest().map(|instant| instant.to_utc()).ok_or_else(wrong)
             }
         }
     }

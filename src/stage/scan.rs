@@ -1,6 +1,7 @@
 //! One pass over a row: minified, its types observed, its time found, its digits kept.
 
 use crate::error::{Error, Kind, Result};
+use crate::model::literal::plain_length;
 use crate::model::shape::{Field, Literal, Place, Seen, Shape, Wording};
 
 /// Rows nested deeper than this are refused.
@@ -10,6 +11,8 @@ const DEEPEST: usize = 128;
 pub(super) struct Scanner<'a> {
     input: &'a [u8],
     at: usize,
+    /// What lies before it is written; what lies between it and `at` is written as it stands.
+    written: usize,
     place: Place,
     /// The path of the row's time, where one is wanted.
     time_path: &'a [String],
@@ -22,7 +25,7 @@ pub(super) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// A scanner of one row.
     pub fn new(input: &'a [u8], place: Place, time_path: &'a [String]) -> Self {
-        Self { input, at: 0, place, time_path, taken: &[], time: None }
+        Self { input, at: 0, written: 0, place, time_path, taken: &[], time: None }
     }
 
     /// A row whose first members were added to it: the row's own must have other names.
@@ -32,16 +35,18 @@ impl<'a> Scanner<'a> {
 
     /// Writes the row to `out` on one line and merges its members into `shape`.
     pub fn row(&mut self, shape: &mut Shape, out: &mut Vec<u8>) -> Result<()> {
-        self.space();
+        self.space(out);
         if self.peek() == Some(b'{') {
             self.object(shape, out, 0, true)?;
+            self.flush(out);
         } else {
             out.extend_from_slice(b"{\"value\":");
             let seen = seen_at(shape, 0, "value", self.place);
             self.value(seen, out, 1, None)?;
+            self.flush(out);
             out.push(b'}');
         }
-        self.space();
+        self.space(out);
         if self.at == self.input.len() { Ok(()) } else { Err(self.broken()) }
     }
 
@@ -50,33 +55,28 @@ impl<'a> Scanner<'a> {
             return Err(self.fault("is nested deeper than 128 levels"));
         }
         self.at += 1;
-        out.push(b'{');
         let mut index = 0;
         loop {
-            self.space();
+            self.space(out);
             match self.peek() {
                 Some(b'}') => {
                     self.at += 1;
-                    out.push(b'}');
                     return Ok(());
                 }
                 Some(b',') if index > 0 => {
                     self.at += 1;
-                    out.push(b',');
-                    self.space();
+                    self.space(out);
                 }
                 _ if index > 0 => return Err(self.broken()),
                 _ => {}
             }
             let raw = self.string()?;
-            out.extend_from_slice(raw);
-            self.space();
+            self.space(out);
             if self.peek() != Some(b':') {
                 return Err(self.broken());
             }
             self.at += 1;
-            out.push(b':');
-            self.space();
+            self.space(out);
             let name = &raw[1..raw.len() - 1];
             if depth == 0 && index >= self.taken.len() && self.taken.iter().any(|taken| taken == name) {
                 let name = String::from_utf8_lossy(name);
@@ -102,14 +102,13 @@ impl<'a> Scanner<'a> {
             }
             Some(b'"') => {
                 let raw = self.string()?;
-                out.extend_from_slice(raw);
-                seen.text.get_or_insert_default().note(wording(&raw[1..raw.len() - 1]), self.place);
+                seen.text.get_or_insert_default().note(Wording::of(&raw[1..raw.len() - 1]), self.place);
             }
             Some(b't' | b'f') => {
-                self.word(out)?;
+                self.word()?;
                 seen.boolean.get_or_insert(self.place);
             }
-            Some(b'n') => self.word(out)?,
+            Some(b'n') => self.word()?,
             Some(b'-' | b'0'..=b'9') => self.number(seen, out)?,
             _ => return Err(self.broken()),
         }
@@ -124,20 +123,17 @@ impl<'a> Scanner<'a> {
             return Err(self.fault("is nested deeper than 128 levels"));
         }
         self.at += 1;
-        out.push(b'[');
         let mut first = true;
         loop {
-            self.space();
+            self.space(out);
             match self.peek() {
                 Some(b']') => {
                     self.at += 1;
-                    out.push(b']');
                     return Ok(());
                 }
                 Some(b',') if !first => {
                     self.at += 1;
-                    out.push(b',');
-                    self.space();
+                    self.space(out);
                 }
                 _ if !first => return Err(self.broken()),
                 _ => {}
@@ -153,14 +149,14 @@ impl<'a> Scanner<'a> {
             self.at += 1;
         }
         let literal = std::str::from_utf8(&self.input[from..self.at]).map_err(|_| self.broken())?;
-        let number = number(literal).ok_or_else(|| self.broken())?;
+        let number = Literal::of(literal).ok_or_else(|| self.broken())?;
         // The warehouse's JSON reader goes through a 64-bit float; what that would change travels as text.
-        let quoted = number.inexact && (number.fraction || number.vast);
-        if quoted {
+        if number.must_travel_as_text() {
+            let end = std::mem::replace(&mut self.at, from);
+            self.flush(out);
             out.push(b'"');
-        }
-        out.extend_from_slice(literal.as_bytes());
-        if quoted {
+            self.at = end;
+            self.flush(out);
             out.push(b'"');
         }
         seen.number.get_or_insert_default().note(number, self.place);
@@ -174,22 +170,21 @@ impl<'a> Scanner<'a> {
         }
         let from = self.at;
         let mut at = from + 1;
-        while let Some(&byte) = self.input.get(at) {
-            match byte {
-                b'"' => {
+        loop {
+            at += plain_length(self.input.get(at..).unwrap_or_default());
+            match self.input.get(at) {
+                Some(b'"') => {
                     self.at = at + 1;
                     return Ok(&self.input[from..=at]);
                 }
-                b'\\' => at += 2,
+                Some(b'\\') => at += 2,
                 // A bare line break would make two rows of one.
-                0..=0x1f => break,
-                _ => at += 1,
+                _ => return Err(self.broken()),
             }
         }
-        Err(self.broken())
     }
 
-    fn word(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    fn word(&mut self) -> Result<()> {
         let rest = &self.input[self.at..];
         let word: &[u8] = match rest.first() {
             Some(b't') => b"true",
@@ -200,14 +195,25 @@ impl<'a> Scanner<'a> {
             return Err(self.broken());
         }
         self.at += word.len();
-        out.extend_from_slice(word);
         Ok(())
     }
 
-    fn space(&mut self) {
+    /// Skips what means nothing.
+    fn space(&mut self, out: &mut Vec<u8>) {
+        if !matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            return;
+        }
+        self.flush(out);
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
+        self.written = self.at;
+    }
+
+    /// Writes what was read.
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.input[self.written..self.at]);
+        self.written = self.at;
     }
 
     fn peek(&self) -> Option<u8> {
@@ -245,101 +251,6 @@ fn seen_at<'s>(shape: &'s mut Shape, index: usize, name: &str, place: Place) -> 
         }),
     };
     &mut shape.fields[found].seen
-}
-
-/// What a number's literal tells; none where it is no number.
-fn number(literal: &str) -> Option<Literal> {
-    let unsigned = literal.strip_prefix('-').unwrap_or(literal);
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.parse::<i32>().ok()?)),
-        None => (unsigned, None),
-    };
-    let (whole, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !is_digits(whole) || !is_digits(behind) {
-        return None;
-    }
-    let significant = whole.trim_start_matches('0');
-    let count = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
-    if exponent.is_none() && mantissa.len() == whole.len() {
-        let (mut huge, mut vast, mut inexact) = (false, false, false);
-        if significant.len() > 15 {
-            huge = literal.parse::<i64>().is_err();
-            vast = huge && literal.parse::<i128>().is_err();
-            inexact = !survives(literal);
-        }
-        return Some(Literal { fraction: false, huge, vast, inexact, digits: count(significant.len()), scale: 0 });
-    }
-    let inexact = (exponent.is_some() || significant.len() + behind.len() > 15) && !survives(literal);
-    let (digits, scale) = match exponent {
-        None => (count(significant.len()), count(behind.trim_end_matches('0').len())),
-        Some(_) if is_zero(whole) && is_zero(behind) => (0, 0),
-        Some(exponent) => {
-            // The exponent moves the point; zeros at either end need no digit.
-            let point = significant_point(whole, behind) + i64::from(exponent);
-            let all = format!("{whole}{behind}");
-            let length = i64::try_from(all.trim_matches('0').len()).unwrap_or(i64::MAX);
-            let bound = |value: i64| u16::try_from(value.max(0)).unwrap_or(u16::MAX);
-            (bound(point), bound(length - point))
-        }
-    };
-    Some(Literal { fraction: true, huge: false, vast: false, inexact, digits, scale })
-}
-
-fn is_zero(digits: &str) -> bool {
-    digits.bytes().all(|byte| byte == b'0')
-}
-
-/// How many digits from the first that is not zero to the point; negative for zeros behind the point.
-fn significant_point(whole: &str, behind: &str) -> i64 {
-    let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let significant = whole.trim_start_matches('0');
-    if significant.is_empty() { length(behind.trim_start_matches('0')) - length(behind) } else { length(significant) }
-}
-
-/// Whether a literal is the same number after a way through a 64-bit float.
-fn survives(literal: &str) -> bool {
-    let Ok(value) = literal.parse::<f64>() else { return false };
-    let plain = |text: &str| {
-        let text = text.trim_start_matches('-');
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let exponent: i32 = exponent.trim_start_matches('+').parse().unwrap_or(0);
-        let (whole, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let digits = format!("{whole}{behind}");
-        let point = i32::try_from(whole.len()).unwrap_or(0) + exponent;
-        let leading = digits.len() - digits.trim_start_matches('0').len();
-        (digits.trim_matches('0').to_owned(), point - i32::try_from(leading).unwrap_or(0))
-    };
-    value.is_finite() && plain(literal) == plain(&format!("{value:e}"))
-}
-
-/// What a text looks like.
-fn wording(raw: &[u8]) -> Wording {
-    let digit = |at: usize| raw.get(at).is_some_and(u8::is_ascii_digit);
-    let date = raw.len() >= 10
-        && raw.len() <= 40
-        && raw[4] == b'-'
-        && raw[7] == b'-'
-        && [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(digit);
-    let Some(text) = date.then(|| std::str::from_utf8(raw).ok()).flatten() else { return Wording::Plain };
-    if chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() {
-        return Wording::Date;
-    }
-    // No warehouse has a second 60.
-    if text.get(16..19) == Some(":60") {
-        return Wording::Plain;
-    }
-    if chrono::DateTime::parse_from_rfc3339(text).is_ok() {
-        return Wording::Offset;
-    }
-    if naive(text).is_some() { Wording::Naive } else { Wording::Plain }
-}
-
-/// A wall-clock time without an offset.
-pub(super) fn naive(text: &str) -> Option<chrono::NaiveDateTime> {
-    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
-        .into_iter()
-        .find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod calendar;
 mod clock;
 mod cron;
 mod duration;
+mod iso;
 mod window;
 
 pub use calendar::{Calendar, Grain, Unit, UnitKey};
@@ -14,6 +15,7 @@ pub use chrono_tz::Tz;
 pub use clock::Clock;
 pub use cron::Cron;
 pub use duration::{display_duration, parse_duration};
+pub use iso::{Iso, read_iso};
 pub use window::{Reach, Window};
 
 /// A point in time, in UTC.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::model::cost::Billing;
 use crate::model::layout::Layout;
 use crate::model::ledger::{Changes, Fingerprint, Loaded};
 use crate::model::name::TableName;
@@ -34,6 +35,8 @@ pub struct Commit {
     pub layout: Layout,
     /// Who commits.
     pub labels: Labels,
+    /// Under which terms its statements are sent, where they are billed.
+    pub billing: Billing,
     /// Ends the commit when the run is cancelled; nothing is written then, or all of it.
     pub cancel: CancellationToken,
     /// The run.

@@ -28,6 +28,7 @@ pub use rows::Rows;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::{Connection, ConnectionKind, DuckDbConnection};
+use crate::model::cost::Quote;
 use crate::model::ledger::Loaded;
 use crate::model::load::FileForm;
 use crate::model::name::TableName;
@@ -44,6 +45,10 @@ trait Driver: Send + Sync {
     fn dialect(&self) -> &Dialect;
     async fn describe(&self, table: TableName) -> Result<Option<TableSchema>>;
     async fn commit(&self, commit: Commit) -> Result<Committed>;
+    /// What a statement would be billed for, where the vendor bills by the bytes that are read.
+    async fn price(&self, _sql: String) -> Result<Option<Quote>> {
+        Ok(None)
+    }
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows>;
     /// Writes the rows of a SELECT into a file, one JSON object a line, in bounded memory where the driver can.
     async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
@@ -128,6 +133,14 @@ impl Warehouse {
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let table = commit.table.to_string();
         self.driver.commit(commit).await.map_err(|error| error.while_doing(format!("loading {table}")))
+    }
+
+    /// What a statement would be billed for, found by planning it; none where nothing is billed by bytes.
+    ///
+    /// # Errors
+    /// A wrong statement, or one that reads a table that is not there yet.
+    pub async fn price(&self, sql: &str) -> Result<Option<Quote>> {
+        self.driver.price(sql.to_owned()).await
     }
 
     /// The first rows of a statement; nothing that it writes stays.

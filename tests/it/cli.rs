@@ -22,6 +22,7 @@ const COMMANDS: &[&[&str]] = &[
     &["status"],
     &["runs"],
     &["show"],
+    &["costs"],
     &["drift"],
     &["approve"],
     &["render"],

@@ -21,6 +21,7 @@ mod http;
 mod kill;
 mod loads;
 mod macros;
+mod money;
 mod mongodb;
 mod process;
 mod redaction;

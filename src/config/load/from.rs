@@ -57,7 +57,7 @@ pub fn asked(
         changed_column: table.changed_column.as_ref().map(|at| at.value.clone()),
         probe: table.probe.as_ref().map(|at| at.value).unwrap_or_default(),
         retry: RetryPolicy::default(),
-        max_bytes: None,
+        max_bytes: table.max_bytes.as_ref().map(|at| at.value.0),
     };
     let time = table.time_column.as_ref().map(|path| TimeColumn {
         path: path.value.clone(),
@@ -72,6 +72,7 @@ pub fn asked(
         ("time_column", table.time_column.as_ref().map(|at| &at.span)),
         ("changed_column", table.changed_column.as_ref().map(|at| &at.span)),
         ("probe", table.probe.as_ref().map(|at| &at.span)),
+        ("max_bytes", table.max_bytes.as_ref().map(|at| &at.span)),
     ];
     let window = pipeline.window.as_ref().map(|window| window.guard).unwrap_or_default();
     let from = LoadFrom {

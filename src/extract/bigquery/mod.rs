@@ -22,7 +22,7 @@ use super::table::{TableAsk, TimeRange};
 use super::{Failure, Probe, Progress, Pull, Pulled, Sink};
 use crate::bigquery::{BigQuery, Caller, Query, QueryJob, Rows, Schema, Table, TableId};
 use crate::error::Result;
-use crate::model::cost::{JobKind, Price, Prices, Quote, Receipts};
+use crate::model::cost::{Billing, JobKind, Price, Prices, Quote};
 use crate::model::hook::RetryPolicy;
 use crate::model::source::ProbeRule;
 
@@ -47,10 +47,8 @@ pub struct Jobs {
     pub name: String,
     /// Labels, which bills and job lists show.
     pub labels: BTreeMap<String, String>,
-    /// The most bytes that one may be billed for.
-    pub max_bytes: Option<u64>,
-    /// Who is told what each was billed for.
-    pub receipts: Receipts,
+    /// The most that one may be billed for, and who is told what it was.
+    pub billing: Billing,
 }
 
 /// What is sent for a step, for people; nothing is opened.
@@ -139,7 +137,7 @@ impl BigQueryPull {
             id: format!("{}_{:032x}", self.jobs.name, xxhash_rust::xxh3::xxh3_128(sql.as_bytes())),
             sql: sql.to_owned(),
             labels: self.jobs.labels.clone(),
-            max_bytes: self.jobs.max_bytes,
+            max_bytes: self.jobs.billing.max_bytes,
         }
     }
 
@@ -160,12 +158,12 @@ impl BigQueryPull {
 
     /// Tells what a job was billed for. One that does not say it has done its work all the same.
     async fn billed(&self, job: &QueryJob, kind: JobKind, caller: &Caller<'_>) {
-        if !self.jobs.receipts.wanted() {
+        if !self.jobs.billing.receipts.wanted() {
             return;
         }
         match self.client.bill(&job.id, job.location.as_deref(), kind, caller).await {
-            Ok(cost) => self.jobs.receipts.add(cost),
-            Err(refused) => self.jobs.receipts.miss(&job.id, &refused.error.chain()),
+            Ok(cost) => self.jobs.billing.receipts.add(cost),
+            Err(refused) => self.jobs.billing.receipts.miss(&job.id, &refused.error.chain()),
         }
     }
 
@@ -253,14 +251,26 @@ impl Pull for BigQueryPull {
 
     async fn probe(&self) -> Result<Probe> {
         let (retry, cancel, sent) = (RetryPolicy::default(), CancellationToken::new(), AtomicU64::new(0));
-        let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+        let caller = Caller {
+            retry: &retry,
+            cancel: &cancel,
+            retrying: &|_, _| {},
+            sent: &sent,
+            receipts: &self.jobs.billing.receipts,
+        };
         self.state(&caller).await
     }
 
     async fn price(&self, known: &Prices) -> Result<Option<Quote>> {
         let retry = RetryPolicy { max_attempts: PRICE_ATTEMPTS, ..RetryPolicy::default() };
         let (cancel, sent) = (CancellationToken::new(), AtomicU64::new(0));
-        let caller = Caller { retry: &retry, cancel: &cancel, retrying: &|_, _| {}, sent: &sent };
+        let caller = Caller {
+            retry: &retry,
+            cancel: &cancel,
+            retrying: &|_, _| {},
+            sent: &sent,
+            receipts: &self.jobs.billing.receipts,
+        };
         let quote = self.quote(known, &caller).await;
         // What is seen now may be another thing when the rows are read.
         self.forget().await;

@@ -61,7 +61,13 @@ pub(super) async fn pages(
     let retry = RetryPolicy::default();
     let told = Arc::clone(&sink);
     let retrying = move |reason: &str, pause| told.retrying(reason, pause);
-    let caller = Caller { retry: &retry, cancel: &cancel, retrying: &retrying, sent: &sent };
+    let caller = Caller {
+        retry: &retry,
+        cancel: &cancel,
+        retrying: &retrying,
+        sent: &sent,
+        receipts: &pull.jobs.billing.receipts,
+    };
     let mut putting = None;
     let pulled = run(pull, resume, &sink, &caller, &mut putting).await;
     // Whoever throws the stage away now must not be overtaken by a page that is still on its way there.

@@ -14,6 +14,7 @@ pub use self::csv::{CsvRows, read_header};
 pub use self::json::JsonRows;
 
 use crate::error::{Error, Kind, Result};
+use crate::model::literal::plain_length;
 
 /// A row larger than this is none: a quote or a bracket that is never closed would take the whole file for one row.
 const LONGEST_ROW: usize = 64 << 20;
@@ -78,13 +79,12 @@ fn too_long(line: u64) -> Error {
 /// Writes a text as JSON.
 pub fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&text.as_bytes()[plain..at]);
-        plain = at + 1;
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_length(rest));
+        out.extend_from_slice(plain);
+        let Some((&byte, behind)) = special.split_first() else { break };
+        rest = behind;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -94,7 +94,6 @@ pub fn push_text(out: &mut Vec<u8>, text: &str) {
             _ => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
         }
     }
-    out.extend_from_slice(&text.as_bytes()[plain..]);
     out.push(b'"');
 }
 

@@ -3,48 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-/// A quoted text.
-pub(super) fn text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    escaped(out, text);
-    out.push(b'"');
-}
-
-/// The inside of a quoted text.
-fn escaped(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut plain = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= b' ' && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[plain..at]);
-        plain = at + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            _ => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
-            }
-        }
-    }
-    out.extend_from_slice(&bytes[plain..]);
-}
-
-/// The member's name with its colon, ready to be copied in front of every value.
-pub(super) fn member(name: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len() + 4);
-    text(&mut out, name);
-    out.push(b':');
-    out
-}
+pub(super) use super::super::rows::{member_key as member, push_text as text};
 
 /// Bytes in base64.
 pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -65,22 +24,40 @@ pub(super) fn signed(out: &mut Vec<u8>, number: i64) {
 pub(super) fn unsigned(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
-    loop {
+    while number >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&pair(number % 100));
+        number /= 100;
+    }
+    // What is left is one digit, or nothing where an even count of them was written.
+    if number > 0 || at == digits.len() {
         at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[at] = pair(number)[1];
     }
     out.extend_from_slice(&digits[at..]);
 }
 
+/// A number below 100 as two digits.
+fn pair(number: u64) -> [u8; 2] {
+    const PAIRS: [[u8; 2]; 100] = {
+        let mut pairs = [[b'0'; 2]; 100];
+        let (mut tens, mut ones, mut at) = (b'0', b'0', 0);
+        while at < 100 {
+            pairs[at] = [tens, ones];
+            (tens, ones) = if ones == b'9' { (tens + 1, b'0') } else { (tens, ones + 1) };
+            at += 1;
+        }
+        pairs
+    };
+    usize::try_from(number).ok().and_then(|number| PAIRS.get(number)).copied().unwrap_or_default()
+}
+
 /// A float with as few digits as tell it from all others; what JSON has no number for is a text.
 pub(super) fn float(out: &mut Vec<u8>, number: f64) {
-    match serde_json::Number::from_f64(number) {
-        Some(number) => out.extend_from_slice(number.to_string().as_bytes()),
-        None => not_finite(out, number.is_nan(), number > 0.0),
+    let begin = out.len();
+    if !number.is_finite() || serde_json::to_writer(&mut *out, &number).is_err() {
+        out.truncate(begin);
+        not_finite(out, number.is_nan(), number > 0.0);
     }
 }
 
@@ -103,26 +80,21 @@ pub(super) fn not_finite(out: &mut Vec<u8>, is_nan: bool, positive: bool) {
     });
 }
 
-/// A number of a fixed count of digits.
-fn padded(out: &mut Vec<u8>, number: u64, digits: u32) {
-    let mut power = 10_u64.pow(digits - 1);
-    if number >= power * 10 {
+/// A number of four digits, or of as many as it has.
+pub(super) fn four_digits(out: &mut Vec<u8>, number: u64) {
+    if number > 9999 {
         return unsigned(out, number);
     }
-    while power > 0 {
-        out.push(b'0' + u8::try_from(number / power % 10).unwrap_or(0));
-        power /= 10;
-    }
+    let ([a, b], [c, d]) = (pair(number / 100), pair(number % 100));
+    out.extend_from_slice(&[a, b, c, d]);
 }
 
 /// A date by its days since 1970-01-01, without quotes; years before 1 end with ` (BC)`, as DuckDB reads them.
 pub(super) fn date(out: &mut Vec<u8>, days: i64) {
     let (year, month, day) = civil(days);
-    padded(out, if year > 0 { year.unsigned_abs() } else { (1 - year).unsigned_abs() }, 4);
-    out.push(b'-');
-    padded(out, month, 2);
-    out.push(b'-');
-    padded(out, day, 2);
+    four_digits(out, if year > 0 { year.unsigned_abs() } else { (1 - year).unsigned_abs() });
+    let ([a, b], [c, d]) = (pair(month), pair(day));
+    out.extend_from_slice(&[b'-', a, b, b'-', c, d]);
     if year <= 0 {
         out.extend_from_slice(b" (BC)");
     }
@@ -131,15 +103,18 @@ pub(super) fn date(out: &mut Vec<u8>, days: i64) {
 /// A time of day by its microseconds, without quotes.
 pub(super) fn time(out: &mut Vec<u8>, micros: u64) {
     let seconds = micros / 1_000_000;
-    padded(out, seconds / 3600, 2);
-    out.push(b':');
-    padded(out, seconds / 60 % 60, 2);
-    out.push(b':');
-    padded(out, seconds % 60, 2);
+    let hours = seconds / 3600;
+    if hours > 99 {
+        unsigned(out, hours);
+    } else {
+        out.extend_from_slice(&pair(hours));
+    }
+    let ([a, b], [c, d]) = (pair(seconds / 60 % 60), pair(seconds % 60));
+    out.extend_from_slice(&[b':', a, b, b':', c, d]);
     let fraction = micros % 1_000_000;
     if fraction > 0 {
-        out.push(b'.');
-        padded(out, fraction, 6);
+        let ([a, b], [c, d], [e, f]) = (pair(fraction / 10_000), pair(fraction / 100 % 100), pair(fraction % 100));
+        out.extend_from_slice(&[b'.', a, b, c, d, e, f]);
     }
 }
 

@@ -209,7 +209,7 @@ impl Task<'_> {
             let job = JobRequest {
                 id: named(&format!("haul_compute_{digest}"), attempt),
                 labels: self.labels.clone(),
-                work: Work::Statement { sql: create.clone(), max_bytes: None },
+                work: Work::Statement { sql: create.clone(), max_bytes: self.commit.billing.max_bytes },
             };
             let known = self.adopted(&job.id).await?;
             let new = known.is_none();

@@ -31,7 +31,7 @@ pub(super) struct Task<'a> {
 
 /// Commits, or leaves everything as it was.
 pub(super) async fn run(session: &Session, commit: &Commit) -> Result<Committed> {
-    let caller = session.caller_of(&commit.cancel);
+    let caller = session.caller_of(&commit.cancel, &commit.billing.receipts);
     let labels: BTreeMap<String, String> =
         commit.labels().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let made = session.ensure_loads(&commit.table.schema, &caller).await?;

@@ -28,6 +28,7 @@ use super::{Commit, Committed, Dialect, Driver, Rows};
 use crate::bigquery::{BigQuery, Caller, TableId};
 use crate::error::Result;
 use crate::model::connection::BigQueryConnection;
+use crate::model::cost::{Quote, Receipts};
 use crate::model::hook::RetryPolicy;
 use crate::model::ledger::Loaded;
 use crate::model::name::TableName;
@@ -48,6 +49,8 @@ struct Session {
     /// Ends what no run can cancel, when the warehouse is closed.
     cancel: CancellationToken,
     sent: AtomicU64,
+    /// Of what no run has asked for.
+    receipts: Receipts,
     /// The datasets whose `_haul_loads` is known to be there, and when each was made.
     loads: Mutex<HashMap<String, u64>>,
     /// The number of the newest commit of each table that this process has seen, and whose turn it is.
@@ -64,6 +67,7 @@ impl BigQueryWarehouse {
                 retry: RetryPolicy::default(),
                 cancel: CancellationToken::new(),
                 sent: AtomicU64::new(0),
+                receipts: Receipts::default(),
                 loads: Mutex::default(),
                 turns: Mutex::default(),
             },
@@ -74,11 +78,11 @@ impl BigQueryWarehouse {
 impl Session {
     /// A caller whom only the end of the warehouse cancels.
     fn caller(&self) -> Caller<'_> {
-        self.caller_of(&self.cancel)
+        self.caller_of(&self.cancel, &self.receipts)
     }
 
-    fn caller_of<'a>(&'a self, cancel: &'a CancellationToken) -> Caller<'a> {
-        Caller { retry: &self.retry, cancel, retrying: &|_, _| {}, sent: &self.sent }
+    fn caller_of<'a>(&'a self, cancel: &'a CancellationToken, receipts: &'a Receipts) -> Caller<'a> {
+        Caller { retry: &self.retry, cancel, retrying: &|_, _| {}, sent: &self.sent, receipts }
     }
 
     fn table_id(&self, table: &TableName) -> TableId {
@@ -106,6 +110,13 @@ impl Driver for BigQueryWarehouse {
     async fn commit(&self, commit: Commit) -> Result<Committed> {
         // What a commit holds is too much for the stack of whoever waits for it.
         Box::pin(commit::run(&self.session, &commit)).await
+    }
+
+    async fn price(&self, sql: String) -> Result<Option<Quote>> {
+        let (session, client) = (&self.session, &self.session.client);
+        let price = client.price(&sql, &session.caller()).await;
+        let price = price.map_err(|refused| session.failed_in("pricing a statement", &sql, 0, refused))?;
+        Ok(Some(Quote::of(&[price], client.tariff().clone(), None)))
     }
 
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows> {

@@ -42,15 +42,3 @@ fn a_wrong_key_is_told_with_what_would_be_right() {
     let said = check("grain = \"hour\"", fine);
     assert!(said.contains("exit status: 0"), "{said}");
 }
-
-#[test]
-fn a_limit_of_bytes_belongs_to_bigquery() {
-    let project = Project::empty();
-    project.write("connections.toml", "[warehouse]\ntype = \"duckdb\"\npath = \"w.duckdb\"\n");
-    project.write(
-        "pipelines/days.toml",
-        "[[extract]]\nname = \"events\"\nconnection = \"warehouse\"\ntable = \"main.t\"\nmax_bytes = \"1 GB\"\n",
-    );
-    let said = told(&project.output(&["run", "days", "--date", "2024-05-04"]));
-    assert!(said.contains("`max_bytes` limits what BigQuery reads"), "{said}");
-}

@@ -85,13 +85,13 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
     assert_eq!(table["timePartitioning"], json!({ "type": "DAY", "field": "_haul_unit" }));
     assert_eq!(table["clustering"], json!({ "fields": ["id"] }));
     let jobs = server.jobs();
-    let loads: Vec<&Value> = jobs
+    let sent: Vec<&Value> = jobs
         .values()
         .map(|job| &job.configuration["load"])
         .filter(|load| load["destinationTable"]["tableId"].as_str().is_some_and(|table| table.starts_with("items$")))
         .collect();
-    assert_eq!(loads.len(), 2);
-    for load in loads {
+    assert_eq!(sent.len(), 2);
+    for load in sent {
         assert_eq!(load["writeDisposition"], "WRITE_TRUNCATE", "{load}");
     }
     for (id, job) in &jobs {
@@ -99,7 +99,7 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
         assert!(sql.starts_with("SELECT"), "{sql}");
         let labels = &job.configuration["labels"];
         assert!(
-            id.starts_with("haul_q_")
+            id.starts_with("asked_")
                 || labels["pipeline"] == "days" && labels["step"] == "items" && labels["run"] == "days-2024-05-03-1",
             "{labels}"
         );
@@ -108,7 +108,12 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
     // A day that changed is replaced, one that did not is not written, and one that emptied empties.
     rows(&project, "2024-05-02", 1);
     let said = told(&project.output(&["run", "days", "--date", "2024-05-03"]));
-    assert!(said.contains("unchanged items 2024-05-01"), "{said}\n{:#?}\n{:#?}", loads(&server), server.jobs());
+    assert!(
+        said.contains("unchanged items 2024-05-01"),
+        "{said}\n{:#?}\n{:#?}",
+        loads(&server),
+        server.table("raw.items")
+    );
     assert_eq!(picture(&server)[3..], ["2024-05-02 1 pull 2"]);
     project.write(
         "pipelines/days.toml",
@@ -137,7 +142,7 @@ fn checks_see_the_rows_before_they_are_copied_into_their_partition() {
             )
         })
         .collect();
-    assert_eq!(copies.len(), 2, "{jobs:?}", jobs = jobs.keys());
+    assert_eq!(copies.len(), 2, "{:?}", jobs.keys());
     for (from, to) in copies {
         assert!(
             from.starts_with("_haul_new_") && from.split_once('$').map(|at| at.1) == to.split_once('$').map(|at| at.1),

@@ -55,6 +55,10 @@ struct State {
     page: usize,
     /// Happens after so many pages of a table.
     after_page: Option<(usize, String, Stored)>,
+    /// What statements with this text read, the first that fits: bytes of so many tables.
+    reads: Vec<(String, u64, u64)>,
+    /// Statements whose table is not there yet when they are planned, so many times.
+    unplannable: Vec<(String, usize)>,
     pages: usize,
     refuses_keys: bool,
 }
@@ -103,6 +107,26 @@ impl Service {
         self.state().plans.push((statement.to_owned(), plans));
     }
 
+    /// Statements that have this text read so many bytes of so many tables.
+    pub fn reads(&self, statement: &str, bytes: u64, tables: u64) {
+        self.state().reads.insert(0, (statement.to_owned(), bytes, tables));
+    }
+
+    /// Statements that have this text name a table that is not there yet, the first times that they are planned.
+    pub fn unplannable(&self, statement: &str, times: usize) {
+        self.state().unplannable.push((statement.to_owned(), times));
+    }
+
+    /// The statements that were only planned.
+    pub fn dry_runs(&self) -> Vec<String> {
+        let asked = self.door.asked();
+        let planned = asked.iter().filter(|asked| is_dry_run(asked)).map(|asked| {
+            let job: Value = serde_json::from_str(&asked.body).expect("JSON");
+            job["configuration"]["query"]["query"].as_str().expect("a statement").to_owned()
+        });
+        planned.collect()
+    }
+
     /// No key is good any more.
     pub fn refuse_keys(&self) {
         self.state().refuses_keys = true;
@@ -113,9 +137,9 @@ impl Service {
         self.state().jobs.iter().map(|(id, (job, _))| (id.clone(), job.clone())).collect()
     }
 
-    /// How many requests had a path with this text.
+    /// How many requests had a path with this text; those that only plan a statement are not among them.
     pub fn asked(&self, text: &str) -> usize {
-        self.door.asked().iter().filter(|asked| asked.path.contains(text)).count()
+        self.door.asked().iter().filter(|asked| asked.path.contains(text) && !is_dry_run(asked)).count()
     }
 
     /// The key of an account that may use it.
@@ -158,7 +182,9 @@ impl State {
         if !bearer.is_some_and(|token| self.tokens.iter().any(|good| good == token)) {
             return refusal(401, "authError", "Request had invalid authentication credentials.");
         }
-        let fault = self.faults.iter_mut().find(|fault| fault.times > 0 && asked.path.contains(fault.at));
+        let planned = is_dry_run(asked);
+        let hit = |fault: &&mut Fault| fault.times > 0 && !planned && asked.path.contains(fault.at);
+        let fault = self.faults.iter_mut().find(hit);
         let fault = fault.map(|fault| {
             fault.times -= 1;
             (fault.done, fault.reply)
@@ -283,6 +309,9 @@ impl State {
 
     fn insert(&mut self, body: &str) -> Reply {
         let job: Value = serde_json::from_str(body).expect("JSON");
+        if job["configuration"]["dryRun"] == true {
+            return self.planned(&job);
+        }
         let id = job["jobReference"]["jobId"].as_str().expect("a job of a name").to_owned();
         assert!(id.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)), "{id}");
         assert_eq!(job["configuration"]["query"]["useLegacySql"], false, "{job}");
@@ -292,13 +321,66 @@ impl State {
         let sql = job["configuration"]["query"]["query"].as_str().expect("a statement");
         let plans = self.plans.iter_mut().find(|(text, _)| sql.contains(text.as_str()));
         let plans = &mut plans.unwrap_or_else(|| panic!("nothing is planned for {sql}")).1;
-        let plan = if plans.len() > 1 { plans.remove(0) } else { plans[0].clone() };
+        let mut plan = if plans.len() > 1 { plans.remove(0) } else { plans[0].clone() };
+        let (_, billed, _) = self.bytes(sql);
+        let most =
+            job["configuration"]["query"]["maximumBytesBilled"].as_str().map(|text| text.parse().expect("a number"));
+        if let Some(most) = most.filter(|most: &u64| *most < billed) {
+            let message = format!("Query exceeded limit for bytes billed: {most}. {billed} or higher required.");
+            plan = Plan::Fails { reason: "bytesBilledLimitExceeded", message: message.leak() };
+        }
         self.jobs.insert(id.clone(), (job, plan));
         self.job(&id)
     }
 
+    /// What a statement reads, what is billed for it, and how many tables it names: whole MiB, at least ten a table.
+    fn bytes(&self, sql: &str) -> (u64, u64, u64) {
+        let reads = self.reads.iter().find(|(text, ..)| sql.contains(text.as_str()));
+        let (bytes, tables) = reads.map_or((0, 1), |(_, bytes, tables)| (*bytes, *tables));
+        let billed = if bytes == 0 { 0 } else { (bytes.div_ceil(1 << 20) << 20).max((10 << 20) * tables) };
+        (bytes, billed, tables)
+    }
+
+    /// jobs.insert with `dryRun`: the job has no name, it is done at once, and its statistics tell what it would read.
+    fn planned(&mut self, job: &Value) -> Reply {
+        let (query, reference) = (&job["configuration"]["query"], &job["jobReference"]);
+        assert_eq!((&query["useLegacySql"], &reference["jobId"]), (&json!(false), &Value::Null), "{job}");
+        let sql = query["query"].as_str().expect("a statement");
+        let early = self.unplannable.iter_mut().find(|(text, times)| *times > 0 && sql.contains(text.as_str()));
+        if let Some((_, times)) = early {
+            *times -= 1;
+            return refusal(
+                404,
+                "notFound",
+                &format!("Not found: Table {PROJECT}:shop.orders was not found in location EU"),
+            );
+        }
+        let plan = self.plans.iter().find(|(text, _)| sql.contains(text.as_str())).and_then(|(_, plans)| plans.first());
+        let schema = match plan {
+            Some(Plan::Fails { reason: "invalidQuery", message }) => return refusal(400, "invalidQuery", message),
+            Some(Plan::Rows(schema, _)) => schema.clone(),
+            _ => json!([]),
+        };
+        let (bytes, _, tables) = self.bytes(sql);
+        let table = |n: u64| json!({ "projectId": PROJECT, "datasetId": "shop", "tableId": format!("table_{n}") });
+        Reply::json(&json!({
+            "kind": "bigquery#job", "etag": "e", "configuration": job["configuration"],
+            "jobReference": { "projectId": PROJECT, "location": "EU" },
+            "statistics": {
+                "creationTime": "1714600000000", "totalBytesProcessed": bytes.to_string(),
+                "query": {
+                    "totalBytesProcessed": bytes.to_string(), "totalBytesBilled": "0", "cacheHit": false,
+                    "statementType": "SELECT", "totalBytesProcessedAccuracy": "PRECISE",
+                    "referencedTables": (0..tables).map(table).collect::<Vec<_>>(), "schema": { "fields": schema },
+                },
+            },
+            "status": { "state": "DONE" },
+        }))
+    }
+
     fn job(&self, id: &str) -> Reply {
-        let Some((_, plan)) = self.jobs.get(id) else { return no_job(id) };
+        let Some((job, plan)) = self.jobs.get(id) else { return no_job(id) };
+        let (bytes, billed, _) = self.bytes(job["configuration"]["query"]["query"].as_str().expect("a statement"));
         let mut status = json!({ "state": if matches!(plan, Plan::Runs) { "RUNNING" } else { "DONE" } });
         if let Plan::Fails { reason, message } = plan {
             status["errorResult"] = json!({ "reason": reason, "message": message });
@@ -306,6 +388,14 @@ impl State {
         Reply::json(&json!({
             "kind": "bigquery#job", "id": format!("{PROJECT}:EU.{id}"), "status": status,
             "jobReference": { "projectId": PROJECT, "jobId": id, "location": "EU" },
+            "configuration": job["configuration"],
+            "statistics": {
+                "creationTime": "1714600000000", "totalBytesProcessed": bytes.to_string(), "totalSlotMs": "1234",
+                "query": {
+                    "totalBytesProcessed": bytes.to_string(), "totalBytesBilled": billed.to_string(), "cacheHit": false,
+                    "statementType": "SELECT", "totalSlotMs": "1234",
+                },
+            },
         }))
     }
 
@@ -331,6 +421,11 @@ impl State {
             }
         }
     }
+}
+
+/// Whether a statement is only planned.
+fn is_dry_run(asked: &Asked) -> bool {
+    asked.path.ends_with("/jobs") && asked.body.contains("\"dryRun\":true")
 }
 
 fn no_job(id: &str) -> Reply {

@@ -56,7 +56,7 @@ struct State {
 }
 
 /// A table: its resource, and its rows as JSON.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     pub resource: Value,
     pub rows: Vec<Value>,
@@ -288,6 +288,7 @@ impl State {
                 }
                 self.job(id).map(|job| json!({ "kind": "bigquery#jobCancelResponse", "job": job }))
             }
+            ("POST", ["queries"]) => self.ask(&resource),
             ("GET", ["queries", id]) => self.results(id, &query),
             (method, _) => Err((404, "notFound", format!("Not found: {method} {path}"))),
         };
@@ -441,6 +442,21 @@ impl State {
         }))
     }
 
+    /// jobs.query: a statement that is answered at once.
+    fn ask(&mut self, request: &Value) -> Answer {
+        const MEMBERS: [&str; 7] =
+            ["query", "useLegacySql", "labels", "maxResults", "requestId", "formatOptions", "location"];
+        known(request, &MEMBERS)?;
+        assert!(request["requestId"].as_str().is_some_and(|id| id.len() <= 36));
+        let id = format!("asked_{}", self.jobs.len());
+        let query = json!({ "query": request["query"], "useLegacySql": request["useLegacySql"] });
+        let configuration = json!({ "labels": request["labels"], "query": query });
+        self.insert_job(&json!({ "jobReference": { "jobId": id }, "configuration": configuration }), None)?;
+        let mut answer = self.results(&id, &HashMap::from([("maxResults".to_owned(), "1".to_owned())]))?;
+        answer["jobReference"] = json!({ "projectId": PROJECT, "jobId": id, "location": "EU" });
+        Ok(answer)
+    }
+
     fn results(&self, id: &str, query: &HashMap<String, String>) -> Answer {
         let job = self.jobs.get(id).ok_or_else(|| (404, "notFound", format!("Not found: Job {PROJECT}:{id}")))?;
         if let Some((reason, message)) = &job.error {
@@ -575,7 +591,7 @@ impl State {
         known(query, &["query", "useLegacySql", "maximumBytesBilled"])?;
         assert_eq!(query["useLegacySql"], false);
         let sql = query["query"].as_str().expect("a statement");
-        let dataset = sql.split('`').nth(1).unwrap_or_default();
+        let dataset = sql.split_once("FROM `").and_then(|(_, rest)| rest.split('`').next()).unwrap_or_default();
         let columns: Vec<&str> = if sql.contains("INFORMATION_SCHEMA.PARTITIONS") {
             vec!["unit"]
         } else if sql.contains("_haul_loads") && sql.starts_with("SELECT table_name") {

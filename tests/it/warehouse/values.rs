@@ -35,6 +35,24 @@ fn decimals_that_a_float_would_round_keep_their_digits(driver: Driver) {
     });
 }
 
+fn declared_decimals_have_all_their_digits_up_to_the_last_that_a_float_holds_and_beyond(driver: Driver) {
+    driver.run(|bench| async move {
+        for (declared, most) in [("DECIMAL(15,4)", 99_999_999_999), ("DECIMAL(18,4)", 9_999_999_999_999)] {
+            let mut load = Load::whole().declare("d", declared);
+            load.table.name = format!("t{most}");
+            // Digits spread by a multiplier without a common factor, with the largest number among them.
+            let value = |n: u64| format!("{}.{:04}", n * 7_919_777_111 % (most + 1), n * 6_151 % 10_000);
+            let mut values: Vec<String> = (0..3000).map(value).collect();
+            values.extend([format!("{most}.9999"), "0.0001".to_owned(), "0.0000".to_owned()]);
+            let rows: Vec<String> =
+                values.iter().map(|value| format!("{{\"d\":-{value},\"t\":\"-{value}\"}}")).collect();
+            bench.load(&load, &[&rows.join("\n")]).await.expect("a commit");
+            let sql = format!("SELECT count(*) AS n FROM raw.t{most} WHERE d = CAST(t AS {declared})");
+            assert_eq!(bench.text(&sql).await, "[[3003]]", "{declared}");
+        }
+    });
+}
+
 fn a_long_whole_number_among_fractions_makes_a_decimal_and_not_a_rounded_float(driver: Driver) {
     driver.run(|bench| async move {
         bench.load(&Load::whole(), &["{\"n\":9007199254740993}\n{\"n\":0.25}"]).await.expect("a commit");
@@ -205,6 +223,7 @@ fn a_stage_may_lie_in_a_folder_whose_name_looks_like_a_pattern(driver: Driver) {
 suite!(
     whole_numbers_beyond_what_a_float_holds_keep_their_digits,
     decimals_that_a_float_would_round_keep_their_digits,
+    declared_decimals_have_all_their_digits_up_to_the_last_that_a_float_holds_and_beyond,
     a_long_whole_number_among_fractions_makes_a_decimal_and_not_a_rounded_float,
     an_exponent_moves_the_point_and_loses_no_digit,
     a_number_longer_than_38_digits_is_told_with_its_place_and_can_be_kept_as_text,

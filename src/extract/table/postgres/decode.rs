@@ -230,13 +230,10 @@ fn numeric(out: &mut Vec<u8>, cursor: &mut Cursor<'_>, quoted: bool) -> Result<(
         0xF000 => return Ok(json::not_finite(out, false, false)),
         _ => {}
     }
-    let mut groups = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
-    for _ in 0..count {
-        groups.push(cursor.int2()?);
-    }
+    let (groups, _) = cursor.take(usize::from(count.cast_unsigned()) * 2)?.as_chunks::<2>();
     let group = |place: i32| -> u64 {
         let index = usize::try_from(weight - place).ok();
-        index.and_then(|index| groups.get(index)).map_or(0, |group| u64::from(group.unsigned_abs()))
+        index.and_then(|index| groups.get(index)).map_or(0, |group| u16::from_be_bytes(*group).into())
     };
     if quoted {
         out.push(b'"');
@@ -249,7 +246,7 @@ fn numeric(out: &mut Vec<u8>, cursor: &mut Cursor<'_>, quoted: bool) -> Result<(
     } else {
         json::unsigned(out, group(weight));
         for place in (0..weight).rev() {
-            four_digits(out, group(place));
+            json::four_digits(out, group(place));
         }
     }
     if scale > 0 {
@@ -257,7 +254,7 @@ fn numeric(out: &mut Vec<u8>, cursor: &mut Cursor<'_>, quoted: bool) -> Result<(
         let end = out.len() + scale;
         let mut place = -1;
         while out.len() < end {
-            four_digits(out, group(place));
+            json::four_digits(out, group(place));
             place -= 1;
         }
         out.truncate(end);
@@ -266,12 +263,6 @@ fn numeric(out: &mut Vec<u8>, cursor: &mut Cursor<'_>, quoted: bool) -> Result<(
         out.push(b'"');
     }
     Ok(())
-}
-
-fn four_digits(out: &mut Vec<u8>, group: u64) {
-    for power in [1000, 100, 10, 1] {
-        out.push(b'0' + u8::try_from(group / power % 10).unwrap_or(0));
-    }
 }
 
 /// An array: its dimensions, then its elements in a row.

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::infer::OWN;
 use crate::model::ledger::Fingerprint;
 use crate::model::schema::{Column, LogicalType, Reading, Reconciled, StagedColumn, TableSchema};
-use crate::model::shape::Seen;
+use crate::model::shape::{Number, Seen};
 use crate::time::Unit;
 use crate::warehouse::dialect::DUCKDB;
 use crate::warehouse::units::{self, absent};
@@ -93,13 +93,25 @@ pub(super) fn whole_select(select: &str, target: Option<&TableSchema>, reconcile
 
 /// What the JSON reader is told of a member.
 fn read_as(staged: &StagedColumn) -> String {
-    let data_type = match staged.reading {
-        Reading::Direct if !matches!(staged.column.data_type, LogicalType::Decimal { .. }) => {
-            staged.column.data_type.to_string()
+    let data_type = &staged.column.data_type;
+    let data_type = match (staged.reading, data_type) {
+        (_, LogicalType::Decimal { precision, scale }) if floats_hold(&staged.seen, *precision, *scale) => {
+            data_type.to_string()
         }
+        (Reading::Direct, data_type) if !matches!(data_type, LogicalType::Decimal { .. }) => data_type.to_string(),
         _ => "VARCHAR".to_owned(),
     };
     format!("{}: {}", DUCKDB.literal(&staged.source), DUCKDB.literal(&data_type))
+}
+
+/// Whether all values are numbers that become this decimal without a loss by way of a 64-bit float, as the reader does it.
+///
+/// It multiplies by a power of ten and rounds: with 15 digits the error of both is less than a half of the last one.
+fn floats_hold(seen: &Seen, precision: u8, scale: u8) -> bool {
+    let only_numbers = seen.text.is_none() && seen.boolean.is_none() && seen.object.is_none() && seen.list.is_none();
+    let digits = |number: Number| number.digits.count.saturating_add(scale.into());
+    let held = |number: Number| number.scale.count <= scale.into() && digits(number) <= u16::from(precision).min(15);
+    only_numbers && seen.number.is_some_and(held)
 }
 
 fn cast(staged: &StagedColumn) -> String {
