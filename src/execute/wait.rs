@@ -235,7 +235,12 @@ async fn of_table(gear: &Gear, extract: &Extract, scope: &Scope) -> Result<Seen>
     }
     let source = source.clone();
     let pull = table::pull_of(gear, &extract, &source, scope, Terms::default()).await?;
-    Ok(match pull.probe().await? {
+    let probe = match pull.probe().await {
+        // A schema without a single table may get its first one.
+        Err(error) if error.kind() == Kind::Source => return Ok(Seen::NotYet(error.chain())),
+        probe => probe?,
+    };
+    Ok(match probe {
         Probe::Late(why) => Seen::NotYet(why),
         Probe::Is(state) if state.ends_with(": 0 rows") => Seen::NotYet(state),
         Probe::Is(state) => Seen::So(state),
