@@ -13,6 +13,7 @@ use super::table::{Schema, TableId, whole};
 use super::value::{Record, end_of_row};
 use super::{BigQuery, Caller, QueryJob, Refused};
 use crate::error::Result;
+use crate::model::cost::{JobCost, JobKind};
 
 /// Where rows are listed.
 #[derive(Debug, Clone)]
@@ -95,6 +96,14 @@ struct Answered {
     job_reference: Named,
     #[serde(default, deserialize_with = "whole")]
     total_rows: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    total_bytes_billed: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    total_bytes_processed: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    total_slot_ms: Option<u64>,
+    #[serde(default)]
+    cache_hit: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -134,11 +143,22 @@ impl BigQuery {
         let Named { job_id, location } = answered.job_reference;
         if !answered.job_complete {
             let job = self.result(&job_id, location.as_deref(), caller).await?;
+            self.tell_bill(&job_id, location.as_deref(), None, caller).await;
             let page = self.page(&Rows::Job(job.clone()), &job.schema, None, size, caller).await?;
             return Ok((job, page));
         }
         let schema = answered.schema;
         let page = read(&body, &schema).map_err(strange)?;
+        let told = answered.total_bytes_billed.map(|billed| JobCost {
+            job: job_id.clone(),
+            kind: JobKind::Query,
+            processed: answered.total_bytes_processed.unwrap_or(0),
+            billed,
+            slot_ms: answered.total_slot_ms.unwrap_or(0),
+            cache_hit: answered.cache_hit,
+            tariff: self.tariff().clone(),
+        });
+        self.tell_bill(&job_id, location.as_deref(), told, caller).await;
         Ok((QueryJob { id: job_id, location, schema, total: answered.total_rows }, page))
     }
 }

@@ -58,6 +58,7 @@ fn local(schedule: &Schedule, after: &str, until: &str) -> Vec<String> {
 fn pipeline(schedule: &Schedule, grain: Grain, lookback: u32) -> Pipeline {
     let tier = Tier { every: Duration::from_hours(24), units: NonZeroU32::new(lookback).expect("units") };
     Pipeline {
+        max_bytes: None,
         name: "p".to_owned(),
         description: None,
         file: PathBuf::from("pipelines/p.toml"),

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use super::Session;
 use crate::bigquery::{Caller, Field, Mode, QueryJob, Refused, RowPage, Rows as Listed, Why};
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::cost::JobKind;
 use crate::warehouse::Rows;
 use crate::warehouse::excerpt::failed_at;
 
@@ -29,14 +28,7 @@ impl Session {
         labels: &BTreeMap<String, String>,
         caller: &Caller<'_>,
     ) -> Result<(QueryJob, RowPage), Refused> {
-        let (job, page) = self.client.ask(sql, labels, PAGE, caller).await?;
-        if caller.receipts.wanted() {
-            match self.client.bill(&job.id, job.location.as_deref(), JobKind::Query, caller).await {
-                Ok(cost) => caller.receipts.add(cost),
-                Err(refused) => caller.receipts.miss(&job.id, &refused.error.chain()),
-            }
-        }
-        Ok((job, page))
+        self.client.ask(sql, labels, PAGE, caller).await
     }
 
     /// The rows of a statement of ours, few as they are.
