@@ -14,6 +14,7 @@ mod clock_words;
 mod collection;
 pub mod connection_file;
 mod diagnostic;
+pub mod errand;
 mod expect;
 pub mod fanout;
 pub mod file;

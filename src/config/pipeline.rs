@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
-
 use super::diagnostic::{Diagnostic, Source, known_names};
+use super::errand::{run, wait};
 use super::file::{GuardTable, PipelineFile, ProjectFile, WindowTable};
 use super::hook::Hook;
 use super::inspect::Inspector;
 use super::load::load;
-use super::reader::{At, Reader, Span, Twin};
+use super::reader::{At, Reader, Span};
 use super::scalar::{Count, Entries};
 use super::schedule::schedule;
 use super::step::{StepDraft, extract, transform};
@@ -102,42 +101,10 @@ pub fn read_project(source: &Arc<Source>) -> (ProjectFile, Vec<Diagnostic>) {
     (file, reader.diagnostics)
 }
 
-/// The words of steps that a later release will know.
-const LATER: [&str; 2] = ["wait", "run"];
-
-/// A pipeline's file, of which the steps of later releases are told apart from slips of the pen.
-struct WithLater(PipelineFile);
-
-impl Twin for WithLater {
-    const KEYS: &'static [&'static str] = PipelineFile::KEYS;
-
-    fn read_table(table: &DeTable<'_>, span: Span, reader: &mut Reader) -> Self {
-        let mut known = table.clone();
-        for word in LATER {
-            if let Some((_, value)) = table.get_key_value(word) {
-                known.remove(word);
-                later_steps(word, value.get_ref(), &value.span(), reader);
-            }
-        }
-        Self(PipelineFile::read_table(&known, span, reader))
-    }
-}
-
-fn later_steps(word: &str, value: &DeValue<'_>, span: &Span, reader: &mut Reader) {
-    let spans: Vec<Span> = match value.as_array() {
-        Some(steps) => steps.iter().map(toml::Spanned::span).collect(),
-        None => vec![span.clone()],
-    };
-    for span in spans {
-        reader.error("later-step", span, format!("this release has no `[[{word}]]` steps yet")).help =
-            Some("the steps of this release are `[[extract]]`, `[[transform]]` and `[[load]]`".to_owned());
-    }
-}
-
 /// Reads a file of `pipelines/`.
 pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>) -> (PipelineDraft, Vec<Diagnostic>) {
     let mut reader = Reader::new(source.clone());
-    let (WithLater(file), sound) = reader.read_file();
+    let (file, sound): (PipelineFile, bool) = reader.read_file();
     let zone = file.timezone.as_ref().or(around.project.timezone.as_ref());
     let timezone = zone.map_or(Tz::UTC, |zone| zone.value.0);
     if let Some(warehouse) = &file.warehouse {
@@ -180,10 +147,15 @@ fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, re
     for table in file.load.iter().flat_map(|at| &at.value) {
         steps.extend(load(table, pipeline, around, reader));
     }
+    for table in file.wait.iter().flat_map(|at| &at.value) {
+        steps.extend(wait(table, pipeline, around, reader));
+    }
+    for table in file.run.iter().flat_map(|at| &at.value) {
+        steps.extend(run(table, pipeline, around, reader));
+    }
     steps.sort_by_key(|step| step.name.span.start);
-    let written = file.extract.is_some() || file.transform.is_some() || file.load.is_some();
-    let later = reader.diagnostics.iter().any(|fault| fault.code == "later-step");
-    if !written && !later {
+    let others = file.wait.is_some() || file.run.is_some();
+    if file.extract.is_none() && file.transform.is_none() && file.load.is_none() && !others {
         reader.error("no-steps", 0..0, "this pipeline has no steps").help =
             Some("a step begins with `[[extract]]` or `[[transform]]`".to_owned());
     }

@@ -65,6 +65,7 @@ pub(super) fn scope(
             extract.source.for_each().map_or(&[][..], |each| &each.reads)
         }
         Action::Load(load) => &load.reads,
+        Action::Wait(_) | Action::Run(_) => &[],
     };
     for read in reads {
         relations.insert(read.name.clone(), dialect.relation(&read.relation));

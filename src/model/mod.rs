@@ -4,6 +4,7 @@ pub mod answer;
 pub mod connection;
 pub mod cost;
 pub mod drift;
+pub mod errand;
 pub mod exchange;
 pub mod fanout;
 pub mod files;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cost::{Limit, LimitScope};
+use super::errand::{Command, Wait};
 use super::files::Download;
 use super::layout::Layout;
 use super::load::{Load, Target};
@@ -190,11 +191,18 @@ pub struct Step {
     pub checks: Vec<Check>,
     /// What a new pull may take away.
     pub guard: Guard,
+    /// The steps of its pipeline that it begins after, besides those that it reads.
+    pub after: Vec<String>,
     /// What it does.
     pub action: Action,
 }
 
 impl Step {
+    /// Whether it writes rows, here or elsewhere; the ledger knows commands too, by names that no table has.
+    pub fn writes(&self) -> bool {
+        !matches!(self.action, Action::Wait(_) | Action::Run(_))
+    }
+
     /// The most bytes that one of its statements may be billed for.
     pub fn max_bytes(&self) -> Option<Limit> {
         let bytes = match &self.action {
@@ -207,6 +215,7 @@ impl Step {
                 Source::Table(table) => table.max_bytes,
                 _ => None,
             },
+            Action::Wait(_) | Action::Run(_) => None,
         };
         bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
     }
@@ -215,7 +224,7 @@ impl Step {
     pub fn landing(&self) -> Option<&Landing> {
         match &self.action {
             Action::Extract(extract) => extract.landing.as_ref(),
-            Action::Transform(_) | Action::Load(_) => None,
+            Action::Transform(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => None,
         }
     }
 
@@ -223,7 +232,7 @@ impl Step {
     pub fn target(&self) -> Option<&Target> {
         match &self.action {
             Action::Load(load) => load.target.as_ref(),
-            Action::Extract(_) | Action::Transform(_) => None,
+            Action::Extract(_) | Action::Transform(_) | Action::Wait(_) | Action::Run(_) => None,
         }
     }
 }
@@ -237,6 +246,10 @@ pub enum Action {
     Transform(Transform),
     /// Brings rows of one connection into another.
     Load(Box<Load>),
+    /// Waits for something outside.
+    Wait(Box<Wait>),
+    /// Runs a program for its effect.
+    Run(Box<Command>),
 }
 
 impl Action {
@@ -246,6 +259,8 @@ impl Action {
             Self::Extract(_) => "extract",
             Self::Transform(_) => "transform",
             Self::Load(_) => "load",
+            Self::Wait(_) => "wait",
+            Self::Run(_) => "run",
         }
     }
 
@@ -255,13 +270,15 @@ impl Action {
             Self::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
             Self::Transform(transform) => &transform.reads,
             Self::Load(load) => &load.reads,
+            Self::Wait(_) => &[],
+            Self::Run(command) => &command.reads,
         }
     }
 
     /// The tables outside of every pipeline that it reads.
     pub fn sources(&self) -> &[TableName] {
         match self {
-            Self::Extract(_) | Self::Load(_) => &[],
+            Self::Extract(_) | Self::Load(_) | Self::Wait(_) | Self::Run(_) => &[],
             Self::Transform(transform) => &transform.sources,
         }
     }
@@ -272,6 +289,8 @@ impl Action {
             Self::Extract(extract) => extract.per,
             Self::Transform(transform) => transform.per,
             Self::Load(load) => load.rows.per,
+            Self::Wait(wait) => wait.per,
+            Self::Run(command) => command.per,
         }
     }
 }

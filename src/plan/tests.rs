@@ -42,6 +42,7 @@ fn step(name: &str, action: Action) -> Step {
         write: Write::Replace,
         checks: Vec::new(),
         guard: Guard::default(),
+        after: Vec::new(),
         action,
     }
 }

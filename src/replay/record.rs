@@ -131,7 +131,7 @@ fn extracts(pipeline: &Pipeline) -> Result<Vec<String>> {
 fn left_out(pipeline: &Pipeline) -> Vec<String> {
     let others = pipeline.steps.iter().filter(|step| match &step.action {
         Action::Extract(extract) => !matches!(extract.source, Source::Http(_)),
-        Action::Transform(_) | Action::Load(_) => false,
+        Action::Transform(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => false,
     });
     others.map(|step| step.name.clone()).collect()
 }

@@ -10,6 +10,7 @@ mod connections;
 mod contracts;
 mod days;
 mod demo;
+mod errands;
 mod examples;
 mod extract;
 mod fanout;
