@@ -65,7 +65,6 @@ fn pipeline(schedule: &Schedule, grain: Grain, lookback: u32) -> Pipeline {
         timezone: schedule.timezone,
         warehouse: "warehouse".to_owned(),
         schedule: Some(schedule.clone()),
-        max_bytes: None,
         window: Some(WindowRule {
             grain,
             tiers: vec![tier],
