@@ -26,6 +26,7 @@ mod process;
 mod redaction;
 mod replay;
 mod sources;
+mod sql_tests;
 mod stage;
 mod state;
 mod stops;
