@@ -108,6 +108,21 @@ impl Bench {
         Ask { trigger: Trigger::Manual, logical_date: date, select, range, window: None, force }
     }
 
+    /// Of the steps that can be computed, those that these tables need.
+    pub fn needed(&self, tables: &[&TableName]) -> Vec<String> {
+        let mut waiting: Vec<&TableName> = tables.to_vec();
+        let mut needed: Vec<String> = Vec::new();
+        while let Some(table) = waiting.pop() {
+            let step = self.pipeline.steps.iter().find(|step| step.into == *table);
+            let Some(step) = step.filter(|step| self.steps.contains(&step.name) && !needed.contains(&step.name)) else {
+                continue;
+            };
+            needed.push(step.name.clone());
+            waiting.extend(step.action.reads().iter().map(|read| &read.table));
+        }
+        needed
+    }
+
     /// Why a table that is expected has no rows: it was never computed.
     pub fn missing(&self, table: &TableName) -> Option<Fault> {
         let step = self.pipeline.steps.iter().find(|step| step.into == *table)?;

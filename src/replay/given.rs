@@ -13,9 +13,9 @@ use crate::model::ga4;
 use crate::model::layout::Layout;
 use crate::model::name::TableName;
 use crate::model::pipeline::{Action, Guard, Pipeline, Project, Step, Write};
-use crate::model::schema::{Contract, LogicalType};
+use crate::model::schema::{Column, Contract, LogicalType};
 use crate::model::trial::{Given, GivenRows};
-use crate::time::{Calendar, Instant, Tz, Unit, UnitKey};
+use crate::time::{Calendar, Grain, Instant, Tz, Unit, UnitKey};
 use crate::warehouse::{Commit, Labels, NewRows, UnitCommit, Warehouse};
 
 /// No given table has more rows.
@@ -23,6 +23,9 @@ const MOST_ROWS: usize = 1_000_000;
 
 /// The column that tells a row's unit without being one of the table.
 const OWN_UNIT: &str = "_haul_unit";
+
+/// The column of a SELECT that tells the place of a row in time; what begins like this gets into no table.
+const PLACE: &str = "_haul_place";
 
 /// Given rows with their types and units.
 #[derive(Debug, Clone)]
@@ -258,61 +261,97 @@ impl Table {
 
     /// Replaces what the warehouse has of these units by the rows of them; without units, the whole table.
     pub async fn put(&self, warehouse: &Warehouse, units: &[Unit], pull: u64, now: Instant) -> Result<()> {
-        let places: Vec<Option<Unit>> =
-            if self.calendar.is_some() { units.iter().copied().map(Some).collect() } else { vec![None] };
-        for unit in places {
-            let key = unit.map_or_else(UnitKey::whole, |unit| unit.key());
-            let rows = self.rows.iter().filter(|(of, _)| of.map(|of| of.key()) == unit.map(|unit| unit.key()));
-            let sql = self.select(rows.map(|(_, row)| row));
-            let commit = Commit {
-                table: self.name.clone(),
-                grain: self.calendar.map(|calendar| calendar.grain),
-                rows: NewRows::Query { sql, time_column: None },
-                write: if unit.is_some() { Write::Replace } else { Write::Full },
-                keys: Vec::new(),
-                contract: Contract::Evolve,
-                units: vec![UnitCommit {
-                    unit,
-                    key,
-                    pull,
-                    generation: pull,
-                    previous: None,
-                    guard: Guard::OPEN,
-                    staged: None,
-                    inputs: None,
-                }],
-                checks: Vec::new(),
-                layout: Layout::default(),
-                labels: Labels { pipeline: "given".to_owned(), step: self.name.name.clone() },
-                billing: Billing::default(),
-                run: "given".to_owned(),
-                at: now,
-                cancel: CancellationToken::new(),
-            };
-            warehouse.commit(commit).await?;
+        let unit_commit = |unit: Option<Unit>| UnitCommit {
+            unit,
+            key: unit.map_or_else(UnitKey::whole, |unit| unit.key()),
+            pull,
+            generation: pull,
+            previous: None,
+            guard: Guard::OPEN,
+            staged: None,
+            inputs: None,
+        };
+        let windowed = self.calendar.is_some();
+        let commit = Commit {
+            table: self.name.clone(),
+            grain: self.calendar.map(|calendar| calendar.grain),
+            rows: NewRows::Query { sql: self.select(), time_column: windowed.then(|| PLACE.to_owned()) },
+            write: if windowed { Write::Replace } else { Write::Full },
+            keys: Vec::new(),
+            contract: Contract::Evolve,
+            units: if windowed {
+                units.iter().map(|unit| unit_commit(Some(*unit))).collect()
+            } else {
+                vec![unit_commit(None)]
+            },
+            checks: Vec::new(),
+            layout: Layout::default(),
+            labels: Labels::default(),
+            cancel: CancellationToken::new(),
+            run: "given".to_owned(),
+            at: now,
+        };
+        if commit.units.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // The statement is ours, and long: nobody wants to see it.
+        warehouse
+            .commit(commit)
+            .await
+            .map(|_| ())
+            .map_err(|error| Error::new(error.kind(), format!("giving {} its rows", self.name)).because(error.chain()))
     }
 
-    /// A SELECT of rows, each column with its type.
-    fn select<'r>(&self, rows: impl Iterator<Item = &'r Map<String, Value>>) -> String {
-        let rows: Vec<Value> = rows.map(|row| Value::Object(self.in_utc(row))).collect();
-        let columns: Vec<String> = self.columns.iter().map(|(name, data_type)| column(name, data_type)).collect();
+    /// A SELECT of all rows, each column with its type; the place in time of each has a column that goes into no table.
+    fn select(&self) -> String {
+        let rows: Vec<Value> = self.rows.iter().map(|(unit, row)| Value::Object(self.whole(*unit, row))).collect();
+        let mut columns: Vec<String> = self.columns.iter().map(|(name, data_type)| column(name, data_type)).collect();
+        columns.extend(self.calendar.map(|calendar| {
+            let data_type = if calendar.grain == Grain::Hour { LogicalType::Timestamp } else { LogicalType::Date };
+            column(PLACE, &data_type)
+        }));
         let json = Value::Array(rows).to_string().replace('\'', "''");
         format!("SELECT {} FROM (SELECT unnest(CAST('{json}' AS JSON[])) AS j)", columns.join(", "))
     }
 
-    /// A row whose instants are written as the warehouse keeps them.
-    fn in_utc(&self, row: &Map<String, Value>) -> Map<String, Value> {
-        let mut row = row.clone();
-        for (name, _) in self.columns.iter().filter(|(_, data_type)| *data_type == LogicalType::Timestamp) {
-            let Some(text) = row.get(name).and_then(Value::as_str) else { continue };
-            let has_offset = chrono::DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)).is_ok();
-            if let Some(instant) = ga4::moment(text, Tz::UTC).filter(|_| has_offset) {
-                row.insert(name.clone(), Value::from(instant.format("%Y-%m-%d %H:%M:%S%.6f").to_string()));
+    /// A row with all fields of its records, whose instants are written as the warehouse keeps them.
+    fn whole(&self, unit: Option<Unit>, row: &Map<String, Value>) -> Map<String, Value> {
+        let mut whole = Map::new();
+        if let Some(unit) = unit {
+            let place = match unit.calendar.grain {
+                Grain::Hour => unit.start.format("%Y-%m-%d %H:%M:%S").to_string(),
+                _ => unit.date().to_string(),
+            };
+            whole.insert(PLACE.to_owned(), Value::from(place));
+        }
+        for (name, data_type) in &self.columns {
+            if let Some(value) = row.get(name) {
+                whole.insert(name.clone(), filled(value, data_type));
             }
         }
-        row
+        whole
+    }
+}
+
+/// A value as its type has it: fields that a record leaves out are null, instants are in UTC.
+fn filled(value: &Value, data_type: &LogicalType) -> Value {
+    match (data_type, value) {
+        (LogicalType::Struct(fields), Value::Object(members)) => {
+            let field = |field: &Column| {
+                let value = members.get(&field.name).map_or(Value::Null, |value| filled(value, &field.data_type));
+                (field.name.clone(), value)
+            };
+            Value::Object(fields.iter().map(field).collect())
+        }
+        (LogicalType::List(element), Value::Array(items)) => items.iter().map(|item| filled(item, element)).collect(),
+        (LogicalType::Timestamp, Value::String(text)) => {
+            let has_offset = chrono::DateTime::parse_from_rfc3339(&text.replacen(' ', "T", 1)).is_ok();
+            match ga4::moment(text, Tz::UTC).filter(|_| has_offset) {
+                Some(instant) => Value::from(instant.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
+                None => value.clone(),
+            }
+        }
+        _ => value.clone(),
     }
 }
 

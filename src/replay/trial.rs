@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::execute::{self, Gear};
 use crate::extract::cassette::{self, Player, Tape};
 use crate::model::connection::Connection;
+use crate::model::name::TableName;
 use crate::model::pipeline::{Pipeline, Project};
 use crate::model::run::{RunStatus, TaskState, Trigger, fold};
 use crate::model::trial::{Expectation, Expected, Subject, Trial, TrialRun};
@@ -93,7 +94,7 @@ async fn on_open_bench(
         let given = if index == 0 { [&trial.given[..], &run.given[..]].concat() } else { run.given.clone() };
         let tables = bench.read(&given).await?;
         bench.give(&tables, window.as_ref()).await?;
-        let select = if run.steps.is_empty() { bench.steps.clone() } else { run.steps.clone() };
+        let select = if run.steps.is_empty() { wanted(bench, trial) } else { run.steps.clone() };
         if select.is_empty() {
             let what = format!("no transform of `{}` reads only what is given", trial.pipeline);
             return Err(Error::config(what).hint("[[given]] says the rows of every table that a transform reads"));
@@ -118,6 +119,22 @@ async fn on_open_bench(
         look(&bench.gear, &bench.pipeline, project, trial, number, update, report).await?;
     }
     Ok(())
+}
+
+/// The steps that a test computes: those of the tables that it looks at, or all where it looks by SQL, or at how a run ends.
+fn wanted(bench: &Bench, trial: &Trial) -> Vec<String> {
+    let table = |expectation: &Expectation| match &expectation.subject {
+        Subject::Table(table) => Some(table.clone()),
+        Subject::Query(_) => None,
+    };
+    let tables: Option<Vec<TableName>> = trial.expectations.iter().map(table).collect();
+    match tables {
+        Some(tables) if !tables.is_empty() => {
+            let needed = bench.needed(&tables.iter().collect::<Vec<_>>());
+            if needed.is_empty() { bench.steps.clone() } else { needed }
+        }
+        _ => bench.steps.clone(),
+    }
 }
 
 /// What a run of a test is asked for, as `haul run` would.

@@ -65,6 +65,12 @@ impl Quoting {
     /// As MySQL and MariaDB read it.
     pub const MYSQL: Self = Self { dialect: "mysql", ident: '`', backslash: true, ..Self::POSTGRES };
 
+    /// The way of the dialect of this name; DuckDB's, which is standard SQL, for a name that is none.
+    pub fn of(dialect: &str) -> Self {
+        let others = [Self::BIGQUERY, Self::POSTGRES, Self::MYSQL];
+        others.into_iter().find(|known| known.dialect == dialect).unwrap_or_default()
+    }
+
     /// A quoted identifier.
     pub fn ident(&self, name: &str) -> String {
         self.quoted(name, self.ident)

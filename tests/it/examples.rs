@@ -47,7 +47,9 @@ impl Shipped {
              [movielens]\ntype = \"http\"\nurl = \"{movielens}\"\n\
              auth = {{ type = \"basic\", user = \"{user}\", password = \"{password}\" }}\n\n\
              [launch_library]\ntype = \"http\"\nurl = \"{launches}\"\n\n\
-             [youtube]\ntype = \"http\"\nurl = \"{NOWHERE}\"\n\n[youtube_analytics]\ntype = \"http\"\nurl = \"{NOWHERE}\"\n"
+             [youtube]\ntype = \"http\"\nurl = \"{NOWHERE}\"\n\n[youtube_analytics]\ntype = \"http\"\nurl = \"{NOWHERE}\"\n\n\
+             [ga4]\ntype = \"bigquery\"\nproject = \"p\"\nendpoint = \"{NOWHERE}\"\n\n\
+             [shop]\ntype = \"postgres\"\nhost = \"127.0.0.1\"\nport = 9\nuser = \"u\"\ndatabase = \"d\"\n"
         );
         fs::write(self.folder.path().join("connections.toml"), connections).expect("the connections");
     }

@@ -28,6 +28,7 @@ mod redaction;
 mod replay;
 mod schedules;
 mod sources;
+mod sql_tests;
 mod stage;
 mod state;
 mod stops;

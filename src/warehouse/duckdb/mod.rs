@@ -1,6 +1,7 @@
 //! DuckDB, the embedded warehouse: one thread owns the connection, everybody else sends it work.
 
 mod commit;
+mod prelude;
 mod query;
 
 use std::collections::HashSet;

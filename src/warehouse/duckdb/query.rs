@@ -7,7 +7,7 @@ use duckdb::arrow::array::StringArray;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::commit;
+use super::{commit, prelude};
 use crate::error::{Error, Result};
 use crate::model::schema::LogicalType;
 use crate::warehouse::Rows;
@@ -17,6 +17,7 @@ use crate::warehouse::rows::{ONLY_READS, parsed, writes};
 /// Runs a statement that stands where a table could, so that it is one, and reads.
 pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result<Rows> {
     let plain = sql.trim_end().trim_end_matches(';');
+    prelude::make(connection, plain)?;
     // Our line stands before the statement's first.
     let failed = |error| {
         let error = commit::failed_in("running the query", plain, 1, &error);
@@ -52,6 +53,7 @@ pub(super) fn run(connection: &Connection, sql: &str, max_rows: usize) -> Result
 
 /// Sends the texts of a statement's only column, in batches, until it ends or nobody takes them.
 pub(super) fn stream(connection: &Connection, sql: &str, rows: &mpsc::Sender<Vec<String>>) -> Result<()> {
+    prelude::make(connection, sql)?;
     let failed = |error| commit::failed_in("reading rows", sql, 0, &error);
     let mut statement = connection.prepare(sql).map_err(failed)?;
     for batch in statement.stream_arrow([]).map_err(failed)? {
@@ -69,6 +71,7 @@ pub(super) fn stream(connection: &Connection, sql: &str, rows: &mpsc::Sender<Vec
 /// Writes the rows of a statement as JSON, one object a line, without holding them.
 pub(super) fn export(connection: &Connection, sql: &str, path: &Path) -> Result<()> {
     let plain = sql.trim_end().trim_end_matches(';');
+    prelude::make(connection, plain)?;
     let file = DUCKDB.literal(&path.to_string_lossy());
     let statement = format!("COPY (\n{plain}\n) TO {file} (FORMAT json)");
     connection.execute_batch(&statement).map_err(|error| commit::failed_in("reading the items", plain, 1, &error))

@@ -6,6 +6,7 @@ use super::{failed, failed_in, rows};
 use crate::error::Result;
 use crate::warehouse::checks::{Asked, fault, settle};
 use crate::warehouse::dialect::DUCKDB;
+use crate::warehouse::duckdb::prelude;
 use crate::warehouse::{BoundCheck, Commit, Committed, NEW_ROWS, UnitCommit};
 
 /// Runs every check; a failed one stops the commit, or is told, as it says itself.
@@ -36,6 +37,7 @@ pub(super) fn run(
 
 /// How many rows a check's SELECT has, and the first of them as JSON.
 fn wrong_rows(connection: &Connection, check: &BoundCheck, sql: &str) -> Result<(u64, Vec<String>)> {
+    prelude::make(connection, sql)?;
     let count = format!("SELECT count(*) FROM (\n{sql}\n)");
     let wrong: u64 = connection
         .query_row(&count, [], |row| row.get(0))

@@ -11,6 +11,7 @@ use crate::model::schema::{Column, LogicalType, Reading, Reconciled, StagedColum
 use crate::model::shape::{Number, Seen};
 use crate::time::Unit;
 use crate::warehouse::dialect::DUCKDB;
+use crate::warehouse::duckdb::prelude;
 use crate::warehouse::units::{self, absent};
 use crate::warehouse::{Commit, NEW_ROWS, NewRows, UnitCommit};
 
@@ -129,6 +130,7 @@ fn cast(staged: &StagedColumn) -> String {
 /// Computes a SELECT's rows into a temporary table, each with its unit.
 pub(super) fn compute(connection: &Connection, commit: &Commit, sql: &str, time_column: Option<&str>) -> Result<()> {
     let plain = sql.trim_end().trim_end_matches(';');
+    prelude::make(connection, plain)?;
     let unit = match (commit.grain, time_column, commit.units.as_slice()) {
         (None, _, _) => String::new(),
         (Some(_), None, [only]) => {
