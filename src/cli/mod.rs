@@ -155,7 +155,7 @@ enum Command {
     },
     /// Compute pipelines offline, on given rows or recorded answers, and compare tables
     Test(test::Args),
-    /// Prove on the rows of tests that units do not depend on the window, the clock or chance
+    /// Prove on given rows that units depend on no window, clock or chance
     VerifyWindow(verify::Args),
     /// Run a pipeline's extracts for real, and keep what is exchanged, without secrets
     Record(test::RecordArgs),
