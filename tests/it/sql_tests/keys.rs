@@ -21,7 +21,7 @@ fn a_wrong_key_is_told_with_what_would_be_right() {
         (given("rows = []\nsql = \"SELECT 1\""), ["given rows stand in one of", "tests/t.toml:3"]),
         (given("file = \"tests/none.csv\""), ["there is no file `tests/none.csv`", "tests/t.toml:5"]),
         (given("file = \"tests/none.txt\""), ["`tests/none.txt` is no file of rows", "tests/events.jsonl"]),
-        (given("row = []"), ["`given.row`", "did you mean `rows`?"]),
+        (given("row = []"), ["unknown key `row` in `given`", "did you mean `rows`?"]),
         (given("rows = []\ncolumns = { id = \"BIGITN\" }"), ["BIGITN", "did you mean"]),
         (given("events = [{ at = \"2024-05-01T10:00:00\" }]"), ["an event has no name", "event = \"page_view\""]),
         (given("events = [{ event = \"x\" }]"), ["does not say when it happened", "at = \"2024-05-01T10:00:00\""]),
