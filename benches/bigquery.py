@@ -75,6 +75,8 @@ class Server(BaseHTTPRequestHandler):
             return self.reply(job)
         if path.endswith("/datasets"):
             return self.reply(job)
+        if path.endswith("/queries"):
+            return self.reply({"jobComplete": True, "schema": {"fields": []}, "jobReference": {"jobId": "q"}, "totalRows": "0"})
         id = job["jobReference"]["jobId"]
         jobs[id] = job["configuration"].get("labels", {})
         self.reply(self.job(id))

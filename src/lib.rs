@@ -7,8 +7,8 @@
 //! | 0 | [`error`], [`time`], [`secret`] | the ground |
 //! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
 //! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
-//! | 3 | [`bigquery`], [`extract`], [`landing`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
-//! | 4 | [`plan`] | pure: what is due, and why |
+//! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
+//! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
@@ -34,6 +34,7 @@ pub mod state;
 pub mod warehouse;
 
 pub mod plan;
+pub mod schedule;
 
 pub mod execute;
 

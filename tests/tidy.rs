@@ -24,6 +24,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("state", &["error", "secret", "time", "model"]),
     ("monitor", &["error", "secret", "time", "model"]),
     ("plan", &["error", "secret", "time", "model"]),
+    ("schedule", &["error", "secret", "time", "model", "plan"]),
     (
         "execute",
         &[
@@ -44,6 +45,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "state",
             "monitor",
             "plan",
+            "schedule",
         ],
     ),
     (

@@ -35,6 +35,20 @@ impl BigQuery {
         Ok(self.bill_of(job.cost, kind))
     }
 
+    /// Tells the caller what a statement was billed for, where he wants to know; one whose answer does not say it is asked for.
+    pub(super) async fn tell_bill(&self, id: &str, location: Option<&str>, told: Option<JobCost>, caller: &Caller<'_>) {
+        if !caller.receipts.wanted() {
+            return;
+        }
+        match told {
+            Some(cost) => caller.receipts.add(cost),
+            None => match self.bill(id, location, JobKind::Query, caller).await {
+                Ok(cost) => caller.receipts.add(cost),
+                Err(refused) => caller.receipts.miss(id, &refused.error.chain()),
+            },
+        }
+    }
+
     /// What a job took, as what is written down.
     pub fn bill_of(&self, cost: super::JobCost, kind: JobKind) -> JobCost {
         JobCost {

@@ -132,6 +132,16 @@ impl Refused {
         Self { why, unauthorized: status == 401, ..Self::from(error) }
     }
 
+    /// A job that is there and is not found: jobs outside of the US and the EU are found by their location only.
+    pub(super) fn elsewhere(self, location: Option<&str>) -> Self {
+        if location.is_some() || self.why != Why::Duplicate {
+            return self;
+        }
+        let error =
+            self.error.hint("the job is there and is not found: say the `location` of the datasets in the connection");
+        Self { error, ..self }
+    }
+
     /// A call without an answer.
     pub(super) fn unreachable(what: &str, cause: &dyn std::error::Error, place: &str) -> Self {
         let mut text = what.to_owned();

@@ -1,5 +1,6 @@
 //! Pages of rows: of a table as it lies there, which costs nothing, or of a query's result.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -7,10 +8,12 @@ use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 
+use super::job::label;
 use super::table::{Schema, TableId, whole};
 use super::value::{Record, end_of_row};
 use super::{BigQuery, Caller, QueryJob, Refused};
 use crate::error::Result;
+use crate::model::cost::{JobCost, JobKind};
 
 /// Where rows are listed.
 #[derive(Debug, Clone)]
@@ -78,6 +81,85 @@ impl BigQuery {
             .await
             .map_err(|error| Refused::strange("reading a page", error))?
             .map_err(|error| Refused::strange("a page of rows", error))
+    }
+}
+
+/// What is wanted of jobs.query beside its rows.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answered {
+    #[serde(default)]
+    job_complete: bool,
+    #[serde(default)]
+    schema: Schema,
+    #[serde(default)]
+    job_reference: Named,
+    #[serde(default, deserialize_with = "whole")]
+    total_rows: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    total_bytes_billed: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    total_bytes_processed: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    total_slot_ms: Option<u64>,
+    #[serde(default)]
+    cache_hit: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    #[serde(default)]
+    job_id: String,
+    #[serde(default)]
+    location: Option<String>,
+}
+
+impl BigQuery {
+    /// Runs a statement that reads little, and answers with its first rows: one call where a job of a name takes three (jobs.query).
+    ///
+    /// Sent again after a lost answer it is the same statement for fifteen minutes.
+    ///
+    /// # Errors
+    /// [`super::Why::Query`] for a wrong statement; see [`Refused`].
+    pub async fn ask(
+        &self,
+        sql: &str,
+        labels: &BTreeMap<String, String>,
+        size: u64,
+        caller: &Caller<'_>,
+    ) -> Result<(QueryJob, RowPage), Refused> {
+        let labels: BTreeMap<String, String> = labels.iter().map(|(name, value)| (label(name), label(value))).collect();
+        let mut request = serde_json::json!({
+            "query": sql, "useLegacySql": false, "labels": labels, "maxResults": size,
+            "requestId": format!("{:032x}", rand::random::<u128>()), "formatOptions": { "useInt64Timestamp": true },
+        });
+        if let Some(location) = self.location() {
+            request["location"] = serde_json::json!(location);
+        }
+        let body = self.post(caller, &[self.project(), "queries"], &request).await?;
+        let strange = |error| Refused::strange("the answer to a query", error);
+        let answered: Answered = serde_json::from_slice(&body).map_err(strange)?;
+        let Named { job_id, location } = answered.job_reference;
+        if !answered.job_complete {
+            let job = self.result(&job_id, location.as_deref(), caller).await?;
+            self.tell_bill(&job_id, location.as_deref(), None, caller).await;
+            let page = self.page(&Rows::Job(job.clone()), &job.schema, None, size, caller).await?;
+            return Ok((job, page));
+        }
+        let schema = answered.schema;
+        let page = read(&body, &schema).map_err(strange)?;
+        let told = answered.total_bytes_billed.map(|billed| JobCost {
+            job: job_id.clone(),
+            kind: JobKind::Query,
+            processed: answered.total_bytes_processed.unwrap_or(0),
+            billed,
+            slot_ms: answered.total_slot_ms.unwrap_or(0),
+            cache_hit: answered.cache_hit,
+            tariff: self.tariff().clone(),
+        });
+        self.tell_bill(&job_id, location.as_deref(), told, caller).await;
+        Ok((QueryJob { id: job_id, location, schema, total: answered.total_rows }, page))
     }
 }
 

@@ -231,42 +231,25 @@ impl BigQuery {
     /// # Errors
     /// A job that cannot be sent or asked for.
     pub async fn settled(&self, job: &JobRequest, caller: &Caller<'_>) -> Result<JobState, Refused> {
-        let location = self.begin_job(job, caller).await?;
-        self.wait(&job.id, location.as_deref(), caller).await
-    }
-
-    /// Sends a job, or finds the one of its name; says where it runs.
-    async fn begin_job(&self, job: &JobRequest, caller: &Caller<'_>) -> Result<Option<String>, Refused> {
-        let sent = match &job.work {
-            Work::Load(_) => {
-                let body = self.job_json(job);
-                match self.post(caller, &[self.project(), "jobs"], &body).await {
-                    Ok(body) => JobState::read(&body).map(|state| state.location),
-                    Err(refused) => Err(refused),
-                }
-            }
-            Work::Statement { .. } | Work::Copy { .. } => {
-                // The client's model of a job is as large as all that a job can be.
-                let insert =
-                    || async { Ok(Box::pin(self.google().job().insert(self.project(), self.typed(job))).await?) };
-                let sent = Box::pin(self.patiently(caller, insert)).await;
-                sent.map(|job| job.job_reference.and_then(|reference| reference.location))
-            }
-        };
-        match sent {
+        let state = match self.post(caller, &[self.project(), "jobs"], &self.job_json(job)?).await {
+            Ok(body) => JobState::read(&body)?,
             Err(refused) if refused.why == Why::Duplicate || refused.broken => {
                 // There already; or the answer was lost, and the job may be there all the same.
                 match self.job(&job.id, self.location(), caller).await {
-                    Ok(Some(state)) => Ok(state.location),
-                    Ok(None) | Err(_) => Err(refused),
+                    Ok(Some(state)) => state,
+                    Ok(None) | Err(_) => return Err(refused.elsewhere(self.location())),
                 }
             }
             Err(refused) => {
                 self.unless_wanted(&job.id, &refused).await;
-                Err(refused)
+                return Err(refused);
             }
-            sent => sent,
+        };
+        // The configuration is told by the job itself, whoever sent it.
+        if state.done && !state.labels.is_empty() {
+            return Ok(state);
         }
+        self.wait(&job.id, state.location.as_deref(), caller).await
     }
 
     /// Cancels a job that may have been sent when the wish to stop came.
@@ -312,17 +295,15 @@ impl BigQuery {
         }
     }
 
-    /// A job in the words of the REST reference: the client's models know neither the digits of a column nor newer types.
-    pub(super) fn job_json(&self, job: &JobRequest) -> Value {
-        let mut reference = json!({ "projectId": self.project(), "jobId": job.id });
-        if let Some(location) = self.location() {
-            reference["location"] = json!(location);
-        }
-        let mut body = json!({ "jobReference": reference, "configuration": { "labels": job.labels() } });
+    /// A job in the words of the REST reference: the client's models, and what they do not know, the digits of a column and
+    /// newer types.
+    pub(super) fn job_json(&self, job: &JobRequest) -> Result<Value, Refused> {
+        let mut body =
+            serde_json::to_value(self.typed(job)).map_err(|error| Refused::strange("writing a job", error))?;
         if let Work::Load(load) = &job.work {
             body["configuration"]["load"] = load.json();
         }
-        body
+        Ok(body)
     }
 
     /// What a job tells of itself (jobs.get); none where there is none of that name.

@@ -18,7 +18,8 @@ const ONE_REQUEST: u64 = 8 << 20;
 impl BigQuery {
     /// Loads files by one job and waits for its end, well or not.
     ///
-    /// A job of that name that is there already is waited for, and nothing is sent. Several files need a bucket.
+    /// A job of that name that is there already is waited for; who can tell before, by [`BigQuery::job`], need not send the rows.
+    /// Several files need a bucket.
     ///
     /// # Errors
     /// A job that cannot be sent or asked for; see [`Refused`].
@@ -28,9 +29,6 @@ impl BigQuery {
         files: &[impl AsRef<Path>],
         caller: &Caller<'_>,
     ) -> Result<JobState, Refused> {
-        if let Some(state) = self.job(&job.id, self.location(), caller).await? {
-            return self.wait(&job.id, state.location.as_deref(), caller).await;
-        }
         let uploads = files.iter().map(|file| Upload::open(file.as_ref())).collect::<Result<Vec<_>>>()?;
         let bytes: u64 = uploads.iter().map(|upload| upload.len).sum();
         if let Some((bucket, prefix)) = &self.inner.settings.stage_bucket
@@ -43,7 +41,7 @@ impl BigQuery {
                 .hint("stage_bucket = \"gs://my-bucket/haul\" in the connection: large uploads go there first")
                 .into());
         };
-        let metadata = self.job_json(job);
+        let metadata = self.job_json(job)?;
         let sent = if upload.len <= ONE_REQUEST {
             self.send_whole(&metadata, upload, caller).await
         } else {
@@ -51,12 +49,18 @@ impl BigQuery {
             self.send_resumable(&start, &metadata, upload, SCOPES, caller).await
         };
         let location = match sent {
-            Ok(body) => JobState::read(&body)?.location,
+            Ok(body) => {
+                let state = JobState::read(&body)?;
+                if state.done {
+                    return Ok(state);
+                }
+                state.location
+            }
             Err(refused) if refused.why == Why::Duplicate || refused.broken => {
                 // There already; or the answer was lost, and the job may be there all the same.
                 match self.job(&job.id, self.location(), caller).await {
                     Ok(Some(state)) => state.location,
-                    Ok(None) | Err(_) => return Err(refused),
+                    Ok(None) | Err(_) => return Err(refused.elsewhere(self.location())),
                 }
             }
             Err(refused) => {

@@ -57,6 +57,7 @@ pub(super) async fn backfill(args: &Args, common: &Common, screen: &Screen) -> R
         logical_date: args.to,
         select: args.select.clone(),
         range: Some(Range { from: args.from, to: args.to, reprocess }),
+        window: None,
         force: false,
     };
     if args.plan {

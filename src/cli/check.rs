@@ -54,7 +54,8 @@ fn faulty_connections(connections: &Connections, project: &Project, sources: &So
                     // A program may need no connection.
                     Action::Extract(extract) => Some(extract.connection.as_str()).filter(|name| !name.is_empty()),
                     Action::Load(load) => Some(load.rows.connection.as_str()),
-                    Action::Transform(_) => None,
+                    Action::Run(command) => Some(command.connection.as_str()).filter(|name| !name.is_empty()),
+                    Action::Transform(_) | Action::Wait(_) => None,
                 };
                 let own = own.into_iter().chain(step.target().map(|target| target.connection.as_str()));
                 own.chain(step.landing().map(|landing| landing.connection.as_str()))

@@ -47,7 +47,14 @@ pub(super) async fn demo(args: &Args, common: &Common, screen: &Screen) -> Resul
         common.now = Some(asof);
         let gear = session::gear(&common, screen).await?;
         let pipeline = session::pipeline(&gear.project, "earthquakes")?;
-        let ask = Ask { trigger: Trigger::Manual, logical_date: date, select: Vec::new(), range: None, force: false };
+        let ask = Ask {
+            trigger: Trigger::Manual,
+            logical_date: date,
+            select: Vec::new(),
+            range: None,
+            window: None,
+            force: false,
+        };
         let code = run::walk(gear, vec![(Arc::clone(&pipeline), ask)], &common, screen).await?;
         if code != 0 {
             return Ok(code);

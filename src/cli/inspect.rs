@@ -48,8 +48,13 @@ async fn open(common: &Common, screen: &Screen) -> Result<(Arc<Project>, State)>
 
 pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) -> Result<u8> {
     let (project, state) = open(common, screen).await?;
-    let tables: Vec<TableName> =
-        project.pipelines.iter().flat_map(|pipeline| pipeline.steps.iter().map(|step| step.into.clone())).collect();
+    let tables: Vec<TableName> = project
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| &pipeline.steps)
+        .filter(|step| step.writes())
+        .map(|step| step.into.clone())
+        .collect();
     let snapshot = state.snapshot(&tables).await?;
     if screen.is_json() {
         let units: Vec<&UnitRecord> = tables.iter().flat_map(|table| snapshot.table(table)).collect();
@@ -59,7 +64,7 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
     let width = tables.iter().map(|table| table.to_string().len()).max().unwrap_or(0);
     let mut blocks: Vec<(Option<Grain>, Vec<TableName>)> = Vec::new();
     for pipeline in &project.pipelines {
-        for table in pipeline.steps.iter().map(|step| &step.into) {
+        for table in pipeline.steps.iter().filter(|step| step.writes()).map(|step| &step.into) {
             let whole = snapshot.unit(table, &UnitKey::whole()).is_some();
             let grain = pipeline.window.as_ref().map(|rule| rule.grain).filter(|_| !whole);
             match blocks.iter_mut().find(|(other, _)| *other == grain) {
@@ -241,6 +246,7 @@ fn ended(state: &TaskState) -> String {
         TaskState::Unchanged { rows, incomplete } => {
             format!("{}{}", counted(*rows, "row"), lacking(incomplete.as_deref()))
         }
+        TaskState::Done { note } => note.clone(),
         TaskState::Failed { kind, reason } => format!("{kind}: {reason}"),
         TaskState::Held { reason } | TaskState::Late { reason } | TaskState::Skipped { reason } => reason.clone(),
         TaskState::Waiting | TaskState::Running { .. } | TaskState::Cancelled => String::new(),

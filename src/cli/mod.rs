@@ -17,6 +17,7 @@ mod look;
 mod progress;
 mod retry;
 mod run;
+mod schedule;
 mod screen;
 mod session;
 mod test;
@@ -108,6 +109,8 @@ enum Command {
     Backfill(backfill::Args),
     /// Send the requests of a fan-out that failed once more, just those
     Retry(retry::Args),
+    /// Show when pipelines run by themselves, and on which days the clocks make that odd
+    Schedule(schedule::Args),
     /// Show all tables by days, one sign a day
     Status(inspect::StatusArgs),
     /// List the last runs
@@ -152,7 +155,7 @@ enum Command {
     },
     /// Compute pipelines offline, on given rows or recorded answers, and compare tables
     Test(test::Args),
-    /// Prove on the rows of tests that units do not depend on the window, the clock or chance
+    /// Prove on given rows that units depend on no window, clock or chance
     VerifyWindow(verify::Args),
     /// Run a pipeline's extracts for real, and keep what is exchanged, without secrets
     Record(test::RecordArgs),
@@ -196,6 +199,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Run(args) => run::run(&args, common, screen).await,
         Command::Backfill(args) => backfill::backfill(&args, common, screen).await,
         Command::Retry(args) => retry::retry(&args, common, screen).await,
+        Command::Schedule(args) => schedule::schedule(&args, common, screen),
         Command::Status(args) => inspect::status(&args, common, screen).await,
         Command::Runs(args) => inspect::runs(&args, common, screen).await,
         Command::Show { run } => inspect::show(&run, common, screen).await,

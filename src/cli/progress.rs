@@ -125,6 +125,7 @@ impl Progress {
                 self.line(&format!("unchanged {name}: {} {cost}", counted(*rows, "row")));
             }
             TaskEvent::Held { reason } => self.line(&format!("{WARN}held{WARN:#}      {name}: {reason}")),
+            TaskEvent::Done { note } => self.line(&format!("{GOOD}done{GOOD:#}      {name}: {note} {cost}")),
             TaskEvent::Late { reason } => self.line(&format!("{WARN}late{WARN:#}      {name}: {reason}")),
             TaskEvent::Failed { kind, reason } => {
                 self.line(&format!("{BAD}failed{BAD:#}    {name}: {kind}: {}", indented(reason, 10)));

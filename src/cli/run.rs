@@ -44,6 +44,7 @@ impl Args {
             logical_date: self.date.unwrap_or_else(|| common.today(pipeline.timezone)),
             select: self.select.clone(),
             range: None,
+            window: None,
             force: self.force,
         }
     }
@@ -242,16 +243,18 @@ async fn money(gear: &Gear, record: &RunRecord, screen: &Screen) -> Result<()> {
 /// How many tasks of a run ended how.
 pub(super) fn counts(record: &RunRecord, plan: &Plan, took: Duration, screen: &Screen) {
     let counts = record.counts;
-    let ended = counts.loaded + counts.unchanged + counts.held + counts.late + counts.failed + counts.skipped;
+    let ended =
+        counts.done + counts.loaded + counts.unchanged + counts.held + counts.late + counts.failed + counts.skipped;
     let open = (plan.tasks.len() as u64).saturating_sub(ended);
     let open = if open > 0 { format!(", {open} not done") } else { String::new() };
     let late = if counts.late > 0 { format!("{} late, ", counts.late) } else { String::new() };
+    let done = if counts.done > 0 { format!("{} done, ", counts.done) } else { String::new() };
     let incomplete = match counts.incomplete {
         0 => String::new(),
         some => format!(" ({some} incomplete)"),
     };
     screen.note(&format!(
-        "{}: {} loaded{incomplete}, {} unchanged, {} held, {late}{} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
+        "{}: {done}{} loaded{incomplete}, {} unchanged, {} held, {late}{} failed, {} skipped{open} {DIM}({:.1} s){DIM:#}",
         record.id,
         counts.loaded,
         counts.unchanged,

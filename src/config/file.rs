@@ -1,6 +1,7 @@
 //! The twins of `haul.toml` and `pipelines/*.toml`: their documentation is the JSON Schema's.
 
 use super::answer::{CompressionWord, FormatWord, RecordsText, ReportTable, XmlTable};
+use super::errand::{RunTable, WaitTable};
 use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
 use super::layout::PartitionValue;
@@ -9,9 +10,10 @@ use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
+use super::schedule::ScheduleTable;
 use super::sql::SqlValue;
-use super::value::{ByteSize, ColumnType, CronText, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
-use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
+use super::value::{ByteSize, ColumnType, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
+use crate::model::pipeline::{Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
 use crate::model::source::{ProbeRule, ReplicationMethod};
 use crate::time::Grain;
@@ -67,18 +69,10 @@ twin! {
         pub transform: Option<At<Vec<At<TransformTable>>>>,
         /// Steps that bring rows of one connection into another.
         pub load: Option<At<Vec<At<LoadTable>>>>,
-    }
-}
-
-twin! {
-    /// When a pipeline runs by itself.
-    pub struct ScheduleTable {
-        /// Five fields: minute, hour, day of month, month, day of week.
-        pub cron: Required<CronText>,
-        /// The zone of the cron expression. Default: the pipeline's.
-        pub timezone: Option<At<Zone>>,
-        /// What happens to occurrences that passed while nothing ran. Default `"widen"`.
-        pub missed: Option<At<Missed>>,
+        /// Steps that wait for something outside.
+        pub wait: Option<At<Vec<At<WaitTable>>>>,
+        /// Steps that run a program for its effect.
+        pub run: Option<At<Vec<At<RunTable>>>>,
     }
 }
 
@@ -155,6 +149,8 @@ twin! {
     pub struct ExtractTable {
         /// The step's name, unique in the pipeline.
         pub name: Required<String>,
+        /// Steps of this pipeline that it begins after, besides those that it reads.
+        pub after: Option<At<Names>>,
         /// The file of `hooks/` that describes the API, without its ending.
         pub hook: Option<At<String>>,
         /// Which part of the API, where the hook has `[resources]`.
@@ -324,6 +320,8 @@ twin! {
     pub struct TransformTable {
         /// The step's name, unique in the pipeline.
         pub name: Required<String>,
+        /// Steps of this pipeline that it begins after, besides those that it reads.
+        pub after: Option<At<Names>>,
         /// A file that ends in `.sql`, relative to the project, or the SELECT itself. A template either way. Where warehouses
         /// need different texts, a table of them: `{ bigquery = "…", duckdb = "…", default = "…" }`.
         pub sql: Required<SqlValue>,

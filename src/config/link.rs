@@ -9,6 +9,7 @@ use super::diagnostic::{Diagnostic, Severity, Source, Sources, known_names, near
 use super::inspect::mention;
 use super::pipeline::PipelineDraft;
 use super::step::StepDraft;
+use crate::model::errand::Condition;
 use crate::model::name::{Origin, TableName};
 use crate::model::pipeline::{Action, Pipeline, Read, Step};
 use crate::time::Reach;
@@ -42,7 +43,12 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
             let linker = Linker { drafts: &drafts, index: &index, sources, pipeline };
             let (mut reads, read_tables, mut step_edges) = linker.resolve(&drafts[pipeline].steps[step], faults);
             let loaded = linker.loaded(&drafts[pipeline].steps[step], &mut reads, &mut step_edges, faults);
+            let behind = linker.behind(&drafts[pipeline].steps[step], &mut step_edges, faults);
+            linker.known_pipeline(&drafts[pipeline].steps[step], faults);
             of_pipeline.push(step_edges);
+            if let Some(step) = &mut drafts[pipeline].steps[step].step {
+                step.after = behind.iter().map(|read| read.step.clone()).collect();
+            }
             let draft = drafts[pipeline].steps[step].step.as_mut();
             match draft.map(|step| (&mut step.action, &mut step.guard)) {
                 Some((Action::Transform(transform), _)) => {
@@ -54,6 +60,11 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
                         for_each.reads = reads;
                     }
                 }
+                // It is not done again for what has not changed.
+                Some((Action::Run(command), _)) => {
+                    command.reads = behind.into_iter().filter(|read| !read.table.schema.starts_with("wait:")).collect()
+                }
+                Some((Action::Wait(_), _)) => {}
                 Some((Action::Load(load), guard)) => loaded.unwrap_or_default().put(load, guard, reads),
                 None => {}
             }
@@ -142,6 +153,12 @@ impl Linker<'_> {
             edges.push(Edge { to: id, at: at.clone(), name: name.clone() });
             let (pipeline, target) = (&self.drafts[id.0], &self.drafts[id.0].steps[id.1]);
             let Some(step) = &target.step else { continue };
+            if !step.writes() {
+                let message = format!("`{name}` is a `[[{}]]` step, which writes no table", step.action.word());
+                let help = format!("after = [\"{name}\"] lets this step begin after it");
+                faults.push(self.at("no-table", message, name, at, draft).help(help));
+                continue;
+            }
             if step.landing().is_some() {
                 let message = format!("`{name}` lands in a collection, which no SQL of the warehouse can read");
                 let help = "read the table of the `[[load]]` step that brings it in";
@@ -172,6 +189,52 @@ impl Linker<'_> {
             }
         }
         (reads, tables, edges)
+    }
+
+    /// The steps of `after`.
+    fn behind(&self, draft: &StepDraft, edges: &mut Vec<Edge>, faults: &mut Vec<Diagnostic>) -> Vec<Read> {
+        let own = &self.drafts[self.pipeline];
+        let Some(after) = &draft.after else { return Vec::new() };
+        let mut reads = Vec::new();
+        for name in &after.value.0 {
+            let Some(id) = self.index.step(&own.pipeline.name, name) else {
+                if own.sound {
+                    let fault = Diagnostic::error("unknown-step", format!("there is no step `{name}` to begin after"));
+                    let help = known_names(name, names(own).filter(|known| *known != draft.name.value));
+                    faults.push(fault.at(&own.source, after.span.clone(), "").maybe_help(help));
+                }
+                continue;
+            };
+            edges.push(Edge { to: id, at: own.source.origin(after.span.start), name: name.clone() });
+            let Some(step) = &own.steps[id.1].step else { continue };
+            reads.push(Read {
+                name: name.clone(),
+                pipeline: own.pipeline.name.clone(),
+                step: step.name.clone(),
+                table: step.into.clone(),
+                relation: step.into.clone(),
+                reach: Reach::SAME,
+            });
+        }
+        reads
+    }
+
+    /// Reports a wait for a pipeline that does not exist, or for its own.
+    fn known_pipeline(&self, draft: &StepDraft, faults: &mut Vec<Diagnostic>) {
+        let Some(Step { action: Action::Wait(wait), .. }) = &draft.step else { return };
+        let Condition::Pipeline(name) = &wait.condition else { return };
+        let own = &self.drafts[self.pipeline];
+        let others =
+            || self.drafts.iter().map(|draft| draft.pipeline.name.as_str()).filter(|name| *name != own.pipeline.name);
+        if !others().any(|other| other == name) {
+            let message = if own.pipeline.name == *name {
+                "a pipeline that waits for itself waits for ever".to_owned()
+            } else {
+                format!("there is no pipeline `{name}`")
+            };
+            let fault = Diagnostic::error("unknown-pipeline", message).at(&own.source, draft.sql.clone(), "");
+            faults.push(fault.maybe_help(known_names(name, others().collect::<Vec<_>>().into_iter())));
+        }
     }
 
     /// The step that a reference means: one of the same pipeline, or `pipeline.step`.

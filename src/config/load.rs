@@ -86,6 +86,7 @@ pub fn load(
         // What a step has written has passed a guard already: the same rows are not asked about twice, unless the step
         // says so.
         guard: guard(table.guard.as_ref(), Guard::OPEN),
+        after: Vec::new(),
         action: Action::Load(Box::new(Load { reads: Vec::new(), by_unit: false, rows, target })),
     });
     let sql = table.sql.as_ref().or(table.from.as_ref()).map_or(name.span.clone(), |at| at.span.clone());
@@ -97,6 +98,7 @@ pub fn load(
         sql,
         reach,
         from: Some(asked.from),
+        after: table.after.clone(),
     })
 }
 

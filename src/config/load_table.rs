@@ -17,6 +17,8 @@ twin! {
     pub struct LoadTable {
         /// The step's name, unique in the pipeline.
         pub name: Required<String>,
+        /// Steps of this pipeline that it begins after, besides those that it reads.
+        pub after: Option<At<Names>>,
         /// Where the rows are from: a step (`pipeline.step` of another pipeline), a table, a collection, or files of
         /// `from_connection`. A template, where it names something outside of the project.
         pub from: Option<At<String>>,

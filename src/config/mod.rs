@@ -14,6 +14,7 @@ mod clock_words;
 mod collection;
 pub mod connection_file;
 mod diagnostic;
+pub mod errand;
 mod expect;
 pub mod fanout;
 pub mod file;
@@ -36,6 +37,7 @@ pub mod reader;
 pub mod request;
 pub mod rule;
 pub mod scalar;
+mod schedule;
 mod schema;
 mod server;
 mod source;
@@ -162,6 +164,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         faults.extend(found);
         drafts.push(draft);
     }
+    schedule::check_after(&drafts, &mut faults);
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
     let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
     let loaded = Project {

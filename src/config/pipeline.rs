@@ -6,20 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
-
 use super::diagnostic::{Diagnostic, Source, known_names};
-use super::file::{GuardTable, PipelineFile, ProjectFile, ScheduleTable, WindowTable};
+use super::errand::{run, wait};
+use super::file::{GuardTable, PipelineFile, ProjectFile, WindowTable};
 use super::hook::Hook;
 use super::inspect::Inspector;
 use super::load::load;
-use super::reader::{At, Reader, Span, Twin};
+use super::reader::{At, Reader, Span};
 use super::scalar::{Count, Entries};
+use super::schedule::schedule;
 use super::step::{StepDraft, extract, transform};
 use super::value::{ByteSize, Lookback, TierTable};
 use crate::model::cost::{Limit, LimitScope};
 use crate::model::name::Text;
-use crate::model::pipeline::{Guard, Pipeline, Schedule, Tier, WindowRule};
+use crate::model::pipeline::{Guard, Pipeline, Tier, WindowRule};
 use crate::time::{Grain, Tz};
 
 /// How many tasks of one run may be under way at once, where nothing else is said.
@@ -90,6 +90,8 @@ pub struct PipelineDraft {
     pub sound: bool,
     /// The steps in the order of the file.
     pub steps: Vec<StepDraft>,
+    /// Where the file names the pipeline that its schedule follows.
+    pub follows: Option<At<String>>,
 }
 
 /// Reads `haul.toml`.
@@ -99,42 +101,10 @@ pub fn read_project(source: &Arc<Source>) -> (ProjectFile, Vec<Diagnostic>) {
     (file, reader.diagnostics)
 }
 
-/// The words of steps that a later release will know.
-const LATER: [&str; 2] = ["wait", "run"];
-
-/// A pipeline's file, of which the steps of later releases are told apart from slips of the pen.
-struct WithLater(PipelineFile);
-
-impl Twin for WithLater {
-    const KEYS: &'static [&'static str] = PipelineFile::KEYS;
-
-    fn read_table(table: &DeTable<'_>, span: Span, reader: &mut Reader) -> Self {
-        let mut known = table.clone();
-        for word in LATER {
-            if let Some((_, value)) = table.get_key_value(word) {
-                known.remove(word);
-                later_steps(word, value.get_ref(), &value.span(), reader);
-            }
-        }
-        Self(PipelineFile::read_table(&known, span, reader))
-    }
-}
-
-fn later_steps(word: &str, value: &DeValue<'_>, span: &Span, reader: &mut Reader) {
-    let spans: Vec<Span> = match value.as_array() {
-        Some(steps) => steps.iter().map(toml::Spanned::span).collect(),
-        None => vec![span.clone()],
-    };
-    for span in spans {
-        reader.error("later-step", span, format!("this release has no `[[{word}]]` steps yet")).help =
-            Some("the steps of this release are `[[extract]]`, `[[transform]]` and `[[load]]`".to_owned());
-    }
-}
-
 /// Reads a file of `pipelines/`.
 pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>) -> (PipelineDraft, Vec<Diagnostic>) {
     let mut reader = Reader::new(source.clone());
-    let (WithLater(file), sound) = reader.read_file();
+    let (file, sound): (PipelineFile, bool) = reader.read_file();
     let zone = file.timezone.as_ref().or(around.project.timezone.as_ref());
     let timezone = zone.map_or(Tz::UTC, |zone| zone.value.0);
     if let Some(warehouse) = &file.warehouse {
@@ -153,7 +123,7 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
         file: source.path.to_path_buf(),
         timezone,
         warehouse: warehouse.map_or_else(|| WAREHOUSE.to_owned(), |at| at.value.clone()),
-        schedule: file.schedule.as_ref().and_then(|at| schedule(&at.value, timezone)),
+        schedule: file.schedule.as_ref().and_then(|at| schedule(at, timezone, &mut reader)),
         window: file.window.as_ref().map(|at| window(at, &mut reader)),
         vars,
         max_active: active.map_or(MAX_ACTIVE, |at| usize::try_from(at.value.0.get()).unwrap_or(MAX_ACTIVE)),
@@ -162,7 +132,8 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
     };
     // What a file with wrong syntax means is not known; its keys and values were looked at all the same.
     let steps = if sound { steps(&file, &pipeline, around, &mut reader) } else { Vec::new() };
-    (PipelineDraft { pipeline, source: source.clone(), sound, steps }, reader.diagnostics)
+    let follows = file.schedule.and_then(|at| at.value.after);
+    (PipelineDraft { pipeline, source: source.clone(), sound, steps, follows }, reader.diagnostics)
 }
 
 fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, reader: &mut Reader) -> Vec<StepDraft> {
@@ -176,10 +147,15 @@ fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, re
     for table in file.load.iter().flat_map(|at| &at.value) {
         steps.extend(load(table, pipeline, around, reader));
     }
+    for table in file.wait.iter().flat_map(|at| &at.value) {
+        steps.extend(wait(table, pipeline, around, reader));
+    }
+    for table in file.run.iter().flat_map(|at| &at.value) {
+        steps.extend(run(table, pipeline, around, reader));
+    }
     steps.sort_by_key(|step| step.name.span.start);
-    let written = file.extract.is_some() || file.transform.is_some() || file.load.is_some();
-    let later = reader.diagnostics.iter().any(|fault| fault.code == "later-step");
-    if !written && !later {
+    let others = file.wait.is_some() || file.run.is_some();
+    if file.extract.is_none() && file.transform.is_none() && file.load.is_none() && !others {
         reader.error("no-steps", 0..0, "this pipeline has no steps").help =
             Some("a step begins with `[[extract]]` or `[[transform]]`".to_owned());
     }
@@ -210,14 +186,6 @@ fn max_bytes(of_pipeline: Option<&At<ByteSize>>, of_project: Option<&At<ByteSize
 pub fn vars(entries: Option<&At<Entries<serde_json::Value>>>) -> BTreeMap<String, serde_json::Value> {
     let entries = entries.map_or(&[][..], |entries| &entries.value.0);
     entries.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect()
-}
-
-fn schedule(table: &ScheduleTable, timezone: Tz) -> Option<Schedule> {
-    Some(Schedule {
-        cron: table.cron.0.as_ref()?.value.0.clone(),
-        timezone: table.timezone.as_ref().map_or(timezone, |zone| zone.value.0),
-        missed: table.missed.as_ref().map(|missed| missed.value).unwrap_or_default(),
-    })
 }
 
 fn window(at: &At<WindowTable>, reader: &mut Reader) -> WindowRule {

@@ -10,7 +10,8 @@ use toml::de::{DeInteger, DeValue};
 use super::diagnostic::{known_names, quoted};
 use super::reader::{At, Read, Reader};
 use crate::model::parameter::{ParameterType, ParameterValue};
-use crate::model::pipeline::{Missed, Naming, Nested, Outside, Per, Severity, TimeFormat};
+use crate::model::pipeline::{Naming, Nested, Outside, Per, Severity, TimeFormat};
+use crate::model::schedule::{Fold, Gap, Missed, Overlap};
 use crate::model::schema::Contract;
 use crate::model::source::ProbeRule;
 use crate::time::Grain;
@@ -349,4 +350,5 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-words!(ParameterType, Grain, Missed, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract, ProbeRule);
+words!(Gap, Fold, Missed, Overlap);
+words!(ParameterType, Grain, Per, TimeFormat, Outside, Nested, Naming, Severity, Contract, ProbeRule);

@@ -28,6 +28,8 @@ use crate::time::Reach;
 
 /// A step before its references are resolved.
 pub struct StepDraft {
+    /// The steps that it begins after.
+    pub after: Option<At<Names>>,
     /// Its name and where it stands.
     pub name: At<String>,
     /// Where its table is named, or the step where it is not.
@@ -171,12 +173,14 @@ pub fn extract(
         layout,
         checks,
         guard,
+        after: Vec::new(),
         action: Action::Extract(Box::new(action)),
     });
     let named = table.name.0.is_some();
     let sql = fan.at.unwrap_or_else(|| name.span.clone());
     let inspection = fan.inspection;
-    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach: Reaches::default(), from: None })
+    let (after, reach) = (table.after.clone(), Reaches::default());
+    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach, from: None, after })
 }
 
 /// Reads a transform step; `None` when not even its name is known.
@@ -228,6 +232,7 @@ pub fn transform(
         layout,
         checks,
         guard,
+        after: Vec::new(),
         action: Action::Transform(Transform {
             sql,
             reads: Vec::new(),
@@ -239,7 +244,8 @@ pub fn transform(
     });
     let into_span = table.into.as_ref().map_or(name.span.clone(), |into| into.span.clone());
     let sql = sql.map_or(name.span.clone(), |sql| sql.span.clone());
-    table.name.0.is_some().then_some(StepDraft { name, into: into_span, step, inspection, sql, reach, from: None })
+    let (named, after) = (table.name.0.is_some(), table.after.clone());
+    named.then_some(StepDraft { name, into: into_span, step, inspection, sql, reach, from: None, after })
 }
 
 /// A step's name; without one, the rest of the step is checked all the same.

@@ -13,7 +13,7 @@ use super::reader::{At, Read, Reader, Required, twin};
 use super::scalar::{Count, Entries};
 use crate::model::parameter::ParameterValue;
 use crate::model::schema::LogicalType;
-use crate::time::{Instant, Tz, parse_duration};
+use crate::time::{Cron, Instant, Tz, parse_duration};
 
 macro_rules! schema {
     ($type:ident, $schema:tt) => {
@@ -208,20 +208,15 @@ impl Read for CronText {
         if is_plain_cron(&text) {
             return Some(Self(text));
         }
-        match cron_parser().parse(&text) {
+        match Cron::parse(&text) {
             Ok(_) => Some(Self(text)),
             Err(error) => {
-                let message = format!("`{text}` is not a cron expression: {error}");
+                let message = error.chain();
                 reader.error("bad-cron", value.span(), message).help = Some(FORM.to_owned());
                 None
             }
         }
     }
-}
-
-/// The parser that the schedule uses too: five fields, no seconds.
-fn cron_parser() -> croner::parser::CronParser {
-    croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Disallowed).build()
 }
 
 /// Whether all fields are stars, numbers, ranges, steps and lists of these within their bounds.
@@ -244,6 +239,30 @@ fn is_plain_cron(text: &str) -> bool {
 }
 
 schema!(CronText, { "type": "string", "examples": ["0 6 * * *", "*/15 * * * *"] });
+
+/// One cron expression, or several: a time that more than one of them names is one occurrence.
+#[derive(Debug, Clone)]
+pub struct Crons(pub Vec<At<CronText>>);
+
+impl Read for Crons {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let Some(list) = value.get_ref().as_array() else {
+            return At::read(value, reader).map(|one| Self(vec![one]));
+        };
+        if list.is_empty() {
+            let message = format!("`{}` has no expression", reader.path());
+            reader.error("empty", value.span(), message);
+        }
+        Some(Self(Vec::read(value, reader)?))
+    }
+}
+
+schema!(Crons, {
+    "anyOf": [
+        { "type": "string", "examples": ["0 6 * * *", "*/15 * * * *"] },
+        { "type": "array", "items": { "type": "string" }, "minItems": 1, "examples": [["0 6 * * 1-5", "0 9 * * 6,0"]] },
+    ],
+});
 
 /// A date without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -429,7 +448,7 @@ mod tests {
     fn what_is_plainly_a_cron_expression_is_one_for_the_parser_too() {
         for text in ["0 6 * * *", "*/15 0-6 1,15 1-12/2 1-5", "0-30/5,45 * * * 0", "59 23 31 12 6"] {
             assert!(is_plain_cron(text), "{text}");
-            assert!(cron_parser().parse(text).is_ok(), "{text}");
+            assert!(Cron::parse(text).is_ok(), "{text}");
         }
         for text in [
             "60 * * * *",
@@ -442,11 +461,11 @@ mod tests {
             "+5 * * * *",
         ] {
             assert!(!is_plain_cron(text), "{text}");
-            assert!(cron_parser().parse(text).is_err(), "{text}");
+            assert!(Cron::parse(text).is_err(), "{text}");
         }
         for text in ["0 6 * * MON-FRI", "@daily", "0 0 L * *"] {
             assert!(!is_plain_cron(text), "{text}");
-            assert!(cron_parser().parse(text).is_ok(), "{text}");
+            assert!(Cron::parse(text).is_ok(), "{text}");
         }
     }
 }

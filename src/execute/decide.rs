@@ -64,6 +64,9 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
     let rows = match &held.step.action {
         Action::Extract(extract) => commit_stage(&shared, &held, &task, extract).await?,
         Action::Load(load) => commit_stage(&shared, &held, &task, &load.rows).await?,
+        Action::Wait(_) | Action::Run(_) => {
+            return Err(Error::usage(format!("`{}` writes no rows that could be held", held.step.name)));
+        }
         Action::Transform(step) => {
             let outcomes = purse::metered(&shared, &task, transform::approve(&shared, &task, step)).await?;
             outcomes.iter().map(|outcome| outcome.rows).sum()

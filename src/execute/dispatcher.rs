@@ -157,6 +157,8 @@ struct Dispatcher<'a> {
     /// The failed or late task on whose account each one was skipped.
     blamed: Vec<Option<usize>>,
     done_before: HashSet<usize>,
+    /// The waits that are under way: they take nobody's place.
+    aside: HashSet<usize>,
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
 
@@ -181,6 +183,7 @@ impl<'a> Dispatcher<'a> {
             ready,
             blamed: vec![None; plan.tasks.len()],
             done_before,
+            aside: HashSet::new(),
             events,
         }
     }
@@ -199,17 +202,21 @@ impl<'a> Dispatcher<'a> {
     async fn lead(&mut self, begin: mpsc::UnboundedSender<usize>) -> Result<()> {
         let mut active = 0;
         loop {
-            while active < self.plan.pipeline.max_active && !self.shared.cancel.is_cancelled() {
-                let Some(index) = self.ready.pop_first() else { break };
+            while let Some(index) = self.next_ready(active) {
+                self.ready.remove(&index);
                 if let Some(reason) = self.reason_to_skip(index) {
                     self.apply(vec![(index, TaskEvent::Skipped { reason })]).await?;
                     continue;
                 }
-                active += 1;
+                if self.is_wait(index) {
+                    self.aside.insert(index);
+                } else {
+                    active += 1;
+                }
                 // The crew listens for as long as this end is open.
                 let _ = begin.send(index);
             }
-            if active == 0 {
+            if active == 0 && self.aside.is_empty() {
                 return Ok(());
             }
             let Some(event) = self.events.1.recv().await else { return Ok(()) };
@@ -219,6 +226,19 @@ impl<'a> Dispatcher<'a> {
             }
             active -= self.apply(batch).await?;
         }
+    }
+
+    /// The next task that may begin beside so many that are under way; a wait always may.
+    fn next_ready(&self, active: usize) -> Option<usize> {
+        if self.shared.cancel.is_cancelled() {
+            return None;
+        }
+        let room = active < self.plan.pipeline.max_active;
+        self.ready.iter().copied().find(|index| room || self.is_wait(*index))
+    }
+
+    fn is_wait(&self, index: usize) -> bool {
+        matches!(self.plan.tasks[index].step.action, Action::Wait(_))
     }
 
     /// Why a task is not begun although nothing is left to wait for.
@@ -239,7 +259,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Folds events into the tasks' states, stores and tells them, and releases what waited for their ends.
     ///
-    /// Returns how many tasks ended by them.
+    /// Returns how many tasks ended by them, waits excepted.
     async fn apply(&mut self, batch: Vec<(usize, TaskEvent)>) -> Result<usize> {
         let mut ended = 0;
         let mut logs = Vec::with_capacity(batch.len());
@@ -247,7 +267,8 @@ impl<'a> Dispatcher<'a> {
             let task = &self.plan.tasks[index];
             self.states[index] = self.states[index].apply(&event)?;
             if self.states[index].is_final() {
-                ended += 1;
+                ended += usize::from(!self.is_wait(index));
+                self.aside.remove(&index);
                 for &follower in &self.followers[index] {
                     self.waits[follower] -= 1;
                     if self.waits[follower] == 0 {

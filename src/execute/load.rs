@@ -155,10 +155,11 @@ pub(super) fn resolved(gear: &Gear, pipeline: &Pipeline, step: &Load) -> Result<
         _ => rows.source.clone(),
     };
     let unit = TimeColumn { path: UNIT.to_owned(), format: TimeFormat::Iso, outside: Outside::Refuse };
-    let (time, time_zone) = match step.by_unit && pipeline.window.is_some() {
+    let (time, time_zone) = if step.by_unit && pipeline.window.is_some() {
         // Hours are written in UTC, days by their dates.
-        true => (Some(unit), Some(Tz::UTC)),
-        false => (rows.time.clone(), rows.time_zone),
+        (Some(unit), Some(Tz::UTC))
+    } else {
+        (rows.time.clone(), rows.time_zone)
     };
     Ok(Asked::Rows(Box::new(Extract { source, time, time_zone, ..rows.clone() })))
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::gear::Gear;
 use super::scope::{self, Occasion};
 use super::source::Terms;
-use super::{fan, load, source, transform};
+use super::{command, fan, load, source, transform, wait};
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::{Page, Pull, Pulled, Sink};
 use crate::model::page::Progress;
@@ -51,6 +51,14 @@ pub async fn render(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Nai
                     Some((http, each)) => fan::rendered(gear, extract, http, each, &scope).await?,
                     None => source::lines_of(gear, (pipeline, &step, extract), &scope).await?.join("\n"),
                 }
+            }
+            Action::Wait(wait) => {
+                let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
+                wait::lines(gear, wait, &scope)?.join("\n")
+            }
+            Action::Run(command) => {
+                let scope = scope::scope(gear, pipeline, &step, &occasion, unit.as_ref(), &dialect);
+                command::lines(gear, (pipeline, &step, command), &scope)?.join("\n")
             }
             Action::Load(load) => {
                 load::lines(gear, (pipeline, &step, load), &occasion, unit.as_ref()).await?.join("\n")
@@ -97,6 +105,10 @@ pub async fn preview(gear: &Gear, pipeline: &Arc<Pipeline>, step: &str, date: Na
                 None => source::pull_of(gear, (pipeline, &step, extract), &scope, Terms::default()).await?,
             };
             first_page(&*pull, rows).await
+        }
+        Action::Wait(_) | Action::Run(_) => {
+            Err(Error::usage(format!("`{}` brings no rows: it is a `[[{}]]` step", step.name, step.action.word()))
+                .hint("`haul render` shows what it does"))
         }
         Action::Load(load) => {
             let unit = unit.filter(|_| step.write != Write::Full);

@@ -13,6 +13,7 @@
 mod bookmark;
 mod change;
 mod collection;
+mod command;
 mod decide;
 mod dispatcher;
 mod extract;
@@ -37,6 +38,7 @@ mod source;
 mod stages;
 mod table;
 mod transform;
+mod wait;
 mod worker;
 
 use std::sync::Arc;
@@ -63,7 +65,8 @@ use crate::plan::Ask;
 /// Returns the plan with one sentence for everything that was mended.
 pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
     let warehouse = gear.warehouse(&pipeline.warehouse).await?;
-    let steps = pipeline.steps.iter().filter(|step| step.landing().is_none() && step.target().is_none());
+    let steps =
+        pipeline.steps.iter().filter(|step| step.writes() && step.landing().is_none() && step.target().is_none());
     let tables: Vec<_> = steps.map(|step| (&**step, &step.into)).collect();
     let mut loads = place::in_tables(&warehouse, &tables).await?;
     let landed = landing::landed(gear, pipeline).await?;
@@ -71,7 +74,9 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
     loads.extend(landed.loads);
     loads.extend(elsewhere.loads);
     let unseen = |table: &TableName| landed.unseen.contains(table) || elsewhere.unseen.contains(table);
-    let seen: Vec<TableName> = tables_of(pipeline).into_iter().filter(|table| !unseen(table)).collect();
+    // What commands have done is known to the ledger alone.
+    let written = pipeline.steps.iter().filter(|step| step.writes()).map(|step| step.into.clone());
+    let seen: Vec<TableName> = written.filter(|table| !unseen(table)).collect();
     let mut mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
     mended.extend(landed.sentences);
     mended.extend(elsewhere.sentences);
@@ -119,7 +124,7 @@ pub async fn run(gear: &Gear, plan: &Plan, monitor: Arc<dyn Monitor>, cancel: Ca
     dispatcher::run(gear, plan, monitor, cancel).await
 }
 
-/// The tables that a pipeline writes.
+/// What the ledger knows of a pipeline: its tables, and what its commands have done.
 fn tables_of(pipeline: &Pipeline) -> Vec<TableName> {
     pipeline.steps.iter().map(|step| step.into.clone()).collect()
 }

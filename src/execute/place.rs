@@ -288,7 +288,7 @@ pub(super) async fn loads(gear: &Gear, pipeline: &Pipeline) -> Result<Found> {
         };
         match looked.await {
             Ok(loads) => {
-                found.loads.extend(loads.into_iter().map(|(unit, at): (UnitKey, _)| (step.into.clone(), unit, at)))
+                found.loads.extend(loads.into_iter().map(|(unit, at): (UnitKey, _)| (step.into.clone(), unit, at)));
             }
             // Its step will fail by itself; the others need not wait for it.
             Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Auth | Kind::Connection | Kind::Config) => {

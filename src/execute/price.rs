@@ -71,7 +71,7 @@ fn is_billed(gear: &Gear, pipeline: &Pipeline, step: &Step) -> Result<bool> {
         Action::Extract(extract) if matches!(extract.source, Source::Table(_)) => &extract.connection,
         Action::Transform(_) => &pipeline.warehouse,
         Action::Load(load) if matches!(load.rows.source, Source::Table(_)) => &load.rows.connection,
-        Action::Extract(_) | Action::Load(_) => return Ok(false),
+        Action::Extract(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => return Ok(false),
     };
     Ok(matches!(gear.connections.get(connection)?.kind, ConnectionKind::BigQuery(_)))
 }
@@ -104,6 +104,7 @@ async fn expected(
             let pull = load::reading(gear, load, occasion, task.units.first()).await?;
             Ok(pull.price(known).await?.map_or(Expected::Free, Expected::Priced))
         }
+        Action::Wait(_) | Action::Run(_) => Ok(Expected::Free),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::extract::{self, ProcessPull, Program, Replication, Tap};
 use crate::model::name::{Origin, Text};
 use crate::model::pipeline::{Extract, Pipeline, Step};
 use crate::model::source::{ProcessSource, Speaks, TapSource};
+use crate::secret::SecretString;
 use crate::template::Scope;
 use crate::time::Instant;
 
@@ -50,8 +51,29 @@ pub(super) fn pull(
     scope: &Scope,
     bookmark: Option<String>,
 ) -> Result<ProcessPull> {
+    let (program, connection) = program(gear, (pipeline, step, &extract.connection), source, scope)?;
+    let speaks = match &source.speaks {
+        Speaks::JsonLines => extract::Speaks::JsonLines,
+        Speaks::Singer(tap) => extract::Speaks::Singer(Box::new(self::tap(gear, tap, scope, bookmark)?)),
+    };
+    Ok(ProcessPull {
+        program,
+        speaks,
+        connection,
+        state_dir: gear.project.state_dir.clone(),
+        passing: vec![RUN.to_owned()],
+    })
+}
+
+/// A program with its command, its environment and its folder, and the fields of its connection; nothing is started yet.
+pub(super) fn program(
+    gear: &Gear,
+    (pipeline, step, connection): (&Pipeline, &Step, &str),
+    source: &ProcessSource,
+    scope: &Scope,
+) -> Result<(Program, Option<(String, SecretString)>)> {
     let render = |text: &Text| gear.templates.render(text, scope);
-    let connection = match extract.connection.as_str() {
+    let connection = match connection {
         "" => None,
         name => Some((name.to_owned(), gear.connections.fields(name)?)),
     };
@@ -68,17 +90,7 @@ pub(super) fn pull(
         env.push((name.clone(), render(text)?));
     }
     let dir = source.dir.as_ref().map_or_else(|| gear.project.root.clone(), |dir| gear.project.root.join(dir));
-    let speaks = match &source.speaks {
-        Speaks::JsonLines => extract::Speaks::JsonLines,
-        Speaks::Singer(tap) => extract::Speaks::Singer(Box::new(self::tap(gear, tap, scope, bookmark)?)),
-    };
-    Ok(ProcessPull {
-        program: Program { name, command, env, dir, timeout: source.timeout },
-        speaks,
-        connection,
-        state_dir: gear.project.state_dir.clone(),
-        passing: vec![RUN.to_owned()],
-    })
+    Ok((Program { name, command, env, dir, timeout: source.timeout }, connection))
 }
 
 /// The variables by which a program learns what is asked of it.

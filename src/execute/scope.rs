@@ -14,7 +14,8 @@ use crate::warehouse::Dialect;
 
 /// How a warehouse's literals are written, in the terms of templates.
 fn quoting(dialect: &Dialect) -> Quoting {
-    Quoting { zone: dialect.zone, ..Quoting::of(dialect.name) }
+    let (dialect, ident, backslash, zone) = (dialect.name, dialect.quote, dialect.backslash, dialect.zone);
+    Quoting { dialect, ident, backslash, zone, ..Quoting::default() }
 }
 
 /// The dates and the name of the run that a template is rendered for.
@@ -64,6 +65,7 @@ pub(super) fn scope(
             extract.source.for_each().map_or(&[][..], |each| &each.reads)
         }
         Action::Load(load) => &load.reads,
+        Action::Wait(_) | Action::Run(_) => &[],
     };
     for read in reads {
         relations.insert(read.name.clone(), dialect.relation(&read.relation));

@@ -9,7 +9,7 @@ use super::gear::Gear;
 use super::outcome::{self, Cost, UnitOutcome};
 use super::purse::{self, Purse};
 use super::scope::Occasion;
-use super::{extract, load, transform};
+use super::{command, extract, load, transform, wait};
 use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{PullOutcome, PullRecord, Snapshot, UnitRecord};
 use crate::model::pipeline::{Action, Pipeline};
@@ -92,6 +92,7 @@ impl Shared<'_> {
 pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)) {
     match purse::metered(shared, task, ended(shared, task, &tell)).await {
         Ended::Skipped(reason) => tell(TaskEvent::Skipped { reason }),
+        Ended::As(event) => tell(event),
         Ended::With(Ok(outcomes)) => tell(outcome::summary(&outcomes)),
         Ended::With(Err(error)) => {
             let event = outcome::failure(&error, &shared.gear.redactor);
@@ -106,6 +107,8 @@ pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(
 /// How a task ended.
 enum Ended {
     Skipped(String),
+    /// It writes no table.
+    As(TaskEvent),
     With(Result<Vec<UnitOutcome>>),
 }
 
@@ -120,6 +123,25 @@ async fn ended(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)
             load::Prepared::Run(inputs) => {
                 tell(TaskEvent::Started { attempt: 1 });
                 load::run(shared, task, step, inputs).await
+            }
+        },
+        Action::Wait(step) => {
+            tell(TaskEvent::Started { attempt: 1 });
+            match wait::run(shared, task, step).await {
+                Ok(event) => return Ended::As(event),
+                // Nothing of it is in the ledger: the next run waits again.
+                Err(error) => return Ended::As(outcome::failure(&error, &shared.gear.redactor)),
+            }
+        }
+        Action::Run(step) => match command::prepare(shared, task, step) {
+            Ok(command::Prepared::Skip(reason)) => return Ended::Skipped(reason),
+            Ok(command::Prepared::Run(inputs)) => match command::run(shared, task, step, inputs, &tell).await {
+                Ok(note) => return Ended::As(TaskEvent::Done { note }),
+                Err(error) => Err(error),
+            },
+            Err(error) => {
+                tell(TaskEvent::Started { attempt: 1 });
+                Err(error)
             }
         },
         Action::Transform(step) => match transform::prepare(shared, task, step).await {

@@ -15,9 +15,12 @@ impl Literal {
         plain(literal.as_bytes()).or_else(|| any(literal))
     }
 
-    /// Whether the warehouse's JSON reader, which goes through a 64-bit float, would change the number.
+    /// Whether the warehouse's JSON reader, which goes through a 64-bit float, may change the number.
+    ///
+    /// Several decimals of 16 or 17 digits are one float, and programs differ in which of them they write for it.
     pub fn must_travel_as_text(self) -> bool {
-        self.inexact && (self.fraction || self.vast)
+        let many = usize::from(self.digits) + usize::from(self.scale) > EXACT;
+        (self.inexact && (self.fraction || self.vast)) || (self.fraction && many)
     }
 }
 

@@ -11,12 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cost::{Limit, LimitScope};
+use super::errand::{Command, Wait};
 use super::files::Download;
 use super::layout::Layout;
 use super::load::{Load, Target};
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
+use super::schedule::Schedule;
 use super::schema::{Contract, LogicalType};
 use super::source::Source;
 use crate::time::{Calendar, Grain, Reach, Tz};
@@ -82,32 +84,6 @@ impl Pipeline {
     pub fn step(&self, name: &str) -> Option<&Arc<Step>> {
         self.steps.iter().find(|step| step.name == name)
     }
-}
-
-/// When a pipeline runs by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
-    /// A cron expression of five fields.
-    pub cron: String,
-    /// The zone of the cron expression; the pipeline's own by default.
-    pub timezone: Tz,
-    /// What happens to occurrences that passed while nothing ran.
-    pub missed: Missed,
-}
-
-/// What happens to occurrences of a schedule that passed while nothing ran.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Missed {
-    /// One run over the longer window.
-    #[default]
-    Widen,
-    /// One run each.
-    Each,
-    /// The last one only.
-    Last,
-    /// None.
-    Skip,
 }
 
 /// Which units a run covers, and when they count as settled.
@@ -215,11 +191,18 @@ pub struct Step {
     pub checks: Vec<Check>,
     /// What a new pull may take away.
     pub guard: Guard,
+    /// The steps of its pipeline that it begins after, besides those that it reads.
+    pub after: Vec<String>,
     /// What it does.
     pub action: Action,
 }
 
 impl Step {
+    /// Whether it writes rows, here or elsewhere; the ledger knows commands too, by names that no table has.
+    pub fn writes(&self) -> bool {
+        !matches!(self.action, Action::Wait(_) | Action::Run(_))
+    }
+
     /// The most bytes that one of its statements may be billed for.
     pub fn max_bytes(&self) -> Option<Limit> {
         let bytes = match &self.action {
@@ -232,6 +215,7 @@ impl Step {
                 Source::Table(table) => table.max_bytes,
                 _ => None,
             },
+            Action::Wait(_) | Action::Run(_) => None,
         };
         bytes.map(|bytes| Limit { bytes, scope: LimitScope::Step })
     }
@@ -240,7 +224,7 @@ impl Step {
     pub fn landing(&self) -> Option<&Landing> {
         match &self.action {
             Action::Extract(extract) => extract.landing.as_ref(),
-            Action::Transform(_) | Action::Load(_) => None,
+            Action::Transform(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => None,
         }
     }
 
@@ -248,7 +232,7 @@ impl Step {
     pub fn target(&self) -> Option<&Target> {
         match &self.action {
             Action::Load(load) => load.target.as_ref(),
-            Action::Extract(_) | Action::Transform(_) => None,
+            Action::Extract(_) | Action::Transform(_) | Action::Wait(_) | Action::Run(_) => None,
         }
     }
 }
@@ -262,6 +246,10 @@ pub enum Action {
     Transform(Transform),
     /// Brings rows of one connection into another.
     Load(Box<Load>),
+    /// Waits for something outside.
+    Wait(Box<Wait>),
+    /// Runs a program for its effect.
+    Run(Box<Command>),
 }
 
 impl Action {
@@ -271,6 +259,8 @@ impl Action {
             Self::Extract(_) => "extract",
             Self::Transform(_) => "transform",
             Self::Load(_) => "load",
+            Self::Wait(_) => "wait",
+            Self::Run(_) => "run",
         }
     }
 
@@ -280,13 +270,15 @@ impl Action {
             Self::Extract(extract) => extract.source.for_each().map_or(&[][..], |each| &each.reads),
             Self::Transform(transform) => &transform.reads,
             Self::Load(load) => &load.reads,
+            Self::Wait(_) => &[],
+            Self::Run(command) => &command.reads,
         }
     }
 
     /// The tables outside of every pipeline that it reads.
     pub fn sources(&self) -> &[TableName] {
         match self {
-            Self::Extract(_) | Self::Load(_) => &[],
+            Self::Extract(_) | Self::Load(_) | Self::Wait(_) | Self::Run(_) => &[],
             Self::Transform(transform) => &transform.sources,
         }
     }
@@ -297,6 +289,8 @@ impl Action {
             Self::Extract(extract) => extract.per,
             Self::Transform(transform) => transform.per,
             Self::Load(load) => load.rows.per,
+            Self::Wait(wait) => wait.per,
+            Self::Run(command) => command.per,
         }
     }
 }

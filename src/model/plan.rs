@@ -79,6 +79,8 @@ pub enum Due {
     Downstream,
     /// The table has no window: it is made anew.
     Snapshot,
+    /// What comes after it waits for it.
+    Wait,
 }
 
 impl Due {
@@ -96,6 +98,7 @@ impl Due {
             Self::Forced => "asked for",
             Self::Downstream => "if what it reads has changed",
             Self::Snapshot => "snapshot",
+            Self::Wait => "before what comes after it",
         }
     }
 }

@@ -73,6 +73,9 @@ pub struct RunCounts {
     /// Their source does not have them yet.
     #[serde(default)]
     pub late: u64,
+    /// Waits and commands that are done: they write no table. Counted while the run is walked, and not stored.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub done: u64,
     /// They failed.
     pub failed: u64,
     /// They did not run, since something before them failed, was held or late, or did not change.
@@ -99,6 +102,7 @@ impl RunCounts {
             TaskState::Unchanged { .. } => self.unchanged += 1,
             TaskState::Held { .. } => self.held += 1,
             TaskState::Late { .. } => self.late += 1,
+            TaskState::Done { .. } => self.done += 1,
             TaskState::Failed { .. } => self.failed += 1,
             TaskState::Skipped { .. } => self.skipped += 1,
             TaskState::Waiting | TaskState::Running { .. } | TaskState::Cancelled => {}
@@ -163,6 +167,11 @@ pub enum TaskEvent {
         /// What is missing.
         reason: String,
     },
+    /// It writes no table, and is done.
+    Done {
+        /// What it saw, or how it ended.
+        note: String,
+    },
     /// It failed for good.
     Failed {
         /// The error's kind.
@@ -219,6 +228,11 @@ pub enum TaskState {
         /// What is missing.
         reason: String,
     },
+    /// It writes no table, and is done.
+    Done {
+        /// What it saw, or how it ended.
+        note: String,
+    },
     /// It failed for good.
     Failed {
         /// The error's kind.
@@ -258,6 +272,7 @@ impl TaskState {
             Self::Unchanged { .. } => "unchanged",
             Self::Held { .. } => "held",
             Self::Late { .. } => "late",
+            Self::Done { .. } => "done",
             Self::Failed { .. } => "failed",
             Self::Skipped { .. } => "skipped",
             Self::Cancelled => "cancelled",
@@ -281,6 +296,7 @@ impl TaskState {
                 Self::Unchanged { rows: *rows, incomplete: incomplete.clone() }
             }
             (Self::Running { .. }, TaskEvent::Held { reason }) => Self::Held { reason: reason.clone() },
+            (Self::Running { .. }, TaskEvent::Done { note }) => Self::Done { note: note.clone() },
             (Self::Running { .. }, TaskEvent::Late { reason }) => Self::Late { reason: reason.clone() },
             (Self::Running { .. }, TaskEvent::Failed { kind, reason }) => {
                 Self::Failed { kind: kind.clone(), reason: reason.clone() }

@@ -11,6 +11,8 @@ use crate::time::Reach;
 pub(super) struct Graph {
     /// For each step, the steps that it reads and the units of them that a unit reads.
     pub upstream: Vec<Vec<(usize, Reach)>>,
+    /// For each step, the steps that it begins after without reading them.
+    pub behind: Vec<Vec<usize>>,
     /// The steps in an order in which each stands behind what it reads; otherwise as in the file.
     pub order: Vec<usize>,
 }
@@ -27,16 +29,25 @@ impl Graph {
                 own.filter_map(|read| Some((place(&read.step)?, read.reach))).collect()
             })
             .collect();
+        let behind: Vec<Vec<usize>> =
+            pipeline.steps.iter().map(|step| step.after.iter().filter_map(|name| place(name)).collect()).collect();
         let mut order: Vec<usize> = Vec::with_capacity(upstream.len());
         let mut placed = vec![false; upstream.len()];
         while order.len() < upstream.len() {
-            let ready = (0..upstream.len())
-                .find(|step| !placed[*step] && upstream[*step].iter().all(|(upstream, _)| placed[*upstream]));
+            let ready = (0..upstream.len()).find(|step| {
+                let reads = upstream[*step].iter().all(|(upstream, _)| placed[*upstream]);
+                !placed[*step] && reads && behind[*step].iter().all(|before| placed[*before])
+            });
             let Some(step) = ready else { return Err(cycle(pipeline, &upstream, &placed)) };
             placed[step] = true;
             order.push(step);
         }
-        Ok(Self { upstream, order })
+        Ok(Self { upstream, behind, order })
+    }
+
+    /// The steps that one reads, or begins after.
+    fn before(&self, step: usize) -> impl Iterator<Item = usize> + '_ {
+        self.upstream[step].iter().map(|(step, _)| *step).chain(self.behind[step].iter().copied())
     }
 
     /// Which steps are meant by `name`, `+name`, `name+` and `+name+`; all of them when nothing is selected.
@@ -50,11 +61,11 @@ impl Graph {
             };
             selected[step] = true;
             if word.starts_with('+') {
-                spread(step, &mut selected, |from| self.upstream[from].iter().map(|(step, _)| *step).collect());
+                spread(step, &mut selected, |from| self.before(from).collect());
             }
             if word.ends_with('+') {
                 spread(step, &mut selected, |from| {
-                    (0..count).filter(|step| self.upstream[*step].iter().any(|(read, _)| *read == from)).collect()
+                    (0..count).filter(|step| self.before(*step).any(|before| before == from)).collect()
                 });
             }
         }

@@ -46,6 +46,9 @@ pub struct Ask {
     pub select: Vec<String>,
     /// The dates of a backfill, instead of the window.
     pub range: Option<Range>,
+    /// What the run covers, where that is not the lookback before its logical date: whole units, as a schedule counts them
+    /// for an occurrence, or for several at once.
+    pub window: Option<std::ops::Range<Instant>>,
     /// Whether to do everything again, whatever the ledger says.
     pub force: bool,
 }
@@ -99,12 +102,15 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
             draft.step(index)?;
         }
     }
-    if draft.tasks.is_empty() {
+    let only_waits = draft.tasks.iter().all(|task| task.due == Due::Wait);
+    let has_others = pipeline.steps.iter().any(|step| !matches!(step.action, Action::Wait(_)));
+    // Nobody waits for what nothing comes after.
+    if draft.tasks.is_empty() || only_waits && has_others && ask.select.is_empty() {
         return Err(nothing_to_do(pipeline, ask, &draft.left));
     }
     let Draft { mut tasks, left, .. } = draft;
     if ask.force {
-        for task in &mut tasks {
+        for task in tasks.iter_mut().filter(|task| task.due != Due::Wait) {
             task.due = Due::Forced;
         }
     }
@@ -144,6 +150,9 @@ struct Placed {
 impl Draft<'_> {
     fn step(&mut self, index: usize) -> Result<()> {
         let step = &self.pipeline.steps[index];
+        if let Action::Wait(wait) = &step.action {
+            return self.wait(index, wait.per);
+        }
         let Some(timeline) = self.timeline.filter(|_| step.write != Write::Full) else {
             if self.whole_is_due(index) {
                 self.add(index, Due::Snapshot, Vec::new())?;
@@ -154,11 +163,23 @@ impl Draft<'_> {
             Action::Extract(_) => due::extract(self, step, timeline),
             // What no step of the project writes may have changed unseen, as an API's rows may.
             Action::Load(load) if load.reads.is_empty() => due::extract(self, step, timeline),
-            action @ (Action::Transform(_) | Action::Load(_)) => reach::reader(self, index, action, timeline),
+            Action::Wait(_) => Vec::new(),
+            action @ (Action::Transform(_) | Action::Load(_) | Action::Run(_)) => {
+                reach::reader(self, index, action, timeline)
+            }
         };
         match step.action.per() {
             Per::Unit => due.into_iter().try_for_each(|(unit, due)| self.add(index, due, vec![unit])),
             Per::Window => self.runs(index, due, timeline),
+        }
+    }
+
+    /// A wait is due whenever its pipeline runs: once, or for each unit of the window.
+    fn wait(&mut self, index: usize, per: Per) -> Result<()> {
+        let units = self.timeline.filter(|_| per == Per::Unit).map(|timeline| timeline.window.clone());
+        match units {
+            Some(mut units) => units.try_for_each(|unit| self.add(index, Due::Wait, vec![unit])),
+            None => self.add(index, Due::Wait, Vec::new()),
         }
     }
 
@@ -229,7 +250,7 @@ impl Draft<'_> {
 
 /// Of several reasons, the one that says most of a task comes first.
 fn rank(due: Due) -> usize {
-    const ORDER: [Due; 11] = [
+    const ORDER: [Due; 12] = [
         Due::Forced,
         Due::Failed,
         Due::Held,
@@ -241,6 +262,7 @@ fn rank(due: Due) -> usize {
         Due::Repull,
         Due::Downstream,
         Due::Snapshot,
+        Due::Wait,
     ];
     ORDER.iter().position(|other| *other == due).unwrap_or(ORDER.len())
 }

@@ -156,5 +156,13 @@ pub(super) fn after(draft: &Draft<'_>, index: usize, places: &[usize]) -> Vec<us
             _ => after.extend(tasks.iter().map(|placed| placed.task)),
         }
     }
+    for before in &draft.graph.behind[index] {
+        let own = |placed: &&super::Placed| {
+            // Tasks over a whole table, or over a whole run, stand before or behind every unit.
+            let (Some(first), Some(last)) = (places.first(), places.last()) else { return true };
+            placed.units.is_empty() || placed.units.iter().any(|unit| (first..=last).contains(&unit))
+        };
+        after.extend(draft.planned[*before].iter().filter(own).map(|placed| placed.task));
+    }
     after.into_iter().collect()
 }

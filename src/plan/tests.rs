@@ -42,6 +42,7 @@ fn step(name: &str, action: Action) -> Step {
         write: Write::Replace,
         checks: Vec::new(),
         guard: Guard::default(),
+        after: Vec::new(),
         action,
     }
 }
@@ -176,7 +177,14 @@ fn loaded(name: &str, units: std::ops::RangeInclusive<u32>) -> Vec<UnitRecord> {
 
 /// The run of the tenth of March: its window is the 7th, 8th and 9th.
 fn ask() -> Ask {
-    Ask { trigger: Trigger::Manual, logical_date: date("2024-03-10"), select: Vec::new(), range: None, force: false }
+    Ask {
+        trigger: Trigger::Manual,
+        logical_date: date("2024-03-10"),
+        select: Vec::new(),
+        range: None,
+        window: None,
+        force: false,
+    }
 }
 
 fn backfill(from: &str, to: &str, reprocess: Reprocess) -> Ask {

@@ -103,6 +103,9 @@ fn asked(calendar: Calendar, rule: &WindowRule, ask: &Ask, now: Instant) -> Rang
         let midnight = |date| Calendar::new(Grain::Day, calendar.tz).of_date(date).start;
         return calendar.of_date(range.from).start..midnight(range.to);
     }
+    if let Some(window) = &ask.window {
+        return window.clone();
+    }
     let logical = calendar.logical(ask.logical_date, now);
     back(calendar, logical, rule.lookback()).start..logical.start
 }

@@ -287,6 +287,7 @@ impl Table {
             checks: Vec::new(),
             layout: Layout::default(),
             labels: Labels::default(),
+            billing: Billing::default(),
             cancel: CancellationToken::new(),
             run: "given".to_owned(),
             at: now,

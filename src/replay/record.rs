@@ -98,7 +98,7 @@ async fn run(
     date: NaiveDate,
     monitor: Arc<dyn Monitor>,
 ) -> Result<()> {
-    let ask = Ask { trigger: Trigger::Manual, logical_date: date, select, range: None, force: false };
+    let ask = Ask { trigger: Trigger::Manual, logical_date: date, select, range: None, window: None, force: false };
     let (plan, _) = execute::plan(gear, pipeline, &ask).await?;
     let record = execute::run(gear, &plan, monitor, CancellationToken::new()).await?;
     if record.status == RunStatus::Succeeded {
@@ -131,7 +131,7 @@ fn extracts(pipeline: &Pipeline) -> Result<Vec<String>> {
 fn left_out(pipeline: &Pipeline) -> Vec<String> {
     let others = pipeline.steps.iter().filter(|step| match &step.action {
         Action::Extract(extract) => !matches!(extract.source, Source::Http(_)),
-        Action::Transform(_) | Action::Load(_) => false,
+        Action::Transform(_) | Action::Load(_) | Action::Wait(_) | Action::Run(_) => false,
     });
     others.map(|step| step.name.clone()).collect()
 }

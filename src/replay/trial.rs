@@ -139,7 +139,14 @@ fn wanted(bench: &Bench, trial: &Trial) -> Vec<String> {
 
 /// What a run of a test is asked for, as `haul run` would.
 fn asked(run: &TrialRun) -> Ask {
-    Ask { trigger: Trigger::Manual, logical_date: run.date, select: run.steps.clone(), range: None, force: false }
+    Ask {
+        trigger: Trigger::Manual,
+        logical_date: run.date,
+        select: run.steps.clone(),
+        range: None,
+        window: None,
+        force: false,
+    }
 }
 
 /// What a run of a test may reach: throwaway warehouses, and the APIs that its cassette tells of.

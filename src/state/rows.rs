@@ -99,6 +99,8 @@ impl Reading<'_> {
                 skipped: self.number("skipped")?,
                 incomplete: self.number("incomplete").unwrap_or_default(),
                 billed_bytes: self.number("billed_bytes").unwrap_or_default(),
+                // Not stored: only who walks a run counts what writes no table.
+                done: 0,
             },
         })
     }

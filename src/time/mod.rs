@@ -5,6 +5,7 @@
 
 mod calendar;
 mod clock;
+mod cron;
 mod duration;
 mod iso;
 mod window;
@@ -12,6 +13,7 @@ mod window;
 pub use calendar::{Calendar, Grain, Unit, UnitKey};
 pub use chrono_tz::Tz;
 pub use clock::Clock;
+pub use cron::Cron;
 pub use duration::{display_duration, parse_duration};
 pub use iso::{Iso, read_iso};
 pub use window::{Reach, Window};

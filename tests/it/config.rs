@@ -1,13 +1,16 @@
 //! What a project's files mean: a good one loads, a bad one tells all its faults with place and hint.
 
 mod collections;
+mod layout;
 mod lints;
+mod schedules;
 
 use std::path::Path;
 
 use haul::config::{Loaded, Options, Severity, load, render, schemas, to_json};
 use haul::model::hook::{AuthStyle, CursorPlace, Method, PageStyle};
-use haul::model::pipeline::{Action, CheckRule, Extract, Missed, Outside, Per, Transform, Write};
+use haul::model::pipeline::{Action, CheckRule, Extract, Outside, Per, Transform, Write};
+use haul::model::schedule::Missed;
 use haul::model::schema::LogicalType;
 use haul::model::source::{HttpSource, Source};
 use haul::time::{Grain, Reach, Tz};
@@ -138,7 +141,7 @@ fn good() -> [(&'static str, &'static str); 4] {
 fn extract_of(action: &Action) -> &Extract {
     match action {
         Action::Extract(extract) => extract,
-        Action::Transform(_) | Action::Load(_) => panic!("no extract"),
+        _ => panic!("no extract"),
     }
 }
 
@@ -151,7 +154,7 @@ fn http_of(extract: &Extract) -> &HttpSource {
 fn transform_of(action: &Action) -> &Transform {
     match action {
         Action::Transform(transform) => transform,
-        Action::Extract(_) | Action::Load(_) => panic!("no transform"),
+        _ => panic!("no transform"),
     }
 }
 

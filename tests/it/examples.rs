@@ -293,6 +293,7 @@ fn every_video_is_asked_for_once_a_day_though_tokens_die_and_one_video_is_gone()
             url = api.url
         ));
     }
+    connections.push_str("[ga4]\ntype = \"bigquery\"\nproject = \"nowhere\"\n\n[shop]\ntype = \"postgres\"\nuser = \"me\"\ndatabase = \"shop\"\n");
     fs::write(&file, connections).expect("the connections");
     let output = project.haul(&["run", "video_analytics", "--date", "2024-05-04"]);
     assert!(output.status.success(), "{}", told(&output));

@@ -2,10 +2,12 @@
 
 mod faults;
 mod files;
+mod google;
 mod targets;
 mod warehouses;
 mod with_buckets;
 mod with_mariadb;
+mod with_mongodb;
 mod with_postgres;
 
 use std::process::Output;

@@ -96,8 +96,17 @@ async fn a_run_is_read_back_as_it_was_written() {
     state.append(&run.id, &events[2..]).await.expect("events");
     run.status = RunStatus::Held;
     run.finished_at = Some(now() + TimeDelta::seconds(9));
-    run.counts =
-        RunCounts { loaded: 1, unchanged: 2, held: 3, late: 6, failed: 4, skipped: 5, incomplete: 0, billed_bytes: 0 };
+    run.counts = RunCounts {
+        loaded: 1,
+        unchanged: 2,
+        held: 3,
+        late: 6,
+        failed: 4,
+        skipped: 5,
+        incomplete: 0,
+        billed_bytes: 0,
+        done: 0,
+    };
     state.finish_run(&run).await.expect("an end");
     state.close().await;
 

@@ -67,14 +67,14 @@ impl Linker<'_> {
         let from = draft.from.as_ref()?;
         let Some(name) = &from.name else {
             if reads.is_empty() {
-                return Some(self.from_outside(draft, from, faults));
+                return Some(self.outside_of_steps(draft, from, faults));
             }
             self.assert_dated(draft, from, faults);
             return Some(Loaded::default());
         };
         let Some(id) = self.step_of(from) else {
             if self.is_table(from) {
-                return Some(self.from_outside(draft, from, faults));
+                return Some(self.outside_of_steps(draft, from, faults));
             }
             self.unknown_from(from, faults);
             return None;
@@ -82,7 +82,7 @@ impl Linker<'_> {
         let source = &self.drafts[self.pipeline].source;
         edges.push(Edge { to: id, at: source.origin(name.span.start), name: name.value.clone() });
         let step = self.drafts[id.0].steps[id.1].step.as_ref()?;
-        let loaded = self.from_step(draft, from, id, step, faults)?;
+        let loaded = self.of_step(draft, from, id, step, faults)?;
         reads.push(Read {
             name: name.value.clone(),
             pipeline: self.drafts[id.0].pipeline.name.clone(),
@@ -124,7 +124,7 @@ impl Linker<'_> {
         from.connection.is_some() || (name.value.contains(['.', '/', '{']) && !of_pipeline)
     }
 
-    fn from_outside(&self, draft: &StepDraft, from: &LoadFrom, faults: &mut Vec<Diagnostic>) -> Loaded {
+    fn outside_of_steps(&self, draft: &StepDraft, from: &LoadFrom, faults: &mut Vec<Diagnostic>) -> Loaded {
         self.assert_dated(draft, from, faults);
         self.assert_elsewhere(draft, from, None, faults);
         Loaded { guard: Some(from.guard), ..Loaded::default() }
@@ -161,7 +161,7 @@ impl Linker<'_> {
         faults.push(self.on(draft, from, "same-place", message).help(help));
     }
 
-    fn from_step(
+    fn of_step(
         &self,
         draft: &StepDraft,
         from: &LoadFrom,
@@ -227,7 +227,9 @@ impl Linker<'_> {
                     "load it in a pipeline of the same grain and time zone; or write = \"full\"",
                 ))
             }
-            (true, false) if merges(&step.write) && !draft.step.as_ref().is_some_and(|own| merges(&own.write)) => {
+            (true, false)
+                if !lands && merges(&step.write) && !draft.step.as_ref().is_some_and(|own| merges(&own.write)) =>
+            {
                 Some((
                     format!("`{name}` merges, so that rows move from one of its units to another"),
                     "write = \"merge\" with the same keys; or write = \"full\"",

@@ -99,7 +99,7 @@ impl Drop for Flying<'_> {
 }
 
 /// Hears nothing of retries.
-struct Silent;
+pub(super) struct Silent;
 
 impl Sink for Silent {
     fn put(&self, _page: super::super::Page) -> Result<()> {
@@ -298,7 +298,7 @@ impl HttpClient {
     }
 
     /// Sends a request once, in its turn.
-    async fn once(&self, request: &Request, errand: &Errand<'_>) -> Result<(Answer, Held), Refused> {
+    pub(super) async fn once(&self, request: &Request, errand: &Errand<'_>) -> Result<(Answer, Held), Refused> {
         let inner = &*self.inner;
         let gate = match errand.gate {
             Some(gate) => {

@@ -10,6 +10,7 @@ mod decode;
 mod fan;
 mod limits;
 mod login;
+mod look;
 mod paginate;
 mod pull;
 mod read;

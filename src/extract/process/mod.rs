@@ -5,6 +5,7 @@
 //! survives it, or haul.
 
 mod catalog;
+mod command;
 mod private;
 mod program;
 mod rows;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
 
 pub use catalog::{Catalogs, Replication};
+pub use command::Errand;
 pub use private::sweep as sweep_private_files;
 pub use program::Program;
 pub use singer::Tap;

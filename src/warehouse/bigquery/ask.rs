@@ -9,9 +9,8 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::Session;
-use crate::bigquery::{Caller, Field, Mode, Query, QueryJob, Refused, RowPage, Rows as Listed, Why};
+use crate::bigquery::{Caller, Field, Mode, QueryJob, Refused, RowPage, Rows as Listed, Why};
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::cost::JobKind;
 use crate::warehouse::Rows;
 use crate::warehouse::excerpt::failed_at;
 
@@ -22,27 +21,14 @@ const PAGE: u64 = 10_000;
 const BATCH: usize = 1_000;
 
 impl Session {
-    /// Runs a statement that reads, under a name that nobody else has: what it reads may have changed since the last time.
+    /// Runs a statement that reads, and answers with its first rows.
     pub(super) async fn ask(
         &self,
         sql: &str,
         labels: &BTreeMap<String, String>,
         caller: &Caller<'_>,
-    ) -> Result<QueryJob, Refused> {
-        let query = Query {
-            id: format!("haul_q_{:032x}", rand::random::<u128>()),
-            sql: sql.to_owned(),
-            labels: labels.clone(),
-            max_bytes: None,
-        };
-        let job = self.client.query(&query, caller).await?;
-        if caller.receipts.wanted() {
-            match self.client.bill(&job.id, job.location.as_deref(), JobKind::Query, caller).await {
-                Ok(cost) => caller.receipts.add(cost),
-                Err(refused) => caller.receipts.miss(&job.id, &refused.error.chain()),
-            }
-        }
-        Ok(job)
+    ) -> Result<(QueryJob, RowPage), Refused> {
+        self.client.ask(sql, labels, PAGE, caller).await
     }
 
     /// The rows of a statement of ours, few as they are.
@@ -53,24 +39,25 @@ impl Session {
         labels: &BTreeMap<String, String>,
         caller: &Caller<'_>,
     ) -> Result<Vec<Vec<Value>>> {
-        let job = self.ask(sql, labels, caller).await.map_err(|refused| self.failed(doing, refused))?;
-        self.rows_of(doing, &job, caller).await
+        let asked = self.ask(sql, labels, caller).await.map_err(|refused| self.failed(doing, refused))?;
+        self.rows_of(doing, asked, caller).await
     }
 
     /// The rows of a statement that has ended.
-    pub(super) async fn rows_of(&self, doing: &str, job: &QueryJob, caller: &Caller<'_>) -> Result<Vec<Vec<Value>>> {
+    pub(super) async fn rows_of(
+        &self,
+        doing: &str,
+        (job, mut page): (QueryJob, RowPage),
+        caller: &Caller<'_>,
+    ) -> Result<Vec<Vec<Value>>> {
         let failed = |refused: Refused| self.failed(doing, refused);
         let mut rows = Vec::new();
-        let mut token = None;
         loop {
-            let page = self.page(job, token.as_deref(), PAGE, caller).await.map_err(failed)?;
             for row in texts(&page) {
                 rows.push(values(row, &job.schema.fields)?);
             }
-            token = page.next;
-            if token.is_none() {
-                return Ok(rows);
-            }
+            let Some(token) = page.next.take() else { return Ok(rows) };
+            page = self.page(&job, Some(&token), PAGE, caller).await.map_err(failed)?;
         }
     }
 
@@ -103,13 +90,10 @@ impl Session {
         let caller = &self.caller();
         self.assert_reads(sql, caller).await?;
         let failed = |refused: Refused| self.failed_in("running a query", sql, 0, refused);
-        let job = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
+        let (job, mut page) = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
         let columns = job.schema.fields.iter().map(|field| field.name.clone()).collect();
         let mut found = Rows { columns, rows: Vec::new(), truncated: false };
-        let mut token = None;
         loop {
-            let left = u64::try_from(max_rows - found.rows.len()).unwrap_or(u64::MAX).saturating_add(1);
-            let page = self.page(&job, token.as_deref(), PAGE.min(left), caller).await.map_err(failed)?;
             for row in texts(&page) {
                 if found.rows.len() == max_rows {
                     found.truncated = true;
@@ -117,10 +101,8 @@ impl Session {
                 }
                 found.rows.push(values(row, &job.schema.fields)?);
             }
-            token = page.next;
-            if token.is_none() {
-                return Ok(found);
-            }
+            let Some(token) = page.next.take() else { return Ok(found) };
+            page = self.page(&job, Some(&token), PAGE, caller).await.map_err(failed)?;
         }
     }
 
@@ -130,16 +112,12 @@ impl Session {
         self.assert_reads(sql, caller).await?;
         let doing = || format!("writing {}", path.display());
         let failed = |refused: Refused| self.failed_in("running a query", sql, 0, refused);
-        let job = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
+        let (job, mut page) = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
         let mut file = std::fs::File::create(path).context(Kind::Storage, doing)?;
-        let mut token = None;
         loop {
-            let page = self.page(&job, token.as_deref(), PAGE, caller).await.map_err(failed)?;
             file.write_all(&page.body).context(Kind::Storage, doing)?;
-            token = page.next;
-            if token.is_none() {
-                return Ok(());
-            }
+            let Some(token) = page.next.take() else { return Ok(()) };
+            page = self.page(&job, Some(&token), PAGE, caller).await.map_err(failed)?;
         }
     }
 
@@ -148,10 +126,8 @@ impl Session {
         let caller = &self.caller();
         self.assert_reads(sql, caller).await?;
         let failed = |refused: Refused| self.failed_in("reading rows", sql, 0, refused);
-        let job = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
-        let mut token = None;
+        let (job, mut page) = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
         loop {
-            let page = self.page(&job, token.as_deref(), PAGE, caller).await.map_err(failed)?;
             let mut batch = Vec::with_capacity(BATCH);
             for row in texts(&page) {
                 let value = values(row, &job.schema.fields)?.into_iter().next().unwrap_or_default();
@@ -166,10 +142,8 @@ impl Session {
             if !batch.is_empty() && rows.send(batch).await.is_err() {
                 return Ok(());
             }
-            token = page.next;
-            if token.is_none() {
-                return Ok(());
-            }
+            let Some(token) = page.next.take() else { return Ok(()) };
+            page = self.page(&job, Some(&token), PAGE, caller).await.map_err(failed)?;
         }
     }
 

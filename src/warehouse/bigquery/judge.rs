@@ -148,9 +148,9 @@ impl Task<'_> {
             BIGQUERY.ident(NEW_ROWS)
         );
         let doing = format!("running the check `{}`", check.name);
-        let job = self.session.ask(&whole_sql, &self.labels, &self.caller).await;
-        let job = job.map_err(|refused| self.session.failed_in(&doing, sql, LINES_BEFORE, refused))?;
-        let rows = self.session.rows_of(&doing, &job, &self.caller).await?;
+        let asked = self.session.ask(&whole_sql, &self.labels, &self.caller).await;
+        let asked = asked.map_err(|refused| self.session.failed_in(&doing, sql, LINES_BEFORE, refused))?;
+        let rows = self.session.rows_of(&doing, asked, &self.caller).await?;
         let row = rows.into_iter().next().unwrap_or_default();
         let sample = row.get(1).and_then(Value::as_array).into_iter().flatten();
         let sample = sample.filter_map(|one| one.as_str().map(str::to_owned)).collect();

@@ -120,6 +120,12 @@ impl Task<'_> {
         if self.commit.layout.require_filter {
             resource["requirePartitionFilter"] = json!(true);
         }
+        // Tasks of one step begin together: one of them makes the table, and the others find it.
+        let turn = self.session.turn(&self.commit.table).await;
+        let _turn = turn.lock().await;
+        if self.session.found(&self.target, &self.caller).await?.is_some() {
+            return Ok(false);
+        }
         let created = self.session.client.create_table(&self.target, resource, &self.caller).await;
         created.map_err(|refused| self.session.failed("creating the table", refused))
     }

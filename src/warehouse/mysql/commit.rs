@@ -178,13 +178,16 @@ async fn merge(session: &mut Session, work: &Work<'_>, own: &[&str]) -> Result<(
     let mut columns: Vec<String> = work.reconciled.kept.iter().map(|staged| ident(&staged.column.name)).collect();
     columns.extend(own.iter().map(|name| ident(name)));
     let columns = columns.join(", ");
-    let order = newest_by.as_ref().map(|newest| format!(" ORDER BY {} DESC", ident(newest))).unwrap_or_default();
     // Rows that are alike count as one; several of the newest are told and not chosen by chance.
-    let newest = format!(
-        "SELECT DISTINCT {columns} FROM (SELECT n.*, rank() OVER (PARTITION BY {}{order}) AS _haul_rank FROM {new} AS n) AS r \
-         WHERE _haul_rank = 1",
-        list("n.")
-    );
+    let newest = match newest_by {
+        None => format!("SELECT DISTINCT {columns} FROM {new}"),
+        Some(newest) => format!(
+            "SELECT DISTINCT {columns} FROM (SELECT n.*, rank() OVER (PARTITION BY {} ORDER BY n.{} DESC) AS _haul_rank \
+             FROM {new} AS n) AS r WHERE _haul_rank = 1",
+            list("n."),
+            ident(newest)
+        ),
+    };
     let twice = format!(
         "SELECT CAST(count(*) AS UNSIGNED), {} FROM ({newest}) AS d GROUP BY {} HAVING count(*) > 1 LIMIT 1",
         list(""),

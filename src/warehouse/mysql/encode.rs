@@ -47,9 +47,10 @@ impl Encode {
         let numbers: Vec<usize> =
             inside.map(|inside| inside.split(',').filter_map(|n| n.trim().parse().ok()).collect()).unwrap_or_default();
         let number = |place: usize, default: usize| numbers.get(place).copied().unwrap_or(default);
-        let whole = |bits: u32| match signed {
-            true => Self::Whole { least: -(1_i128 << (bits - 1)), most: (1_i128 << (bits - 1)) - 1 },
-            false => Self::Whole { least: 0, most: (1_i128 << bits) - 1 },
+        let whole = |bits: u32| {
+            let half = 1_i128 << (bits - 1);
+            let (least, most) = if signed { (-half, half - 1) } else { (0, 2 * half - 1) };
+            Self::Whole { least, most }
         };
         match word {
             "tinyint" if low.starts_with("tinyint(1)") && signed => Self::Boolean,
@@ -240,7 +241,7 @@ fn instant(text: &str) -> Option<NaiveDateTime> {
 }
 
 fn time(text: &str, digits: u32, dated: bool, short: bool) -> Option<String> {
-    let fits = |nanos: u32| nanos % 10_u32.pow(9 - digits.min(6)) == 0;
+    let fits = |nanos: u32| nanos.is_multiple_of(10_u32.pow(9 - digits.min(6)));
     if !dated {
         let at = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(text, form).ok())?;
         return fits(at.nanosecond()).then(|| format!("'{}'", at.format("%H:%M:%S%.6f")));

@@ -68,7 +68,8 @@ fn loads(server: &Strict) -> Vec<String> {
 #[test]
 fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
     let server = Strict::start();
-    let project = project(&server, PIPELINE);
+    let guard = "lookback = 2\nguard = { allow_empty = true, max_shrink = \"100%\" }";
+    let project = project(&server, &PIPELINE.replace("lookback = 2", guard));
     project.stdout(&["run", "days", "--date", "2024-05-03"]);
     assert_eq!(
         picture(&server),
@@ -99,7 +100,7 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
         assert!(sql.starts_with("SELECT"), "{sql}");
         let labels = &job.configuration["labels"];
         assert!(
-            id.starts_with("haul_q_")
+            id.starts_with("asked_")
                 || labels["pipeline"] == "days" && labels["step"] == "items" && labels["run"] == "days-2024-05-03-1",
             "{labels}"
         );
@@ -115,10 +116,6 @@ fn a_day_is_one_free_load_job_into_its_partition_and_no_statement_writes() {
         server.table("raw.items")
     );
     assert_eq!(picture(&server)[3..], ["2024-05-02 1 pull 2"]);
-    project.write(
-        "pipelines/days.toml",
-        &PIPELINE.replace("lookback = 2", "lookback = 2\nguard = { allow_empty = true, max_shrink = \"100%\" }"),
-    );
     rows(&project, "2024-05-02", 0);
     project.stdout(&["run", "days", "--date", "2024-05-03"]);
     assert_eq!(picture(&server).len(), 3);
@@ -153,6 +150,25 @@ fn checks_see_the_rows_before_they_are_copied_into_their_partition() {
         server.asked().iter().any(|asked| asked.starts_with("DELETE") && asked.contains("_haul_new_")),
         "what has arrived is removed"
     );
+}
+
+#[test]
+fn columns_and_fields_of_records_are_added_by_a_patch_that_leaves_the_others_alone() {
+    let server = Strict::start();
+    let project = project(&server, &PIPELINE.replace("lookback = 2", "lookback = 1"));
+    project.write("data/2024-05-01.jsonl", "{\"id\":1,\"o\":{\"a\":1,\"l\":[{\"x\":1}]}}\n");
+    project.stdout(&["run", "days", "--date", "2024-05-02"]);
+    project.write("data/2024-05-02.jsonl", "{\"id\":2,\"new\":true,\"o\":{\"b\":\"t\",\"l\":[{\"y\":0.5}]}}\n");
+    project.stdout(&["run", "days", "--date", "2024-05-03"]);
+    let fields = &server.table("raw.items").resource["schema"]["fields"];
+    let names = |fields: &Value| -> Vec<String> {
+        let fields = fields.as_array().cloned().unwrap_or_default();
+        fields.iter().filter_map(|field| field["name"].as_str().map(str::to_owned)).collect()
+    };
+    assert_eq!(names(fields), ["id", "o", "_haul_unit", "_haul_pull", "new"]);
+    assert_eq!(names(&fields[1]["fields"]), ["a", "l", "b"]);
+    assert_eq!(names(&fields[1]["fields"][1]["fields"]), ["x", "y"]);
+    assert_eq!(server.asked().iter().filter(|one| one.starts_with("PATCH")).count(), 1);
 }
 
 #[test]

@@ -35,7 +35,7 @@ name = "back"
 from = "serve"
 into = "raw.back"
 write = {write}
-columns = {{ huge = "HUGEINT", doc = "JSON", flag = "BOOLEAN" }}
+columns = {{ huge = "HUGEINT", doc = "JSON", flag = "BOOLEAN", clock = "TIME" }}
 "#,
         condition = if write == "\"full\"" { "" } else { "where _haul_unit = {{ ds | sql }}" },
     )

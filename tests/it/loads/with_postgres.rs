@@ -18,5 +18,4 @@ promises!(
     a_whole_table_is_replaced,
     rows_of_one_key_are_merged,
     killed_anywhere_it_ends_the_same,
-    what_does_not_fit_is_refused,
 );

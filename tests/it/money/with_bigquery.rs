@@ -3,15 +3,12 @@
 use serde_json::json;
 
 use super::json;
-use crate::support::bigquery::{emulator, project_at};
+use crate::support::bigquery_gate::Gate;
 use crate::support::mornings::Mornings;
 
 #[test]
 fn jobs_of_a_warehouse_are_counted_loads_as_free_and_a_skipped_table_has_none() {
-    let emulator = emulator();
-    let project = project_at(&emulator.url);
-    project.write("rows.jsonl", "{\"id\": 1}\n{\"id\": 2}\n");
-    project.write("haul.toml", "warehouse = \"ga4\"\n");
+    let gate = Gate::open();
     let pipeline = r#"
 max_bytes = "1 GB"
 
@@ -26,8 +23,8 @@ sql = "SELECT count(*) AS n FROM {{ ref('items') }}"
 into = "money_mart.sums"
 max_bytes = "1 GB"
 "#;
-    let days = Mornings { project };
-    days.project.write("pipelines/days.toml", pipeline);
+    let days = Mornings { project: gate.project(pipeline) };
+    days.project.write("rows.jsonl", "{\"id\": 1}\n{\"id\": 2}\n");
     // The table that `sums` reads is not there yet: its price comes right before its statement.
     let plan = &json(&days, &["plan", "days", "--date", "2024-05-04"])[0];
     assert_eq!(plan["tasks"][1]["cost"]["reason"], "unknown until `items` ran", "{plan}");

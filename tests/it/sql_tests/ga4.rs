@@ -124,8 +124,10 @@ mod with_bigquery {
     fn five_mornings_make_the_same_tables_in_duckdb_and_in_bigquery() {
         let duckdb = mornings("mornings_duck", "type = \"duckdb\"\npath = \"warehouse.duckdb\"\n");
         let url = &emulator().url;
-        let bigquery =
-            mornings("mornings_big", &format!("type = \"bigquery\"\nproject = \"{PROJECT}\"\nendpoint = \"{url}\"\n"));
+        let bigquery = mornings(
+            "mornings_big",
+            &format!("type = \"bigquery\"\nproject = \"{PROJECT}\"\nendpoint = \"{url}\"\ncompress = false\n"),
+        );
         // Nine events are three sessions, of which every third event buys.
         let days: Vec<_> = duckdb[1].as_array().expect("rows").iter().map(|row| row["day"].clone()).collect();
         assert_eq!(days.iter().filter(|day| **day == json!("2024-05-02")).count(), 3, "{days:?}");

@@ -288,6 +288,7 @@ impl State {
                 }
                 self.job(id).map(|job| json!({ "kind": "bigquery#jobCancelResponse", "job": job }))
             }
+            ("POST", ["queries"]) => self.ask(&resource),
             ("GET", ["queries", id]) => self.results(id, &query),
             (method, _) => Err((404, "notFound", format!("Not found: {method} {path}"))),
         };
@@ -439,6 +440,21 @@ impl State {
             "jobReference": { "projectId": PROJECT, "jobId": id, "location": "EU" },
             "statistics": { "load": { "outputRows": job.rows.to_string() } },
         }))
+    }
+
+    /// jobs.query: a statement that is answered at once.
+    fn ask(&mut self, request: &Value) -> Answer {
+        const MEMBERS: [&str; 7] =
+            ["query", "useLegacySql", "labels", "maxResults", "requestId", "formatOptions", "location"];
+        known(request, &MEMBERS)?;
+        assert!(request["requestId"].as_str().is_some_and(|id| id.len() <= 36));
+        let id = format!("asked_{}", self.jobs.len());
+        let query = json!({ "query": request["query"], "useLegacySql": request["useLegacySql"] });
+        let configuration = json!({ "labels": request["labels"], "query": query });
+        self.insert_job(&json!({ "jobReference": { "jobId": id }, "configuration": configuration }), None)?;
+        let mut answer = self.results(&id, &HashMap::from([("maxResults".to_owned(), "1".to_owned())]))?;
+        answer["jobReference"] = json!({ "projectId": PROJECT, "jobId": id, "location": "EU" });
+        Ok(answer)
     }
 
     fn results(&self, id: &str, query: &HashMap<String, String>) -> Answer {
