@@ -62,19 +62,17 @@ struct Shared {
     rule: rows::Rule,
     state: Mutex<journal::Journal>,
     /// Those that nobody uses at the moment: each has tables of its own to fill, and is worth being used again.
-    presses: Mutex<Vec<Press>>,
+    presses: Mutex<Vec<rows::Press>>,
 }
-
-type Press = zstd::bulk::Compressor<'static>;
 
 impl Shared {
     /// Lends a press.
-    fn pressed<T>(&self, work: impl FnOnce(&mut Press) -> T) -> Result<T> {
+    fn pressed<T>(&self, work: impl FnOnce(&mut rows::Press) -> T) -> Result<T> {
         let presses = || self.presses.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = presses().pop();
         let mut press = match idle {
             Some(press) => press,
-            None => Press::new(1).context(Kind::Storage, || "preparing the stage".to_owned())?,
+            None => rows::Press::new()?,
         };
         let done = work(&mut press);
         presses().push(press);

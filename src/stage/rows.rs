@@ -42,6 +42,31 @@ pub struct Part<'a> {
     pub add: Option<&'a Added>,
 }
 
+/// How hard frames are compressed: rows are read once more and thrown away, so that speed counts for more than size.
+const LEVEL: i32 = -1;
+
+/// The most room that is kept for the next page.
+const ROOM: usize = 4 << 20;
+
+/// What turns rows into frames, with the room that they need on the way; worth being used again.
+pub(super) struct Press {
+    compressor: Compressor<'static>,
+    room: Vec<u8>,
+}
+
+impl Press {
+    pub fn new() -> Result<Self> {
+        let compressor = Compressor::new(LEVEL).context(Kind::Storage, || "preparing the stage".to_owned())?;
+        Ok(Self { compressor, room: Vec::new() })
+    }
+
+    /// An empty draft in the room that there is.
+    fn draft(&mut self) -> Draft {
+        self.room.clear();
+        Draft { lines: std::mem::take(&mut self.room), ..Draft::default() }
+    }
+}
+
 /// Rows on their way into a frame.
 #[derive(Default)]
 struct Draft {
@@ -91,36 +116,33 @@ impl Rule {
     }
 
     /// Minifies, observes and compresses a page's rows.
-    pub fn page(
-        &self,
-        page: &PageEntry,
-        body: &[u8],
-        rows: &[Range<usize>],
-        press: &mut Compressor<'static>,
-    ) -> Result<StagedPage> {
-        let mut draft = Draft { lines: Vec::with_capacity(body.len() + rows.len()), ..Draft::default() };
+    pub fn page(&self, page: &PageEntry, body: &[u8], rows: &[Range<usize>], press: &mut Press) -> Result<StagedPage> {
+        let mut draft = press.draft();
+        draft.lines.reserve(body.len() + rows.len());
         self.rows(&mut draft, page.number, body, rows, None)?;
-        let frame = press.compress(&draft.lines).context(Kind::Storage, || "compressing a page".to_owned())?;
-        Ok(self.staged(draft, frame))
+        let frame = press.compressor.compress(&draft.lines);
+        let frame = frame.context(Kind::Storage, || "compressing a page".to_owned())?;
+        Ok(self.staged(draft, frame, press))
     }
 
     /// The same for the answers of many requests at once, which become one frame.
     ///
     /// # Errors
     /// The first answer whose rows cannot be taken, by its place among `parts`.
-    pub fn batch(&self, parts: &[Part<'_>], press: &mut Compressor<'static>) -> Result<StagedPage, (usize, Error)> {
-        let bytes: usize = parts.iter().map(|part| part.body.len()).sum();
-        let mut draft = Draft { lines: Vec::with_capacity(bytes), ..Draft::default() };
+    pub fn batch(&self, parts: &[Part<'_>], press: &mut Press) -> Result<StagedPage, (usize, Error)> {
+        let mut draft = press.draft();
+        draft.lines.reserve(parts.iter().map(|part| part.body.len()).sum());
         for (index, part) in parts.iter().enumerate() {
             self.rows(&mut draft, part.request, part.body, part.rows, part.add).map_err(|error| (index, error))?;
         }
         let frame = if draft.lines.is_empty() {
             Vec::new()
         } else {
-            let pressed = press.compress(&draft.lines).context(Kind::Storage, || "compressing a batch".to_owned());
-            pressed.map_err(|error| (parts.len(), error))?
+            let frame = press.compressor.compress(&draft.lines);
+            let frame = frame.context(Kind::Storage, || "compressing a batch".to_owned());
+            frame.map_err(|error| (parts.len(), error))?
         };
-        Ok(self.staged(draft, frame))
+        Ok(self.staged(draft, frame, press))
     }
 
     fn rows(
@@ -169,11 +191,14 @@ impl Rule {
         Ok(())
     }
 
-    fn staged(&self, draft: Draft, frame: Vec<u8>) -> StagedPage {
+    fn staged(&self, draft: Draft, frame: Vec<u8>, press: &mut Press) -> StagedPage {
+        let bytes = draft.lines.len() as u64;
+        // A page that was much larger than others does not keep its room.
+        press.room = if draft.lines.capacity() <= ROOM { draft.lines } else { Vec::new() };
         StagedPage {
             checksum: xxh3_64(&frame),
             frame,
-            bytes: draft.lines.len() as u64,
+            bytes,
             longest_row: draft.longest as u64,
             outside: draft.outside,
             units: draft

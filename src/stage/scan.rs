@@ -148,8 +148,7 @@ impl<'a> Scanner<'a> {
         while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
             self.at += 1;
         }
-        let literal = std::str::from_utf8(&self.input[from..self.at]).map_err(|_| self.broken())?;
-        let number = Literal::of(literal).ok_or_else(|| self.broken())?;
+        let number = Literal::of(&self.input[from..self.at]).ok_or_else(|| self.broken())?;
         // The warehouse's JSON reader goes through a 64-bit float; what that would change travels as text.
         if number.must_travel_as_text() {
             let end = std::mem::replace(&mut self.at, from);
