@@ -205,6 +205,7 @@ impl<'a> Dispatcher<'a> {
             while let Some(index) = self.next_ready(active) {
                 self.ready.remove(&index);
                 if let Some(reason) = self.reason_to_skip(index) {
+                    self.shared.purse.close(&self.plan.tasks[index].id);
                     self.apply(vec![(index, TaskEvent::Skipped { reason })]).await?;
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! An extract task: lease, pull, stage, compare, guard, commit, record.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::bookmark;
@@ -76,7 +76,7 @@ pub(super) async fn run(
         Some(given) => given,
         None => rendered(shared, task, step, &scope).await?,
     };
-    admit(shared, task, pull.as_deref()).await?;
+    admit(shared, task, step, pull.as_deref()).await?;
     // Before the rows: what changes in between is seen by the next pull.
     let state = match &pull {
         None => None,
@@ -151,12 +151,17 @@ pub(super) async fn run(
 }
 
 /// Prices a pull again right before its statements are sent, where that could not be told before and there is a limit.
-async fn admit(shared: &Shared<'_>, task: &PlannedTask, pull: Option<&dyn Pull>) -> Result<()> {
+async fn admit(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, pull: Option<&dyn Pull>) -> Result<()> {
     let Some(pull) = pull.filter(|_| shared.purse.asks(task)) else { return Ok(()) };
-    match pull.price(&Prices::default()).await? {
-        Some(quote) => shared.purse.admit(task, &quote),
-        None => Ok(()),
+    let Some(quote) = pull.price(&Prices::default()).await? else { return Ok(()) };
+    let state = quote.state.as_ref().map(|state| change::fingerprint(pull, step, state));
+    let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+    // What is as it was is not read, whatever that would cost.
+    if state.is_some_and(|state| change::is_as_loaded(&ledger, task, &state)) {
+        return Ok(());
     }
+    drop(ledger);
+    shared.purse.admit(task, &quote)
 }
 
 /// The pull of the step's own source; a fan-out makes its own.

@@ -111,7 +111,7 @@ impl Purse {
     }
 
     /// What a task has not spent is there for others.
-    fn close(&self, task: &TaskId) {
+    pub fn close(&self, task: &TaskId) {
         let mut tally = self.inner();
         tally.receipts.remove(task);
         tally.reserved.remove(task);

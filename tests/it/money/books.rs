@@ -93,6 +93,24 @@ fn costs_tell_what_was_billed_and_what_unchanged_days_have_saved() {
 }
 
 #[test]
+fn a_day_that_has_not_changed_takes_nothing_of_the_limit() {
+    let service = Service::start(10);
+    put_days(&service);
+    let days = days(&service, BY_TIME);
+    days.run("2024-05-04", 0);
+    // Both days together are 5 GiB; the one that has changed is 3.
+    service.put("shop.events_20240503", noon(3, 2));
+    days.project.write("pipelines/days.toml", &format!("max_bytes = \"4 GiB\"\n{BY_TIME}"));
+    let said = days.run("2024-05-04", 0);
+    assert!(said.contains("1 loaded, 1 unchanged"), "{said}");
+    // Had both changed, it would have been too much.
+    service.put("shop.events_20240502", noon(2, 2));
+    service.put("shop.events_20240503", noon(3, 3));
+    days.run("2024-05-04", 5);
+    assert_eq!(service.jobs().len(), 3);
+}
+
+#[test]
 fn a_bill_is_written_once_though_the_run_was_killed_behind_it() {
     let service = Service::start(10);
     service.plan("shop.orders", vec![rows(0..45)]);
