@@ -18,6 +18,16 @@ macro_rules! suite {
     };
 }
 
+/// Those of them that an emulator of BigQuery is asked for, too: what they do is the same for every driver, and all of them
+/// would take it minutes. What only BigQuery has is tested in `bigquery_warehouse`.
+macro_rules! on_bigquery {
+    ($($name:ident),+ $(,)?) => {
+        mod with_bigquery {
+            $(#[test] fn $name() { super::$name(crate::warehouse::bench::Driver::BigQuery); })+
+        }
+    };
+}
+
 mod bench;
 mod changes;
 mod checks;

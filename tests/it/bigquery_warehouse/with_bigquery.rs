@@ -87,33 +87,6 @@ fn days_are_replaced_in_transactions_and_their_changes_counted() {
 }
 
 #[test]
-fn merge_append_and_full_write_each_row_exactly_once() {
-    let gate = Gate::open();
-    let merge = "keys = [\"id\"]\nwrite = \"merge\"\nnewest_by = \"price\"";
-    let project = gate.project(&ITEMS.replace("keys = [\"id\"]", merge));
-    rows(&project, "2024-05-01", &[json!({ "id": 1, "price": 0.5 }), json!({ "id": 2, "price": 1.5 })]);
-    rows(&project, "2024-05-02", &[json!({ "id": 2, "price": 7.0 }), json!({ "id": 2, "price": 8.0 })]);
-    project.stdout(&["run", "days", "--date", "2024-05-02"]);
-    run(&project);
-    let found = project.query("select id, price from raw.items order by id, price");
-    assert_eq!(found, json!([{ "id": 1, "price": 0.5 }, { "id": 2, "price": 8.0 }]));
-    let append = ITEMS.replace("raw.items", "log.items").replace("keys = [\"id\"]", "write = \"append\"");
-    let project = gate.project(&append);
-    a_day(&project);
-    run(&project);
-    run(&project);
-    assert_eq!(project.query("select count(*) as n from log.items"), json!([{ "n": 2 }]));
-    let full = ITEMS.replace("[window]\nlookback = 1", "").replace("{{ ds }}", "2024-05-02");
-    let full = full.replace("raw.items", "dim.items").replace("keys = [\"id\"]", "write = \"full\"");
-    let project = gate.project(&full);
-    a_day(&project);
-    run(&project);
-    rows(&project, "2024-05-02", &[json!({ "id": 5, "price": 0.5 })]);
-    run(&project);
-    assert_eq!(project.query("select id from dim.items"), json!([{ "id": 5 }]));
-}
-
-#[test]
 fn a_table_follows_its_rows() {
     let gate = Gate::open();
     let project = gate.project(&ITEMS);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use haul::error::{Error, Kind};
-use haul::model::connection::{Connection, ConnectionKind, DuckDbConnection};
+use haul::model::connection::{BigQueryConnection, Connection, ConnectionKind, DuckDbConnection};
 use haul::model::layout::Layout;
 use haul::model::ledger::Loaded;
 use haul::model::name::TableName;
@@ -17,6 +17,7 @@ use haul::warehouse::{BoundCheck, Commit, Committed, Labels, NewRows, UnitCommit
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::bigquery::emulator;
 use crate::support::databases::PostgresDatabase;
 
 /// The warehouses that pass this suite.
@@ -24,6 +25,7 @@ use crate::support::databases::PostgresDatabase;
 pub enum Driver {
     DuckDb,
     Postgres,
+    BigQuery,
 }
 
 impl Driver {
@@ -38,7 +40,7 @@ impl Driver {
     /// What differs between the drivers.
     pub fn pick<T>(self, duckdb: T, postgres: T) -> T {
         match self {
-            Self::DuckDb => duckdb,
+            Self::DuckDb | Self::BigQuery => duckdb,
             Self::Postgres => postgres,
         }
     }
@@ -48,6 +50,8 @@ impl Driver {
 pub enum Place {
     DuckDb,
     Postgres(PostgresDatabase),
+    /// A project of the emulator that nobody else uses.
+    BigQuery(String),
 }
 
 impl Place {
@@ -55,6 +59,10 @@ impl Place {
         match driver {
             Driver::DuckDb => Self::DuckDb,
             Driver::Postgres => Self::Postgres(PostgresDatabase::new()),
+            Driver::BigQuery => {
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                Self::BigQuery(format!("suite-{:016x}", rand::random::<u64>()))
+            }
         }
     }
 }
@@ -220,6 +228,7 @@ impl Bench {
         let driver = match &*place {
             Place::DuckDb => Driver::DuckDb,
             Place::Postgres(_) => Driver::Postgres,
+            Place::BigQuery(_) => Driver::BigQuery,
         };
         let warehouse = Warehouse::open(&connection(&place, folder.path())).await.expect("a warehouse");
         Self { warehouse, driver, place, folder, stages: std::cell::Cell::new(0) }
@@ -248,6 +257,7 @@ impl Bench {
                 connection.execute_batch(sql).expect(sql);
             }
             Place::Postgres(database) => database.run(sql).await,
+            Place::BigQuery(_) => panic!("the suite has no hand of its own on the emulator"),
         }
         self.warehouse = Warehouse::open(&self.connection()).await.expect("a warehouse");
         self
@@ -356,6 +366,8 @@ impl Bench {
         }
         let all =
             self.driver.pick("SELECT * FROM raw.items ORDER BY ALL", "SELECT * FROM raw.items AS i ORDER BY i::text");
+        let bigquery = "SELECT * FROM raw.items AS i ORDER BY TO_JSON_STRING(i)";
+        let all = if self.driver == Driver::BigQuery { bigquery } else { all };
         format!("{columns} {} {:?}", self.text(all).await, self.loads().await)
     }
 }
@@ -367,6 +379,23 @@ fn connection(place: &Place, folder: &Path) -> Connection {
         Place::Postgres(database) => {
             Connection { name: "warehouse".to_owned(), kind: ConnectionKind::Postgres(database.server()) }
         }
+        Place::BigQuery(project) => Connection {
+            name: "warehouse".to_owned(),
+            kind: ConnectionKind::BigQuery(BigQueryConnection {
+                project: project.clone(),
+                location: None,
+                service_account: None,
+                default_credentials: None,
+                impersonate: None,
+                stage_bucket: None,
+                stage_above: u64::MAX,
+                compress: false,
+                job_timeout: std::time::Duration::from_mins(5),
+                endpoint: Some(emulator().url.clone()),
+                storage_endpoint: None,
+                tariff: haul::model::cost::Tariff::default(),
+            }),
+        },
     }
 }
 
