@@ -178,12 +178,16 @@ mod tests {
     #[test]
     fn a_number_that_a_float_would_change_travels_as_text() {
         let travels = |text: &str| Literal::of(text.as_bytes()).expect("a number").must_travel_as_text();
-        for text in
-            ["12345678901234567.891", "1e400", "0.1000000000000000055", "123456789012345678901234567890123456789012"]
-        {
+        for text in [
+            "12345678901234567.891",
+            "1e400",
+            "0.30000000000000004",
+            "0.1000000000000000055",
+            "123456789012345678901234567890123456789012",
+        ] {
             assert!(travels(text), "{text}");
         }
-        for text in ["0.30000000000000004", "9007199254740993", "1e3", "-0.50", "0012"] {
+        for text in ["0.300000000000001", "9007199254740993", "1e3", "-0.50", "0012"] {
             assert!(!travels(text), "{text}");
         }
     }
