@@ -76,6 +76,7 @@ pub(super) struct LoadStatistics {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 struct Referenced {
     project_id: String,
     dataset_id: String,

@@ -423,10 +423,8 @@ fn billed(tasks: &[PlannedTask]) -> String {
 /// What a plan would be billed for: each step where there are several, and all of it.
 fn cost_lines(costs: &CostTotals, plan: &Plan, screen: &Screen) {
     let told = |costs: &CostTotals| {
-        let mut text = format!("{} billed, {}", Bytes(costs.billed_bytes), costs.money);
-        if costs.money == Sum::default() {
-            text = "nothing billed".to_owned();
-        }
+        let billed = || format!("{} billed, {}", Bytes(costs.billed_bytes), costs.money);
+        let mut text = if costs.money == Sum::default() { "nothing billed".to_owned() } else { billed() };
         if costs.unknown > 0 {
             text = format!("{text}, and {} not known yet", counted(costs.unknown as u64, "task"));
         }

@@ -212,7 +212,7 @@ fn as_json(one: &Scheduled<'_>) -> Value {
     json!({
         "pipeline": one.pipeline.name,
         "schedule": words(one.schedule),
-        "timezone": zone.map(|zone| zone.name()),
+        "timezone": zone.map(Tz::name),
         "paused": one.schedule.is_some_and(|schedule| schedule.paused),
         "next": one.next.iter().map(occurrence).collect::<Vec<_>>(),
         "odd_days": one.odd_days,

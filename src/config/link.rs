@@ -62,7 +62,7 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
                 }
                 // It is not done again for what has not changed.
                 Some((Action::Run(command), _)) => {
-                    command.reads = behind.into_iter().filter(|read| !read.table.schema.starts_with("wait:")).collect()
+                    command.reads = behind.into_iter().filter(|read| !read.table.schema.starts_with("wait:")).collect();
                 }
                 Some((Action::Wait(_), _)) => {}
                 Some((Action::Load(load), guard)) => loaded.unwrap_or_default().put(load, guard, reads),
@@ -233,7 +233,7 @@ impl Linker<'_> {
                 format!("there is no pipeline `{name}`")
             };
             let fault = Diagnostic::error("unknown-pipeline", message).at(&own.source, draft.sql.clone(), "");
-            faults.push(fault.maybe_help(known_names(name, others().collect::<Vec<_>>().into_iter())));
+            faults.push(fault.maybe_help(known_names(name, others().collect::<Vec<_>>())));
         }
     }
 

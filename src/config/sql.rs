@@ -83,7 +83,7 @@ pub(super) fn step_sql(
             for (dialect, written) in &entries.0 {
                 if !DIALECTS.contains(&dialect.value.as_str()) {
                     let message = format!("`{}` is no warehouse that SQL is written for", dialect.value);
-                    let help = known_names(&dialect.value, DIALECTS.into_iter());
+                    let help = known_names(&dialect.value, DIALECTS);
                     reader.error("unknown-dialect", dialect.span.clone(), message).help = help;
                     continue;
                 }

@@ -68,7 +68,7 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
             return Err(Error::usage(format!("`{}` writes no rows that could be held", held.step.name)));
         }
         Action::Transform(step) => {
-            let outcomes = purse::metered(&shared, &task, transform::approve(&shared, &task, step)).await?;
+            let outcomes = Box::pin(purse::metered(&shared, &task, transform::approve(&shared, &task, step))).await?;
             outcomes.iter().map(|outcome| outcome.rows).sum()
         }
     };

@@ -90,7 +90,7 @@ impl Shared<'_> {
 
 /// Does one task, and tells every event of it but the first sight of it.
 pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)) {
-    match purse::metered(shared, task, ended(shared, task, &tell)).await {
+    match Box::pin(purse::metered(shared, task, ended(shared, task, &tell))).await {
         Ended::Skipped(reason) => tell(TaskEvent::Skipped { reason }),
         Ended::As(event) => tell(event),
         Ended::With(Ok(outcomes)) => tell(outcome::summary(&outcomes)),

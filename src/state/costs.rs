@@ -8,6 +8,7 @@ use super::rows::{count, instant, word};
 use super::sqlite::Store;
 use crate::error::{Error, Kind, Result};
 use crate::model::cost::{Account, CostLine, CostsAsk, CostsBy, JobCost, Money};
+use crate::time::UnitKey;
 
 /// Writes down what a job was billed for; the same job again is the same bill.
 pub(super) async fn bill(store: &Store, account: &Account, cost: &JobCost) -> Result<()> {
@@ -194,7 +195,7 @@ fn first(account: &Account) -> &str {
 }
 
 fn units(account: &Account) -> String {
-    let units: Vec<&str> = account.units.iter().map(|unit| unit.as_str()).collect();
+    let units: Vec<&str> = account.units.iter().map(UnitKey::as_str).collect();
     serde_json::json!(units).to_string()
 }
 

@@ -54,11 +54,11 @@ pub(super) fn standing(
 ///
 /// # Errors
 /// Those of [`standing`].
-pub(super) fn standings<'c>(
-    commit: &'c Commit,
+pub(super) fn standings(
+    commit: &Commit,
     exists: bool,
     last: impl Fn(&UnitCommit) -> Option<LastLoad>,
-) -> Result<(Vec<UnitCommitted>, Vec<&'c UnitCommit>)> {
+) -> Result<(Vec<UnitCommitted>, Vec<&UnitCommit>)> {
     let (mut already, mut pending) = (Vec::new(), Vec::new());
     for unit in &commit.units {
         match standing(&commit.table, unit, last(unit).as_ref(), exists)? {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// What became of the search for a unit's table.
 pub(super) enum Found {
     /// It is there.
-    Table(TableId, Table),
+    Table(TableId, Box<Table>),
     /// It is not there yet, and why that is believed.
     Late(String),
 }
@@ -21,7 +21,7 @@ pub(super) async fn find(
     let mut missing = None;
     for id in std::iter::once(daily).chain(intraday) {
         match client.table(id, caller).await {
-            Ok(table) => return Ok(Found::Table(id.clone(), table)),
+            Ok(table) => return Ok(Found::Table(id.clone(), Box::new(table))),
             Err(refused) if refused.why == Why::NotFound => missing = missing.or(Some(refused)),
             Err(refused) => return Err(of_table(id, refused)),
         }

@@ -109,12 +109,16 @@ pub(super) fn time(out: &mut Vec<u8>, micros: u64) {
     } else {
         out.extend_from_slice(&pair(hours));
     }
-    let ([a, b], [c, d]) = (pair(seconds / 60 % 60), pair(seconds % 60));
-    out.extend_from_slice(&[b':', a, b, b':', c, d]);
+    for number in [seconds / 60 % 60, seconds % 60] {
+        out.push(b':');
+        out.extend_from_slice(&pair(number));
+    }
     let fraction = micros % 1_000_000;
     if fraction > 0 {
-        let ([a, b], [c, d], [e, f]) = (pair(fraction / 10_000), pair(fraction / 100 % 100), pair(fraction % 100));
-        out.extend_from_slice(&[b'.', a, b, c, d, e, f]);
+        out.push(b'.');
+        for number in [fraction / 10_000, fraction / 100 % 100, fraction % 100] {
+            out.extend_from_slice(&pair(number));
+        }
     }
 }
 

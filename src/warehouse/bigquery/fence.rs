@@ -68,7 +68,7 @@ impl Task<'_> {
             let id = format!("haul_commit_{row}_{number}");
             let mut labels = self.labels.clone();
             labels.insert(COMMIT.to_owned(), identity.clone());
-            let sql = self.script(arrival, written, reconciled, forget, committed, number, &id);
+            let sql = self.script(arrival, written, reconciled, forget, committed, (number, &id));
             let job = JobRequest { id, labels, work: Work::Statement { sql, max_bytes: None } };
             let state = client.settled(&job, &self.caller).await.map_err(failed)?;
             *newest = number;
@@ -143,8 +143,7 @@ impl Task<'_> {
         reconciled: &Reconciled,
         forget: Option<u64>,
         committed: &Committed,
-        number: u64,
-        job: &str,
+        (number, job): (u64, &str),
     ) -> String {
         let commit = self.commit;
         let (relation, loads) = (BIGQUERY.relation(&commit.table), BIGQUERY.loads_of(&commit.table));

@@ -36,6 +36,16 @@ const PRINT: &str = "haul_print";
 const INPUTS: &str = "haul_inputs";
 const AT: &str = "haul_at";
 
+/// What one partition is replaced by.
+struct Slice<'a> {
+    /// Where computed rows stand already.
+    arrival: Option<&'a Arrival>,
+    unit: &'a UnitCommit,
+    span: &'a Unit,
+    reconciled: &'a Reconciled,
+    committed: &'a Committed,
+}
+
 impl Task<'_> {
     /// Replaces each unit's partition, one after the other; each for itself is there as a whole or not at all.
     pub(super) async fn replace_partitions(
@@ -48,7 +58,10 @@ impl Task<'_> {
     ) -> Result<()> {
         for unit in written {
             let Some(span) = unit.unit.as_ref() else { return Err(Error::internal("a partition without a unit")) };
-            let already = self.replace(arrival, known.of(unit), unit, span, reconciled, committed).await?;
+            let already = {
+                let slice = Slice { arrival, unit, span, reconciled, committed };
+                self.replace(&slice, known.of(unit)).await?
+            };
             if already && let Some(own) = committed.units.iter_mut().find(|one| one.key == unit.key) {
                 own.outcome = CommitOutcome::Already;
             }
@@ -57,22 +70,15 @@ impl Task<'_> {
     }
 
     /// Replaces one; says whether this very pull had done so before.
-    async fn replace(
-        &self,
-        arrival: Option<&Arrival>,
-        last: Option<LastLoad>,
-        unit: &UnitCommit,
-        span: &Unit,
-        reconciled: &Reconciled,
-        committed: &Committed,
-    ) -> Result<bool> {
+    async fn replace(&self, slice: &Slice<'_>, last: Option<LastLoad>) -> Result<bool> {
+        let (unit, committed) = (slice.unit, slice.committed);
         let identity = self.identity(&[unit], committed);
         let row = self.row_of_jobs(unit.key.as_str());
         let labels = self.partition_labels(unit, committed, &identity);
         let (mut base, mut attempt, mut own_failures) = (last.map_or(0, |last| last.generation), 1, 0);
         loop {
             let id = format!("haul_unit_{row}_{base}_{attempt}");
-            let state = self.write_partition(&id, &labels, arrival, unit, span, reconciled, committed).await?;
+            let state = self.write_partition(&id, &labels, slice).await?;
             let own = state.labels.get(COMMIT).is_some_and(|label| *label == identity);
             let told = state.labels.clone();
             match state.well() {
@@ -126,12 +132,9 @@ impl Task<'_> {
         &self,
         id: &str,
         labels: &BTreeMap<String, String>,
-        arrival: Option<&Arrival>,
-        unit: &UnitCommit,
-        span: &Unit,
-        reconciled: &Reconciled,
-        committed: &Committed,
+        slice: &Slice<'_>,
     ) -> Result<JobState> {
+        let Slice { arrival, unit, span, reconciled, committed } = *slice;
         let (client, failed) = (&self.session.client, |refused| self.session.failed("replacing a partition", refused));
         let to = self.target.sibling(format!("{}${}", self.target.table, decorator(span)));
         let request = |work| JobRequest { id: id.to_owned(), labels: labels.clone(), work };

@@ -168,7 +168,7 @@ pub(super) async fn fingerprints(
             return Err(Error::new(Kind::Data, format!("rows outside of the window: {count}"))
                 .hint("restrict the statement to `window.start` and `window.end`"));
         };
-        let part = |sum: &str| u128::from(sum.parse::<i128>().map_or(0, |sum| low_bits(sum)));
+        let part = |sum: &str| u128::from(sum.parse::<i128>().map_or(0, low_bits));
         let key = if commit.grain.is_some() { UnitKey::stored(&key) } else { UnitKey::whole() };
         digests.push((key, count, Fingerprint(part(&high) << 64 | part(&low))));
     }

@@ -14,6 +14,9 @@ use crate::model::name::TableName;
 use crate::time::UnitKey;
 use crate::warehouse::dialect::POSTGRES;
 
+/// A line of `_haul_loads`: table, unit, pull, generation, rows, fingerprint, inputs, and when it was written.
+type Load = (String, String, i64, i64, i64, String, Option<String>, DateTime<Utc>);
+
 /// The newest load of each unit.
 pub(super) async fn loads(session: &mut Session, tables: &[TableName]) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
     let mut schemas: BTreeMap<&str, Vec<&TableName>> = BTreeMap::new();
@@ -48,13 +51,12 @@ async fn in_schema(session: &mut Session, tables: &[&TableName]) -> Result<Vec<(
     }
     let existing: Vec<&TableName> =
         tables.iter().zip(&there).filter_map(|(table, there)| there.then_some(*table)).collect();
-    let names: Vec<String> = existing.iter().map(|table| table.to_string()).collect();
+    let names: Vec<String> = existing.iter().map(ToString::to_string).collect();
     let sql = format!(
         "SELECT DISTINCT ON (table_name, unit) table_name, unit, pull, generation, rows, fingerprint, inputs, committed_at \
          FROM {} WHERE table_name = ANY($1) ORDER BY table_name, unit, generation DESC",
         POSTGRES.loads_of(first)
     );
-    type Load = (String, String, i64, i64, i64, String, Option<String>, DateTime<Utc>);
     let rows: Vec<Load> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(&names)
         .fetch_all(&mut session.connection)

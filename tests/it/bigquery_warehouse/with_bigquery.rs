@@ -89,7 +89,7 @@ fn days_are_replaced_in_transactions_and_their_changes_counted() {
 #[test]
 fn a_table_follows_its_rows() {
     let gate = Gate::open();
-    let project = gate.project(&ITEMS);
+    let project = gate.project(ITEMS);
     rows(
         &project,
         "2024-05-01",
@@ -136,9 +136,9 @@ fn killed_at(text: &str, answered: bool, undisturbed: &[Value]) -> Gate {
     let project = gate.project(ITEMS);
     a_day(&project);
     if answered {
-        gate.keep(text)
+        gate.keep(text);
     } else {
-        gate.hold(text)
+        gate.hold(text);
     }
     let mut child = project
         .haul(&["run", "days", "--date", "2024-05-03"])
@@ -175,7 +175,7 @@ fn a_process_that_dies_anywhere_leaves_jobs_that_are_adopted_and_rows_that_are_t
 #[test]
 fn a_worker_whose_lease_has_ended_commits_nothing() {
     let gate = Gate::open();
-    let project = gate.project(&ITEMS);
+    let project = gate.project(ITEMS);
     rows(&project, "2024-05-02", &[json!({ "id": 1, "price": 0.5 })]);
     run(&project);
     rows(&project, "2024-05-02", &[json!({ "id": 2, "price": 0.5 })]);

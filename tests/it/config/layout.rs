@@ -30,7 +30,7 @@ fn a_table_is_divided_by_its_unit_by_a_column_or_not_at_all() {
         "{step}cluster_by = [\"user\", \"movie\"]\nrequire_partition_filter = true\npartition_expires = \"400d\"\n"
     ));
     assert_eq!((all.cluster.len(), all.require_filter), (2, true));
-    assert_eq!(all.expires, Some(Duration::from_secs(400 * 86_400)));
+    assert_eq!(all.expires, Some(Duration::from_hours(400 * 24)));
     let whole = RATINGS.replace("{{ ds }}", "2024-05-01");
     assert_eq!(layout(&format!("{whole}cluster_by = \"user\"\npartition_by = \"at\"\n")).partition, column(Grain::Day));
 }

@@ -53,7 +53,7 @@ fn every_wrong_key_has_one_fault_at_its_place() {
         (format!("{}compression = \"zstd\"", file.replace(".parquet", ".csv.gz")), "other-compression"),
         (format!("{}compression = \"snappy\"", file.replace(".parquet", ".csv")), "foreign-key"),
         (format!("from = \"items\"\n{}", to.replace("public.x", "public x")), "bad-table-name"),
-        (format!("from = \"items\"\nconnection = \"warehouse\"\ninto = \"raw.items\"\n"), "two-writers"),
+        ("from = \"items\"\nconnection = \"warehouse\"\ninto = \"raw.items\"\n".to_owned(), "two-writers"),
     ] {
         let (codes, told) = faults(&load(&keys));
         assert!(codes.contains(&code.to_owned()) && codes.len() <= 2, "{keys}: {codes:?}\n{told}");

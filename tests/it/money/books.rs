@@ -68,9 +68,9 @@ fn costs_tell_what_was_billed_and_what_unchanged_days_have_saved() {
 
     let all = costs(&days, &[]);
     let line = json!({
-        "name": "days", "processed_bytes": 8 * GIB, "billed_bytes": 8 * GIB, "money": { "USD": 0.048829 }, "jobs": 3,
+        "name": "days", "processed_bytes": 8 * GIB, "billed_bytes": 8 * GIB, "money": { "USD": 0.048_829 }, "jobs": 3,
         "cache_hits": 0, "slot_ms": 3 * 1234, "free_jobs": 0, "spared_units": 3, "saved_bytes": 7 * GIB,
-        "saved_money": { "USD": 0.042725 },
+        "saved_money": { "USD": 0.042_725 },
     });
     assert_eq!(all["lines"], json!([line]));
     for (by, name) in [("table", "raw.events"), ("step", "days.events"), ("day", "2024-05-04")] {

@@ -15,7 +15,7 @@ fn a_plan_tells_what_each_unit_and_all_of_it_would_be_billed_for_and_sends_no_jo
     let days = days(&service, SELECT);
     let plan = &json(&days, &["plan", "days", "--date", "2024-05-04"])[0];
     let costs: Vec<_> = plan["tasks"].as_array().expect("tasks").iter().map(|task| task["cost"].clone()).collect();
-    let large = json!({ "processed_bytes": 2 * GIB, "billed_bytes": 2 * GIB, "money": { "USD": 0.012207 } });
+    let large = json!({ "processed_bytes": 2 * GIB, "billed_bytes": 2 * GIB, "money": { "USD": 0.012_207 } });
     // Each of two tables counts ten MiB at least.
     let small = json!({ "processed_bytes": 1, "billed_bytes": 20 << 20, "money": { "USD": 0.000_119 } });
     assert_eq!(costs, [large.clone(), small, large]);

@@ -95,7 +95,7 @@ fn a_computed_unit_is_its_own_whatever_units_it_reads(driver: Driver) {
             bench.load(&Load::of(day(date)), &["{\"n\":1}"]).await.expect("a commit");
         }
         let mut load = Load::of(day("2024-03-02"));
-        load.table.name = "two_days".to_owned();
+        "two_days".clone_into(&mut load.table.name);
         bench.compute(&load, "SELECT * FROM raw.items -- all columns, haul's too", None).await.expect("a commit");
         assert_eq!(bench.columns(&load.table).await, "n BIGINT");
         let found = bench.text("SELECT n, _haul_unit, _haul_pull FROM raw.two_days").await;

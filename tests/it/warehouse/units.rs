@@ -100,10 +100,10 @@ fn full_replaces_the_whole_table_and_forgets_the_units_that_went_with_it(driver:
         assert_eq!(bench.text("SELECT n, _haul_pull FROM raw.items ORDER BY n").await, "[[2,2],[3,2]]");
 
         let mut days = Load::of(day("2024-03-01"));
-        days.table.name = "days".to_owned();
+        "days".clone_into(&mut days.table.name);
         bench.load(&days, &["{\"n\":1}"]).await.expect("a commit");
         let mut other = Load::of(day("2024-03-02")).write(Write::Full);
-        other.table.name = "days".to_owned();
+        "days".clone_into(&mut other.table.name);
         bench.load(&other, &["{\"n\":2}"]).await.expect("a commit");
         assert_eq!(bench.text("SELECT n FROM raw.days").await, "[[2]]");
         let loads = bench.warehouse.loads(&[other.table]).await.expect("loads");

@@ -205,7 +205,7 @@ fn rows_without_members_and_rows_that_are_no_objects_are_rows(driver: Driver) {
         bench.load(&Load::whole(), &["{}\n{\"a\":null}\n{}"]).await.expect("a commit");
         assert_eq!(bench.text("SELECT count(*) FROM raw.items").await, "[[3]]");
         let mut other = Load::whole();
-        other.table.name = "values".to_owned();
+        "values".clone_into(&mut other.table.name);
         bench.load(&other, &["5\n7"]).await.expect("a commit");
         assert_eq!(bench.text("SELECT value FROM raw.values ORDER BY 1").await, "[[5],[7]]");
     });

@@ -56,7 +56,7 @@ fn nested_values_are_jsonb_with_all_their_digits() {
         );
         // A list that a statement computes is an array, and what comes later has to fit it.
         let mut arrays = Load::of(day("2024-03-01"));
-        arrays.table.name = "arrays".to_owned();
+        "arrays".clone_into(&mut arrays.table.name);
         bench.compute(&arrays, "SELECT ARRAY[1, 2] AS l, sum(1.5) AS s", None).await.expect("a commit");
         assert_eq!(bench.columns(&arrays.table).await, "l integer[], s numeric");
         assert_eq!(bench.text("SELECT l, s FROM raw.arrays").await, r#"[[[1,2],"1.5"]]"#);
@@ -159,7 +159,7 @@ fn days_share_a_partition_of_their_month_and_hours_one_of_their_day() {
         let calendar = Calendar::new(Grain::Hour, Tz::UTC);
         for hour in ["2024-03-01T00:00:00Z", "2024-03-01T23:00:00Z"] {
             let mut load = divided(Load::of(calendar.containing(instant(hour))), Partition::Unit(Some(Grain::Day)));
-            load.table.name = "hours".to_owned();
+            "hours".clone_into(&mut load.table.name);
             bench.load(&load, &["{\"n\":1}"]).await.expect("a commit");
         }
         assert_eq!(
@@ -197,7 +197,7 @@ fn a_table_is_divided_by_a_column_and_rows_without_it_have_a_place_too() {
             [("n", "which is BIGINT, neither a date nor a time"), ("gone", "which the rows do not have")]
         {
             let mut load = divided(Load::of(day("2024-03-01")), by(column));
-            load.table.name = "other".to_owned();
+            "other".clone_into(&mut load.table.name);
             let error = refused(bench.load(&load, &["{\"n\":1}"]).await, Kind::Data);
             assert!(error.contains(wanted), "{error}");
         }
@@ -213,7 +213,7 @@ fn units_keys_and_clusters_have_indexes() {
         let indexes = "SELECT substring(indexdef FROM '\\(.*') FROM pg_indexes WHERE tablename = 'items' ORDER BY 1";
         assert_eq!(bench.text(indexes).await, r#"[["(_haul_unit)"],["(country, id)"],["(id)"]]"#);
         let mut other = Load::of(day("2024-03-01"));
-        other.table.name = "other".to_owned();
+        "other".clone_into(&mut other.table.name);
         other.layout.cluster = vec!["gone".to_owned()];
         let committed = bench.load(&other, &["{\"id\":1}"]).await.expect("a commit");
         assert_eq!(committed.warnings, ["`cluster_by` names `gone`, which is no column of raw.other yet"]);
