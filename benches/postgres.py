@@ -23,11 +23,12 @@ def project(server, pipeline):
 
 def load(server, rows):
     """A run that dies once its stage is sealed, and the run that loads the stage: its seconds, and its memory."""
-    step = '[[extract]]\nname = "events"\nfiles = "rows.jsonl"\ncolumns = { happened_at = "TIMESTAMP", amount = "DECIMAL(18,4)" }\n'
+    step = '[[extract]]\nname = "events"\nfiles = "rows.jsonl"\ntime_column = "happened_at"\ncolumns = { happened_at = "TIMESTAMP", amount = "DECIMAL(18,4)" }\n'
     folder = project(server, step)
     os.link(rows, folder / "rows.jsonl")
     argv = [HAUL, "run", "bench", "--date", "2024-05-02"]
-    subprocess.run([*argv, "--kill-at", "sealed:1"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.run([*argv, "--kill-at", "sealed:1"], cwd=folder, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
     seconds, memory = measure(argv, folder)
     got = subprocess.run(
         [HAUL, "query", "select count(*) as n from raw.events", "--output", "json"], cwd=folder, capture_output=True, text=True, check=True

@@ -1,7 +1,5 @@
 //! Datasets and tables made, changed and removed. A table is patched, never put: what we do not know of it stays.
 
-use std::time::Duration;
-
 use gcp_bigquery_client::model::dataset::Dataset;
 use serde_json::{Value, json};
 
@@ -87,9 +85,8 @@ impl BigQuery {
         }
     }
 
-    /// The member that makes a table end by itself, so long after `now`.
-    pub fn ends(now: Instant, after: Duration) -> Value {
-        let end = now + after;
+    /// The member that makes a table end by itself.
+    pub fn ends(end: Instant) -> Value {
         json!(end.timestamp_millis().to_string())
     }
 }

@@ -146,6 +146,8 @@ impl Bench {
                 lacking.push(step.into.to_string());
                 continue;
             };
+            let unknown = transform.sources.iter().filter(|source| !self.given.contains_key(*source));
+            lacking.extend(unknown.map(TableName::to_string));
             for read in &transform.reads {
                 if self.given.contains_key(&read.table) || self.steps.contains(&read.step) || seen.contains(&read.name)
                 {
@@ -192,7 +194,8 @@ fn computable(pipeline: &Pipeline, given: &[TableName]) -> Vec<String> {
             let known = |read: &crate::model::pipeline::Read| {
                 is_given(&read.table) || (read.pipeline == pipeline.name && computed.contains(&read.step))
             };
-            !is_given(&step.into) && !computed.contains(&step.name) && transform.reads.iter().all(known)
+            let is_new = !is_given(&step.into) && !computed.contains(&step.name);
+            is_new && transform.reads.iter().all(known) && transform.sources.iter().all(is_given)
         });
         match next {
             Some(step) => computed.push(step.name.clone()),

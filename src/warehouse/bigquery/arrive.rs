@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::model::infer::OWN;
 use crate::model::schema::{Column, Reading, Reconciled, StagedColumn};
 use crate::model::shape::Seen;
-use crate::time::{Grain, Unit};
+use crate::time::{Clock, Grain, Instant, Unit};
 use crate::warehouse::dialect::BIGQUERY;
 use crate::warehouse::{NewRows, UnitCommit};
 
@@ -146,7 +146,7 @@ impl Task<'_> {
                 None => {
                     let mut resource = layout.clone();
                     resource["schema"] = json!({ "fields": fields });
-                    resource["expirationTime"] = BigQuery::ends(self.commit.at, KEPT);
+                    resource["expirationTime"] = BigQuery::ends(passes());
                     client.create_table(&arrival.table, resource, &self.caller).await.map_err(failed)?;
                     let encoding = self.encoding(units, reconciled, for_copy);
                     let encoded = self.encoded(encoding, units).await?;
@@ -201,7 +201,7 @@ impl Task<'_> {
         let create = format!(
             "CREATE OR REPLACE TABLE {}{partition} OPTIONS (expiration_timestamp = {}) AS SELECT {} FROM (\n{plain}\n) AS q",
             arrival.relation(),
-            BIGQUERY.timestamp(self.commit.at + KEPT),
+            BIGQUERY.timestamp(passes()),
             outputs.join(", "),
         );
         let failed = |refused: Refused| self.session.failed_in("computing the rows", plain, 1, refused);
@@ -284,6 +284,11 @@ impl Task<'_> {
     pub(super) async fn leave(&self, arrival: &Arrival) {
         let _ = self.session.client.delete_table(&arrival.table, &self.session.caller()).await;
     }
+}
+
+/// When rows that nobody came for may go: by the clock that the warehouse goes by, whatever the date of the run.
+fn passes() -> Instant {
+    Clock::System.now() + KEPT
 }
 
 /// The name of an attempt.
