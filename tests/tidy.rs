@@ -23,6 +23,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("warehouse", &["error", "secret", "time", "model", "bigquery", "server"]),
     ("state", &["error", "secret", "time", "model"]),
     ("monitor", &["error", "secret", "time", "model"]),
+    ("logs", &["error", "secret", "time", "model", "monitor"]),
     ("plan", &["error", "secret", "time", "model"]),
     ("schedule", &["error", "secret", "time", "model", "plan"]),
     (
@@ -44,6 +45,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "warehouse",
             "state",
             "monitor",
+            "logs",
             "plan",
             "schedule",
         ],

@@ -13,6 +13,7 @@ mod hooks;
 mod init;
 mod inspect;
 mod junit;
+mod logs;
 mod look;
 mod progress;
 mod retry;
@@ -120,6 +121,8 @@ enum Command {
         /// The run, as `haul runs` lists it
         run: String,
     },
+    /// Show what a run has told, or follow one that is under way
+    Logs(logs::Args),
     /// Show what was billed, and what skipping what had not changed has saved
     Costs(costs::Args),
     /// Show what re-pulls changed, by the age of the unit
@@ -203,6 +206,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Status(args) => inspect::status(&args, common, screen).await,
         Command::Runs(args) => inspect::runs(&args, common, screen).await,
         Command::Show { run } => inspect::show(&run, common, screen).await,
+        Command::Logs(args) => logs::logs(&args, common, screen).await,
         Command::Costs(args) => costs::costs(&args, common, screen).await,
         Command::Drift { table } => inspect::drift(table.as_deref(), common, screen).await,
         Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,

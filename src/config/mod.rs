@@ -67,6 +67,9 @@ use inspect::Inspector;
 use pipeline::{Surroundings, read_pipeline, read_project, vars};
 use reader::At;
 
+/// The state folder, where the project says no other.
+const STATE_DIR: &str = ".haul";
+
 /// What a project is checked against.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
@@ -166,7 +169,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     }
     schedule::check_after(&drafts, &mut faults);
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
-    let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
+    let state_dir = project.state_dir.as_ref().map_or(Path::new(STATE_DIR), |at| Path::new(&at.value));
     let loaded = Project {
         state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
         root,
@@ -178,6 +181,14 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     let diagnostics = in_order(faults);
     let sound = diagnostics.iter().all(|fault| fault.severity != Severity::Error);
     Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
+}
+
+/// The state folder of the project in `root`, also where other files of it are wrong.
+pub fn state_dir(root: &Path) -> PathBuf {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+    let text = std::fs::read_to_string(root.join("haul.toml")).unwrap_or_default();
+    let (file, _) = read_project(&std::sync::Arc::new(Source::new("haul.toml", text)));
+    root.join(file.state_dir.map_or_else(|| STATE_DIR.to_owned(), |at| at.value))
 }
 
 /// Looks at the text of a hook alone, before it becomes a file of the project.

@@ -78,6 +78,11 @@ impl State {
         runs::close_dead(&self.store, pipeline, now).await
     }
 
+    /// Whether a process, this one or another, still walks a run.
+    pub fn lives(&self, run: &str) -> bool {
+        self.store.liveness.lives(run)
+    }
+
     /// The last runs, of one pipeline or of all, newest first.
     pub async fn runs(&self, pipeline: Option<&str>, limit: u32) -> Result<Vec<RunRecord>> {
         runs::list(&self.store, pipeline, limit).await

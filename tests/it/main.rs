@@ -20,6 +20,7 @@ mod hooks;
 mod http;
 mod kill;
 mod loads;
+mod logs;
 mod macros;
 mod money;
 mod mongodb;
