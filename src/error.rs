@@ -17,6 +17,8 @@ pub enum Kind {
     Config,
     /// The command line asks for something that does not exist or contradicts itself.
     Usage,
+    /// A run would have nothing to do: whatever it could do is done.
+    NothingDue,
     /// A template could not be rendered.
     Template,
     /// A connection or a secret could not be resolved.
@@ -65,6 +67,7 @@ impl Kind {
             Self::Unavailable | Self::RateLimited => Disposition::Retry,
             Self::Config
             | Self::Usage
+            | Self::NothingDue
             | Self::Template
             | Self::Connection
             | Self::Auth
@@ -84,7 +87,7 @@ impl Kind {
     /// The process's exit code when this error ends a command; the README lists them.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Usage | Self::Config | Self::Template | Self::Connection => 2,
+            Self::Usage | Self::NothingDue | Self::Config | Self::Template | Self::Connection => 2,
             Self::Auth
             | Self::Unavailable
             | Self::RateLimited
@@ -106,6 +109,7 @@ impl Kind {
         match self {
             Self::Config => "config",
             Self::Usage => "usage",
+            Self::NothingDue => "nothing due",
             Self::Template => "template",
             Self::Connection => "connection",
             Self::Auth => "auth",

@@ -11,6 +11,7 @@ use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
 use super::schedule::ScheduleTable;
+use super::serve::ServeTable;
 use super::sql::SqlValue;
 use super::value::{ByteSize, ColumnType, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::pipeline::{Naming, Nested, Outside, Per, Severity, TimeFormat};
@@ -40,6 +41,8 @@ twin! {
         /// The most that one run of a pipeline may be billed for, where a warehouse or a source bills by the bytes that
         /// statements read: a run that would be billed for more is refused before anything is spent. A pipeline may say otherwise.
         pub max_bytes: Option<At<ByteSize>>,
+        /// How `haul serve` works.
+        pub serve: Option<At<ServeTable>>,
     }
 }
 

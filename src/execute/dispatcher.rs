@@ -203,6 +203,7 @@ impl<'a> Dispatcher<'a> {
 
     async fn lead(&mut self, begin: mpsc::UnboundedSender<usize>) -> Result<()> {
         let mut active = 0;
+        let mut idle = false;
         loop {
             while let Some(index) = self.next_ready(active) {
                 self.ready.remove(&index);
@@ -221,6 +222,10 @@ impl<'a> Dispatcher<'a> {
             }
             if active == 0 && self.aside.is_empty() {
                 return Ok(());
+            }
+            if idle != (active == 0) {
+                idle = active == 0;
+                self.shared.monitor.event(&Event::Idle { idle });
             }
             let Some(event) = self.events.1.recv().await else { return Ok(()) };
             let mut batch = vec![event];

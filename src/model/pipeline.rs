@@ -20,6 +20,7 @@ use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
 use super::schedule::Schedule;
 use super::schema::{Contract, LogicalType};
+use super::serve::ServeSettings;
 use super::source::Source;
 use crate::time::{Calendar, Grain, Reach, Tz};
 
@@ -32,6 +33,8 @@ pub struct Project {
     pub state_dir: PathBuf,
     /// Variables of `haul.toml`, seen by every template through `var()`.
     pub vars: BTreeMap<String, serde_json::Value>,
+    /// How `haul serve` works.
+    pub serve: ServeSettings,
     /// The pipelines in the order of their names.
     pub pipelines: Vec<Arc<Pipeline>>,
     /// All of `sql/`, by path relative to the root, for `{% include %}`, `{% import %}` and steps.
