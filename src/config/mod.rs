@@ -41,6 +41,7 @@ mod schedule;
 mod schema;
 mod serve;
 mod server;
+mod service;
 mod source;
 mod sql;
 mod step;
@@ -58,6 +59,7 @@ pub use manual::test_address;
 pub use pipeline::is_plain_name;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
+pub use service::{Service, service};
 pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 

@@ -12,6 +12,7 @@ pub mod fit;
 pub mod ga4;
 pub mod hook;
 pub mod infer;
+pub mod job;
 pub mod layout;
 pub mod ledger;
 pub mod literal;
