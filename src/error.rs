@@ -51,6 +51,28 @@ pub enum Kind {
     Internal,
 }
 
+/// All kinds.
+const ALL: [Kind; 18] = [
+    Kind::Config,
+    Kind::Usage,
+    Kind::NothingDue,
+    Kind::Template,
+    Kind::Connection,
+    Kind::Auth,
+    Kind::Unavailable,
+    Kind::RateLimited,
+    Kind::Source,
+    Kind::Data,
+    Kind::Check,
+    Kind::Held,
+    Kind::Budget,
+    Kind::Warehouse,
+    Kind::Stale,
+    Kind::Storage,
+    Kind::Cancelled,
+    Kind::Internal,
+];
+
 /// What a task does after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
@@ -102,6 +124,11 @@ impl Kind {
             Self::Cancelled => 130,
             Self::Internal => 70,
         }
+    }
+
+    /// The kind whose word this is.
+    pub fn named(word: &str) -> Option<Self> {
+        ALL.into_iter().find(|kind| kind.name() == word)
     }
 
     /// The word that stands before the message on a screen and in the state store.

@@ -6,6 +6,7 @@
 //!  Ask ────────────────────────────────────┘
 //! ```
 
+mod asked;
 mod due;
 mod explain;
 mod graph;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 
+pub use asked::{key, read, written};
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
 

@@ -213,7 +213,11 @@ impl Daemon {
         self.paused = self.state.paused().await?;
         self.reap_at = self.state.first_foreign_lease(&self.owner).await?;
         self.hungry = true;
-        for desk in self.desks.values_mut() {
+        let cursors = self.state.cursors().await?;
+        for (name, desk) in &mut self.desks {
+            if let Some(cursor) = cursors.get(name).filter(|cursor| **cursor > desk.cursor) {
+                desk.catch_up(&self.state, *cursor).await?;
+            }
             desk.stirred |= !desk.waiting.is_empty() || desk.follows().is_some();
         }
         // Somebody may have asked to cancel what is under way.
@@ -245,7 +249,7 @@ impl Daemon {
             .map(|(id, running)| (*id, running.generation))
             .collect();
         for (id, generation) in due {
-            let beat = self.state.beat(id, generation, now + lease).await?;
+            let beat = self.state.beat(id, generation, now, now + lease).await?;
             let Some(running) = self.running.get_mut(&id) else { continue };
             running.beat_at = now + lease / 3;
             let stop = match beat {
@@ -293,7 +297,7 @@ impl Daemon {
                     let (pipeline, lost) = (running.pipeline.clone(), running.stop == Some(Stop::Lost));
                     (self.tell)(Note::info("the run has begun").of(&pipeline).job(sign.job).run(Some(&run)));
                     if !lost {
-                        self.state.begun(sign.job, sign.generation, &run, now).await?;
+                        self.state.job_started(sign.job, sign.generation, &run, now).await?;
                     }
                 }
                 What::Idle(idle) => {

@@ -76,24 +76,22 @@ impl Desk {
             state.move_cursor(&desk.pipeline.name, now, now).await?;
         }
         desk.remember(state).await?;
-        desk.plan(now);
+        desk.plan();
         Ok((desk, opened))
     }
 
     /// Reads which occurrences wait.
     async fn remember(&mut self, state: &State) -> Result<()> {
-        let open = state.occurrences(Some(&self.pipeline.name), Some(self.cursor), 10_000).await?;
+        let open = state.occurrences(Some(&self.pipeline.name), self.cursor, 10_000).await?;
         self.waiting = open.into_iter().filter(|one| one.end == WAITING).map(|one| one.at).collect();
         Ok(())
     }
 
-    /// Takes up where another process has brought the book.
-    pub async fn again(&mut self, state: &State, now: Instant) -> Result<()> {
-        if let Some(cursor) = state.cursor(&self.pipeline.name).await? {
-            self.cursor = cursor;
-        }
+    /// Goes on where another process has brought the book to.
+    pub async fn catch_up(&mut self, state: &State, cursor: Instant) -> Result<()> {
+        self.cursor = cursor;
         self.remember(state).await?;
-        self.plan(now);
+        self.plan();
         Ok(())
     }
 
@@ -106,10 +104,11 @@ impl Desk {
     }
 
     /// When it is to be looked at next, if nothing happens before.
-    pub fn plan(&mut self, now: Instant) {
-        let from = self.waiting.last().copied().unwrap_or(self.cursor).max(self.cursor);
-        // What lies between has to be decided now.
-        self.next = self.timetable.as_ref().and_then(|timetable| timetable.next(from.min(now.max(from)))).map(|one| one.at);
+    pub fn plan(&mut self) {
+        // What waits already is looked at again when the run before ends.
+        let from = self.waiting.last().copied().map_or(self.cursor, |last| last.max(self.cursor));
+        let next = self.timetable.as_ref().and_then(|timetable| timetable.next(from));
+        self.next = next.map(|one| one.at);
     }
 
     /// The occurrences that have no end yet.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +14,11 @@ use crate::model::run::{RunRecord, RunStatus, TaskState, fold};
 use crate::monitor::{Event, Monitor};
 use crate::plan;
 
-/// Brings a job to its end; the daemon knows no more of it.
-#[async_trait]
+/// Brings jobs to their ends; the daemon knows no more of it.
 pub trait Runner: Send + Sync {
-    /// Works until the job's run has ended, or was stopped.
-    async fn run(&self, order: Order) -> Ended;
+    /// Begins the run of a job, and returns at once. How it goes on is told by [`Order::signs`], and in the end, once, by
+    /// [`Signs::ended`].
+    fn start(&self, order: Order);
 }
 
 /// A job that was claimed.
@@ -72,7 +71,12 @@ impl Signs {
         self.send(What::Idle(idle));
     }
 
-    pub(super) fn send(&self, what: What) {
+    /// The run has ended.
+    pub fn ended(&self, ended: Ended) {
+        self.send(What::Ended(ended));
+    }
+
+    fn send(&self, what: What) {
         // Nobody listens any more once the process ends.
         drop(self.to.send(Sign { job: self.job, generation: self.generation, what }));
     }
@@ -109,7 +113,9 @@ pub enum Ended {
 /// Who listens to the run of a job: a task log, a screen.
 pub type Listen = Arc<dyn Fn(&Job) -> Arc<dyn Monitor> + Send + Sync>;
 
-/// Runs jobs with the gear of a version of the project.
+/// Runs jobs with the gear of a version of the project: each on a thread of its own, so that none keeps the daemon, or another,
+/// from what has to be done in time.
+#[derive(Clone)]
 pub struct GearRunner {
     version: Arc<Version>,
     listen: Listen,
@@ -119,6 +125,13 @@ impl GearRunner {
     /// A runner of this version.
     pub fn new(version: Arc<Version>, listen: Listen) -> Self {
         Self { version, listen }
+    }
+
+    async fn run(&self, order: &Order) -> Ended {
+        self.walk(order).await.unwrap_or_else(|error| {
+            let reason = self.version.gear.redactor.redact(&error.chain());
+            Ended::Failed { run: None, kinds: vec![error.kind()], reason }
+        })
     }
 
     async fn walk(&self, order: &Order) -> Result<Ended> {
@@ -177,16 +190,41 @@ fn units(count: u64) -> String {
     if count == 1 { "1 unit is".to_owned() } else { format!("{count} units are") }
 }
 
-#[async_trait]
 impl Runner for GearRunner {
-    async fn run(&self, order: Order) -> Ended {
-        match self.walk(&order).await {
-            Ok(ended) => ended,
-            Err(error) => {
-                let reason = self.version.gear.redactor.redact(&error.chain());
-                Ended::Failed { run: None, kinds: vec![error.kind()], reason }
-            }
+    fn start(&self, order: Order) {
+        let (runner, signs) = (self.clone(), order.signs.clone());
+        let handle = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name(format!("job-{}", order.job.id)).spawn(move || {
+            let end = End { signs: order.signs.clone(), ended: None };
+            end.with(handle.block_on(runner.run(&order)));
+        });
+        if let Err(error) = thread {
+            let reason = format!("starting a thread for it: {error}");
+            signs.ended(Ended::Failed { run: None, kinds: vec![Kind::Storage], reason });
         }
+    }
+}
+
+/// Tells the end of a run however its thread ends: a defect of a run ends that run, and not the daemon.
+struct End {
+    signs: Signs,
+    ended: Option<Ended>,
+}
+
+impl End {
+    fn with(mut self, ended: Ended) {
+        self.ended = Some(ended);
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let defect = || Ended::Failed {
+            run: None,
+            kinds: vec![Kind::Internal],
+            reason: "the run ended by a defect of haul, which stderr tells".to_owned(),
+        };
+        self.signs.ended(self.ended.take().unwrap_or_else(defect));
     }
 }
 

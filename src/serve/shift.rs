@@ -1,17 +1,15 @@
 //! The daemon's two decisions: which occurrences become jobs, and which jobs are begun.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use chrono::Duration;
-use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::book::{self, WAITING};
 use super::daemon::{Daemon, Running};
 use super::note::Note;
-use super::runner::{Ended, Order, Runner, Signs, What};
-use crate::error::{Kind, Result};
+use super::runner::{Order, Signs};
+use crate::error::Result;
 use crate::model::job::{Class, ClaimRules, Job, JobFilter, JobState};
 use crate::model::pipeline::Pipeline;
 use crate::schedule::Circumstances;
@@ -24,33 +22,31 @@ impl Daemon {
         let Some(schedule) = desk.schedule.clone() else { return Ok(()) };
         let due = desk.due(&self.state, now).await?;
         if due.is_empty() {
-            return self.at_rest(name, now);
+            self.at_rest(name);
+            return Ok(());
         }
         let (running, jobs) = self.under_way_of(name).await?;
         let under = Circumstances { now, paused: self.paused.contains_key(name), running };
         let page = book::turn(&desk.pipeline, &schedule, due, &desk.waiting, &under)?;
         let cursor = page.cursor.unwrap_or(desk.cursor);
         if page.ends.is_empty() && page.jobs.is_empty() {
-            return self.at_rest(name, now);
+            self.at_rest(name);
+            return Ok(());
         }
         if page.cancel_running {
             for job in jobs {
-                self.state.ask_to_cancel(job.id, now).await?;
+                self.state.ask_to_cancel(job.id, "the next run of its schedule", now).await?;
                 if let Some(running) = self.running.get_mut(&job.id) {
                     running.beat_at = now;
                 }
             }
         }
-        let made = self.state.note_and_enqueue(name, &page.ends, Some(desk.cursor), cursor, &page.jobs, now).await?;
+        let made = self.state.note_and_enqueue(name, &page.ends, cursor, &page.jobs, now).await?;
         let Some(desk) = self.desks.get_mut(name) else { return Ok(()) };
-        let Some(made) = made else {
-            // Another process was first: what it has written holds.
-            return desk.again(&self.state, now).await;
-        };
         desk.cursor = cursor;
         desk.waiting = page.waiting;
         desk.stirred = false;
-        desk.plan(now);
+        desk.plan();
         self.hungry |= !made.is_empty();
         for end in page.ends.iter().filter(|end| end.end != "ran" && end.end != WAITING) {
             let reason = end.reason.as_deref().unwrap_or_default();
@@ -60,12 +56,11 @@ impl Daemon {
         Ok(())
     }
 
-    fn at_rest(&mut self, name: &str, now: Instant) -> Result<()> {
+    fn at_rest(&mut self, name: &str) {
         if let Some(desk) = self.desks.get_mut(name) {
             desk.stirred = false;
-            desk.plan(now);
+            desk.plan();
         }
-        Ok(())
     }
 
     /// What of a pipeline is still under way, in words, and its jobs; a backfill that waits for its turn is not.
@@ -127,22 +122,12 @@ impl Daemon {
         };
         self.running.insert(job.id, running);
         let signs = Signs { job: job.id, generation: job.generation, to: self.signs.0.clone() };
-        let order = Order { job, pipeline: Arc::clone(&desk.pipeline), cancel, signs: signs.clone() };
-        tokio::spawn(work(Arc::clone(&self.runner), order, signs));
+        let order = Order { job, pipeline: Arc::clone(&desk.pipeline), cancel, signs };
+        self.runner.start(order);
     }
 
     /// The pipeline of this name, as it is in force now.
     pub fn pipeline(&self, name: &str) -> Option<&Arc<Pipeline>> {
         self.project.pipeline(name)
     }
-}
-
-/// Brings a job to its end; a defect of a run ends that run and not the daemon.
-async fn work(runner: Arc<dyn Runner>, order: Order, signs: Signs) {
-    let ended = AssertUnwindSafe(runner.run(order)).catch_unwind().await.unwrap_or_else(|_| Ended::Failed {
-        run: None,
-        kinds: vec![Kind::Internal],
-        reason: "the run ended by a defect of haul; the process's log has more".to_owned(),
-    });
-    signs.send(What::Ended(ended));
 }
