@@ -11,6 +11,7 @@
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
 //! | 5.5 | [`serve`] | runs pipelines on their schedules, by itself |
+//! | 5.6 | [`api`] | what the daemon is asked and told over HTTP |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
@@ -41,6 +42,8 @@ pub mod schedule;
 pub mod execute;
 
 pub mod serve;
+
+pub mod api;
 
 pub mod replay;
 

@@ -45,7 +45,9 @@ impl<T> Page<T> {
 pub(super) fn limit(asked: Option<u32>) -> Result<u32, Fault> {
     match asked.unwrap_or(USUAL) {
         0 => Err(Fault::bad("`limit` is 0").hint(format!("a page has 1 to {MOST} items"))),
-        limit if limit > MOST => Err(Fault::bad(format!("`limit` is more than {MOST}")).hint("ask for the next page by `after`")),
+        limit if limit > MOST => {
+            Err(Fault::bad(format!("`limit` is more than {MOST}")).hint("ask for the next page by `after`"))
+        }
         limit => Ok(limit),
     }
 }
@@ -53,7 +55,8 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Fault> {
 /// An answer as JSON, of which every text has passed the redactor.
 pub(super) fn json<T: Serialize>(house: &House, value: &T) -> Answer {
     let value = serde_json::to_value(value);
-    let mut value = value.map_err(|error| Fault::from(crate::error::Error::internal("writing an answer").because(error)))?;
+    let mut value =
+        value.map_err(|error| Fault::from(crate::error::Error::internal("writing an answer").because(error)))?;
     redact(house, &mut value);
     Ok(Json(value).into_response())
 }
@@ -104,9 +107,9 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Fault;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
-        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|error| {
-            Fault::new(error.status(), "usage", error.body_text())
-        })?;
+        let bytes = axum::body::Bytes::from_request(request, state)
+            .await
+            .map_err(|error| Fault::new(error.status(), "usage", error.body_text()))?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(T::default()));
         }
@@ -119,6 +122,10 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// What was wrong, without the words of the library around it.
 fn reason(text: &str) -> String {
-    let words = ["Failed to deserialize query string: ", "Failed to deserialize the JSON body into the target type: ", "Invalid URL: "];
+    let words = [
+        "Failed to deserialize query string: ",
+        "Failed to deserialize the JSON body into the target type: ",
+        "Invalid URL: ",
+    ];
     words.iter().fold(text.to_owned(), |text, words| text.replace(words, ""))
 }

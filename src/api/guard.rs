@@ -46,13 +46,15 @@ fn host_name(host: &str) -> &str {
 /// Refuses whoever does not bring the token.
 pub(super) async fn token(State(house): State<House>, request: Request, next: Next) -> Response {
     let brought = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let brought = brought.and_then(|value| value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")));
+    let brought =
+        brought.and_then(|value| value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")));
     if brought.is_some_and(|(_, text)| house.token().is(text.trim())) {
         return next.run(request).await;
     }
     let what = if brought.is_some() { "the token is another one" } else { "the request has no token" };
-    let fault = Fault::new(StatusCode::UNAUTHORIZED, "auth", what)
-        .hint("Authorization: Bearer …; the token is what serve.token leads to, or the file `token` of the state folder");
+    let fault = Fault::new(StatusCode::UNAUTHORIZED, "auth", what).hint(
+        "Authorization: Bearer …; the token is what serve.token leads to, or the file `token` of the state folder",
+    );
     let mut response = fault.into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"haul\""));
     response
@@ -79,7 +81,9 @@ pub(super) async fn same_again(request: Request, next: Next) -> Response {
         Ok(bytes) => bytes,
         Err(_) => {
             let message = format!("the answer has more than {LARGEST} bytes");
-            return Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "usage", message).hint("a smaller `limit`").into_response();
+            return Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "usage", message)
+                .hint("a smaller `limit`")
+                .into_response();
         }
     };
     let tag = format!("\"{:032x}\"", xxh3_128(&bytes));
@@ -106,7 +110,9 @@ mod tests {
 
     #[test]
     fn a_host_is_told_without_its_port() {
-        for (host, name) in [("a.test:80", "a.test"), ("a.test", "a.test"), ("[::1]:8642", "::1"), ("127.0.0.1:1", "127.0.0.1")] {
+        for (host, name) in
+            [("a.test:80", "a.test"), ("a.test", "a.test"), ("[::1]:8642", "::1"), ("127.0.0.1:1", "127.0.0.1")]
+        {
             assert_eq!(host_name(host), name);
         }
     }

@@ -109,7 +109,8 @@ impl House {
             let names: Vec<&str> = project.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
             let nearest = names.iter().filter(|other| strsim::jaro_winkler(other, name) > 0.8);
             let nearest = nearest.max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
-            let hint = nearest.map_or_else(|| "GET /api/v1/pipelines lists them".to_owned(), |it| format!("did you mean `{it}`?"));
+            let hint = nearest
+                .map_or_else(|| "GET /api/v1/pipelines lists them".to_owned(), |it| format!("did you mean `{it}`?"));
             Fault::missing("pipeline", name).hint(hint)
         })
     }

@@ -204,12 +204,7 @@ fn whole(count: u64) -> i64 {
 /// What runs count as they go.
 fn counted(registry: &mut Registry, inner: &Inner) {
     registry.register("runs", "Runs of this process that have ended", inner.runs.clone());
-    registry.register_with_unit(
-        "run_duration",
-        "How long they took",
-        Unit::Seconds,
-        inner.run_seconds.clone(),
-    );
+    registry.register_with_unit("run_duration", "How long they took", Unit::Seconds, inner.run_seconds.clone());
     registry.register("tasks", "Tasks that have ended", inner.tasks.clone());
     registry.register_with_unit(
         "task_duration",

@@ -14,6 +14,7 @@ mod clock_words;
 mod collection;
 pub mod connection_file;
 mod diagnostic;
+mod door;
 pub mod errand;
 mod expect;
 pub mod fanout;
@@ -199,7 +200,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
 pub fn state_dir(root: &Path) -> PathBuf {
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
     let text = std::fs::read_to_string(root.join("haul.toml")).unwrap_or_default();
-    let (file, _) = read_project(&std::sync::Arc::new(Source::new("haul.toml", text)));
+    let (file, _) = read_project(&Arc::new(Source::new("haul.toml", text)));
     root.join(file.state_dir.map_or_else(|| STATE_DIR.to_owned(), |at| at.value))
 }
 

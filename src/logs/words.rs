@@ -59,7 +59,7 @@ pub(super) fn words<'a>(event: &Event<'a>) -> Option<Words<'a>> {
         Event::Said { task, line } => info(Some(task), What::Said, line.clone()),
         Event::Pace { sentence } => info(None, What::Pace, sentence.clone()),
         Event::Warning { task, message } => warn(*task, What::Warning, message.clone()),
-        Event::Page { .. } | Event::Fan { .. } => return None,
+        Event::Page { .. } | Event::Fan { .. } | Event::Idle { .. } => return None,
     })
 }
 

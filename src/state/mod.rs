@@ -32,7 +32,7 @@ use crate::error::Result;
 use crate::model::cost::{Account, CostLine, CostsAsk, JobCost};
 use crate::model::ledger::{Lease, Loaded, PullRecord, Snapshot, UnitRecord};
 use crate::model::name::TableName;
-use crate::model::run::{RunRecord, TaskLog, Trigger};
+use crate::model::run::{RunFilter, RunRecord, TaskLog, Trigger};
 use crate::time::{Instant, UnitKey};
 
 /// How long a write waits for another process that is writing.
@@ -93,6 +93,19 @@ impl State {
     /// The last runs, of one pipeline or of all, newest first.
     pub async fn runs(&self, pipeline: Option<&str>, limit: u32) -> Result<Vec<RunRecord>> {
         runs::list(&self.store, pipeline, limit).await
+    }
+
+    /// The runs that a filter lets through, newest first.
+    pub async fn runs_where(&self, filter: &RunFilter) -> Result<Vec<RunRecord>> {
+        runs::list_where(&self.store, filter).await
+    }
+
+    /// Whether the store can be written now: nothing in it is changed.
+    ///
+    /// # Errors
+    /// A file that is locked or cannot be written, a disk that is full.
+    pub async fn check_writable(&self) -> Result<()> {
+        self.store.check_writable().await
     }
 
     /// A run with its events in their order.

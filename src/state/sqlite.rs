@@ -107,6 +107,18 @@ impl Store {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&self.file, doing, error))
     }
 
+    /// Whether the file can be written now; nothing in it is changed.
+    pub async fn check_writable(&self) -> Result<()> {
+        let doing = "trying to write";
+        let transaction = self.begin(doing).await?;
+        let folder = self.file.parent().unwrap_or_else(|| Path::new("."));
+        // A lock needs no room on the disk: a byte does.
+        let tried =
+            tempfile::NamedTempFile::new_in(folder).and_then(|mut file| std::io::Write::write_all(&mut file, b"-"));
+        tried.context(Kind::Storage, || format!("writing beside {}", self.file.display()))?;
+        self.commit(transaction, doing).await
+    }
+
     /// Makes a transaction durable.
     pub async fn commit(&self, transaction: Transaction<'static, Sqlite>, doing: &str) -> Result<()> {
         transaction.commit().await.map_err(|error| fault(&self.file, doing, error))

@@ -227,9 +227,11 @@ pub async fn list(State(house): State<House>, Params(params): Params<JobsParams>
     let mut filter = JobFilter { pipeline: params.pipeline, backfill: params.backfill, limit, ..JobFilter::default() };
     for word in params.state.as_deref().unwrap_or("queued,leased").split(',') {
         let state = serde_json::from_value(word.trim().into());
-        filter.states.insert(state.map_err(|_| {
-            Fault::bad(format!("`{word}` is no state of a job")).hint("queued, leased and done are")
-        })?);
+        filter.states.insert(
+            state.map_err(|_| {
+                Fault::bad(format!("`{word}` is no state of a job")).hint("queued, leased and done are")
+            })?,
+        );
     }
     let jobs = house.state().jobs(&filter).await?;
     json(&house, &Page { items: jobs.into_iter().map(JobView::from).collect(), next: None })

@@ -118,7 +118,10 @@ pub async fn tables(State(house): State<House>) -> Answer {
     };
     let names: Vec<TableName> = steps().map(|(_, step)| step.into.clone()).collect();
     let snapshot = house.state().snapshot(&names).await?;
-    let view = |(pipeline, step): (&std::sync::Arc<crate::model::pipeline::Pipeline>, &std::sync::Arc<crate::model::pipeline::Step>)| {
+    let view = |(pipeline, step): (
+        &std::sync::Arc<crate::model::pipeline::Pipeline>,
+        &std::sync::Arc<crate::model::pipeline::Step>,
+    )| {
         let mut units: BTreeMap<String, u64> = BTreeMap::new();
         let (mut last, mut loaded_at) = (None, None);
         for unit in snapshot.table(&step.into) {
@@ -139,7 +142,11 @@ pub async fn tables(State(house): State<House>) -> Answer {
     params(("table" = String, Path, description = "The table, as `schema.table`."), UnitsParams),
     responses((status = 200, body = Page<UnitRecord>), (status = 400, body = FaultBody), (status = 401, body = FaultBody),
         (status = 404, body = FaultBody)))]
-pub async fn units(State(house): State<House>, Named(table): Named<String>, Params(params): Params<UnitsParams>) -> Answer {
+pub async fn units(
+    State(house): State<House>,
+    Named(table): Named<String>,
+    Params(params): Params<UnitsParams>,
+) -> Answer {
     let limit = limit(params.limit)?;
     let table = known(&house, &table).await?;
     let snapshot = house.state().snapshot(std::slice::from_ref(&table)).await?;

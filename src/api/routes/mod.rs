@@ -1,7 +1,9 @@
 //! The routes, each with its documentation, and the OpenAPI document that they make together.
+#![expect(unused_qualifications, reason = "the documentation's macros name the parameters by their paths")]
 
 mod connections;
 mod health;
+mod jobs;
 mod ledger;
 mod logs;
 mod pipelines;
@@ -31,10 +33,7 @@ pub(super) fn all() -> ((Router<House>, Router<House>), OpenApi) {
 }
 
 fn open() -> OpenApiRouter<House> {
-    OpenApiRouter::new()
-        .routes(routes!(health::alive))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::document))
+    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(health::document))
 }
 
 fn closed() -> OpenApiRouter<House> {
@@ -45,6 +44,15 @@ fn closed() -> OpenApiRouter<House> {
         .routes(routes!(pipelines::one))
         .routes(routes!(pipelines::plan))
         .routes(routes!(pipelines::schedule))
+        .routes(routes!(jobs::trigger))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::occurrences))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::one))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::cancel_run))
+        .routes(routes!(jobs::retry))
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
         .routes(routes!(logs::list))

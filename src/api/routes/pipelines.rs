@@ -153,7 +153,11 @@ pub async fn one(State(house): State<House>, Named(name): Named<String>) -> Answ
     params(("pipeline" = String, Path, description = "The pipeline."), PlanParams),
     responses((status = 200, body = Object), (status = 400, body = FaultBody), (status = 401, body = FaultBody),
         (status = 404, body = FaultBody), (status = 409, body = FaultBody), (status = 422, body = FaultBody)))]
-pub async fn plan(State(house): State<House>, Named(name): Named<String>, Params(params): Params<PlanParams>) -> Answer {
+pub async fn plan(
+    State(house): State<House>,
+    Named(name): Named<String>,
+    Params(params): Params<PlanParams>,
+) -> Answer {
     let pipeline = house.pipeline(&name)?;
     let ask = Ask {
         trigger: Trigger::Manual,

@@ -60,8 +60,7 @@ pub struct TaskView {
     responses((status = 200, body = Page<RunRecord>), (status = 400, body = FaultBody), (status = 401, body = FaultBody)))]
 pub async fn list(State(house): State<House>, Params(params): Params<RunsParams>) -> Answer {
     let limit = limit(params.limit)?;
-    let filter =
-        RunFilter { pipeline: params.pipeline, status: params.status, before: params.after, limit: limit + 1 };
+    let filter = RunFilter { pipeline: params.pipeline, status: params.status, before: params.after, limit: limit + 1 };
     let runs = house.state().runs_where(&filter).await?;
     json(&house, &Page::cut(runs, limit, |run: &RunRecord| run.id.clone()))
 }
