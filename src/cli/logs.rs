@@ -164,7 +164,7 @@ impl<'a> Printer<'a> {
 }
 
 /// The task of a line, as a screen names it.
-fn task_of(line: &Line) -> String {
+pub(super) fn task_of(line: &Line) -> String {
     match (&line.step, &line.unit) {
         (Some(step), Some(unit)) if !unit.is_whole() => format!("{step} {unit}"),
         (Some(step), _) => step.clone(),

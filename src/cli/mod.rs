@@ -16,6 +16,7 @@ mod junit;
 mod logs;
 mod look;
 mod progress;
+mod remote;
 mod retry;
 mod run;
 mod schedule;
@@ -105,7 +106,7 @@ enum Command {
     /// Show what a run would do, and why
     Plan(run::Args),
     /// Run one pipeline, or all
-    Run(run::Args),
+    Run(run::RunArgs),
     /// Run a pipeline for a range of dates
     Backfill(backfill::Args),
     /// Send the requests of a fan-out that failed once more, just those

@@ -94,16 +94,16 @@ impl From<Job> for JobView {
 }
 
 /// A job with what happened to it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobWithNotes {
     /// The job.
-    job: JobView,
+    pub job: JobView,
     /// What happened to it besides its plain life, in the order of time.
-    notes: Vec<NoteView>,
+    pub notes: Vec<NoteView>,
 }
 
 /// Something that happened to a job.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct NoteView {
     /// When.
     #[schema(value_type = String, format = DateTime)]

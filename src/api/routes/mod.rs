@@ -9,6 +9,7 @@ mod logs;
 mod pipelines;
 mod query;
 mod runs;
+mod steps;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
@@ -19,6 +20,9 @@ use utoipa_axum::routes;
 
 use super::fault::Fault;
 use super::house::House;
+
+pub use jobs::{JobView, JobWithNotes, TriggerBody, TriggeredView};
+pub use query::QueryBody;
 
 const ABOUT: &str = "What `haul serve` is asked and told. Every answer is JSON; what cannot be done is answered by \
     `{ \"error\": { \"kind\", \"message\", \"hint\" } }` with a status that fits. Lists come in pages: `next` of one is `after` of \
@@ -53,6 +57,7 @@ fn closed() -> OpenApiRouter<House> {
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::cancel_run))
         .routes(routes!(jobs::retry))
+        .routes(routes!(steps::preview))
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
         .routes(routes!(logs::list))

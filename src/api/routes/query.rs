@@ -1,44 +1,32 @@
 //! A question to a warehouse that the daemon has open; nothing that the statement writes stays.
 
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::exchange::{Answer, Body, json};
 use crate::api::fault::{Fault, FaultBody};
 use crate::api::house::House;
+use crate::warehouse::Rows;
 
 /// The most rows of an answer.
 const MOST: usize = 100_000;
 
 /// A question.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueryBody {
     /// The SELECT.
-    sql: String,
+    pub sql: String,
     /// The warehouse's connection; the first pipeline's by default.
-    connection: Option<String>,
+    pub connection: Option<String>,
     /// How many rows at the most; 10000 by default, and 100000 at the most.
-    rows: Option<usize>,
-}
-
-/// The rows of an answer.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct RowsView {
-    /// The columns' names.
-    pub columns: Vec<String>,
-    /// The rows; longer whole numbers and decimals are texts, so that no digit is lost.
-    #[schema(value_type = Vec<Vec<Object>>)]
-    pub rows: Vec<Vec<Value>>,
-    /// Whether there were more.
-    pub truncated: bool,
+    pub rows: Option<usize>,
 }
 
 /// The rows of a SELECT.
 #[utoipa::path(post, path = "/api/v1/query", tag = "warehouse", security(("token" = [])), request_body = QueryBody,
-    responses((status = 200, body = RowsView), (status = 400, body = FaultBody), (status = 401, body = FaultBody),
+    responses((status = 200, body = Rows), (status = 400, body = FaultBody), (status = 401, body = FaultBody),
         (status = 422, body = FaultBody), (status = 502, body = FaultBody), (status = 503, body = FaultBody)))]
 pub async fn query(State(house): State<House>, Body(body): Body<QueryBody>) -> Answer {
     if body.sql.trim().is_empty() {
