@@ -59,6 +59,32 @@ pub enum Disposition {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 17] = [
+        Self::Config,
+        Self::Usage,
+        Self::Template,
+        Self::Connection,
+        Self::Auth,
+        Self::Unavailable,
+        Self::RateLimited,
+        Self::Source,
+        Self::Data,
+        Self::Check,
+        Self::Held,
+        Self::Budget,
+        Self::Warehouse,
+        Self::Stale,
+        Self::Storage,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Whether a later attempt may succeed where this one failed.
     pub fn disposition(self) -> Disposition {
         match self {

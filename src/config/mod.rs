@@ -42,6 +42,7 @@ mod schema;
 mod server;
 mod source;
 mod sql;
+mod steering;
 mod step;
 mod table;
 mod trial;
@@ -121,6 +122,9 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         if let Some(warehouse) = &file.warehouse {
             faults.extend(dangling(warehouse, source, options));
         }
+        let mut reader = reader::Reader::new(source.clone());
+        steering::retry_of(&file, &mut reader);
+        faults.extend(reader.diagnostics);
         file
     });
     let pins = match lock::read(&root) {
@@ -171,6 +175,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
         root,
         vars: vars(project.vars.as_ref()),
+        pools: steering::pools(project.pools.as_ref()),
         pipelines,
         sql: folder.sql,
         hooks: manuals,

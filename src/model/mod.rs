@@ -29,4 +29,5 @@ pub mod schedule;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod steering;
 pub mod trial;
