@@ -10,6 +10,7 @@
 //! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
+//! | 5.5 | [`serve`] | runs pipelines on their schedules, by itself |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
@@ -37,6 +38,8 @@ pub mod plan;
 pub mod schedule;
 
 pub mod execute;
+
+pub mod serve;
 
 pub mod replay;
 

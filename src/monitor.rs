@@ -95,6 +95,11 @@ pub enum Event<'a> {
         /// One sentence.
         sentence: String,
     },
+    /// From now on the run does nothing but wait, or it works again: a run that only waits needs nobody's place.
+    Idle {
+        /// Whether it only waits.
+        idle: bool,
+    },
     /// Something that the user should know and that stops nothing.
     Warning {
         /// The task, if it is about one.

@@ -49,6 +49,22 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "serve",
+        &[
+            "error",
+            "secret",
+            "time",
+            "model",
+            "config",
+            "connections",
+            "state",
+            "monitor",
+            "plan",
+            "schedule",
+            "execute",
+        ],
+    ),
+    (
         "replay",
         &[
             "error",

@@ -11,6 +11,7 @@ use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
 use super::schedule::ScheduleTable;
+use super::serve::ServeTable;
 use super::sql::SqlValue;
 use super::steering::Whole;
 use super::value::{ByteSize, ColumnType, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
@@ -46,6 +47,8 @@ twin! {
         /// How many slots each pool has: so many tasks that name the pool are under way at once, of all pipelines and in all
         /// processes.
         pub pools: Option<At<Entries<Count>>>,
+        /// How `haul serve` works.
+        pub serve: Option<At<ServeTable>>,
     }
 }
 

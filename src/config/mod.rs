@@ -39,7 +39,9 @@ pub mod rule;
 pub mod scalar;
 mod schedule;
 mod schema;
+mod serve;
 mod server;
+mod service;
 mod source;
 mod sql;
 mod steering;
@@ -50,6 +52,7 @@ pub mod value;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Label, Severity, Source, Sources, render, to_json};
 pub use folder::find_root;
@@ -57,16 +60,18 @@ pub use manual::test_address;
 pub use pipeline::is_plain_name;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
+pub use service::{Service, service};
 pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
 use crate::model::pipeline::Project;
+use crate::model::serve::ServeSettings;
 use file::ProjectFile;
 use folder::Folder;
 use inspect::Inspector;
 use pipeline::{Surroundings, read_pipeline, read_project, vars};
-use reader::At;
+use reader::{At, Reader};
 
 /// What a project is checked against.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,6 +82,8 @@ pub struct Options<'a> {
     pub check_connections: bool,
     /// Another state folder than the project says.
     pub state_dir: Option<&'a Path>,
+    /// What counts instead of files as they are, by their paths relative to the root: another text, or as if there were none.
+    pub instead: Option<&'a BTreeMap<PathBuf, Option<Arc<str>>>>,
 }
 
 /// What became of reading a project.
@@ -112,17 +119,19 @@ impl Loaded {
 pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     let mut faults = Vec::new();
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-    let mut folder = Folder::read(&root, &mut faults);
+    let mut folder = Folder::read(&root, options.instead, &mut faults);
     if options.check_connections && root.join("connections.toml").is_file() {
         faults.extend(folder.check_connections(&root));
     }
+    let mut settings = ServeSettings::default();
     let project = folder.project.as_ref().map_or_else(ProjectFile::default, |source| {
         let (file, found) = read_project(source);
         faults.extend(found);
         if let Some(warehouse) = &file.warehouse {
             faults.extend(dangling(warehouse, source, options));
         }
-        let mut reader = reader::Reader::new(source.clone());
+        let mut reader = Reader::new(source.clone());
+        settings = serve::serve(file.serve.as_ref(), &mut reader);
         steering::retry_of(&file, &mut reader);
         faults.extend(reader.diagnostics);
         file
@@ -176,6 +185,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         root,
         vars: vars(project.vars.as_ref()),
         pools: steering::pools(project.pools.as_ref()),
+        serve: settings,
         pipelines,
         sql: folder.sql,
         hooks: manuals,
@@ -190,7 +200,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
 /// # Errors
 /// All its faults, drawn.
 pub fn check_hook(path: &Path, text: &str) -> Result<()> {
-    let source = std::sync::Arc::new(Source::new(path, text));
+    let source = Arc::new(Source::new(path, text));
     let (_, faults) = hook::read_hook(&source);
     if faults.iter().all(|fault| fault.severity != Severity::Error) {
         return Ok(());
@@ -204,7 +214,7 @@ pub fn check_hook(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The fault of a name that is no connection.
-fn dangling(name: &At<String>, source: &std::sync::Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
+fn dangling(name: &At<String>, source: &Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
     let Some(known) = options.known_connections.filter(|known| !known.contains(&name.value)) else { return Vec::new() };
     let help = diagnostic::known_names(&name.value, known.iter().map(String::as_str)).or_else(|| {
         Some(

@@ -193,6 +193,7 @@ impl<'a> Dispatcher<'a> {
 
     async fn lead(&mut self, begin: mpsc::UnboundedSender<usize>) -> Result<()> {
         let mut active = 0;
+        let mut idle = false;
         loop {
             while let Some(index) = self.next_ready(active) {
                 self.ready.remove(&index);
@@ -220,6 +221,10 @@ impl<'a> Dispatcher<'a> {
             let waits = self.slots.waits() && !self.shared.cancel.is_cancelled();
             if active == 0 && self.aside.is_empty() && !waits {
                 return Ok(());
+            }
+            if idle != (active == 0) {
+                idle = active == 0;
+                self.shared.monitor.event(&Event::Idle { idle });
             }
             let event = tokio::select! {
                 event = self.events.1.recv() => event,

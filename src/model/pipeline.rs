@@ -20,6 +20,7 @@ use super::name::{Origin, TableName, Text};
 use super::parameter::ParameterValues;
 use super::schedule::Schedule;
 use super::schema::{Contract, LogicalType};
+use super::serve::ServeSettings;
 use super::source::Source;
 use super::steering::Steering;
 use crate::time::{Calendar, Grain, Reach, Tz};
@@ -35,6 +36,8 @@ pub struct Project {
     pub vars: BTreeMap<String, serde_json::Value>,
     /// How many slots each pool has, over all processes that share the state store.
     pub pools: BTreeMap<String, u32>,
+    /// How `haul serve` works.
+    pub serve: ServeSettings,
     /// The pipelines in the order of their names.
     pub pipelines: Vec<Arc<Pipeline>>,
     /// All of `sql/`, by path relative to the root, for `{% include %}`, `{% import %}` and steps.

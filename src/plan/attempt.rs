@@ -14,6 +14,7 @@ pub fn passes(kind: Kind) -> bool {
         Kind::Unavailable | Kind::RateLimited | Kind::Storage | Kind::Stale => true,
         Kind::Config
         | Kind::Usage
+        | Kind::NothingDue
         | Kind::Template
         | Kind::Connection
         | Kind::Auth

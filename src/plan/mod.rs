@@ -6,6 +6,7 @@
 //!  Ask ────────────────────────────────────┘
 //! ```
 
+mod asked;
 mod attempt;
 mod due;
 mod explain;
@@ -21,11 +22,12 @@ use std::sync::Arc;
 use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 
+pub use asked::{key, read, written};
 pub use attempt::{next_attempt, passes};
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::cost::Expected;
 use crate::model::ledger::Snapshot;
 use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
@@ -317,5 +319,5 @@ fn nothing_to_do(pipeline: &Pipeline, ask: &Ask, left: &[LeftAlone]) -> Error {
         Some(_) => "--reprocess all does loaded units again",
         None => "--force does them again; another --date has another window",
     };
-    Error::usage(format!("{what}: nothing is due: {why}")).hint(hint)
+    Error::new(Kind::NothingDue, format!("{what}: nothing is due: {why}")).hint(hint)
 }

@@ -271,7 +271,7 @@ fn nothing_before_begin_is_ever_due() {
     assert_eq!(tasks(&plan), ["a 03-08 new", "a 03-09 new", "b 03-08 new", "b 03-09 new",]);
     let early = Ask { logical_date: date("2024-03-08"), ..ask() };
     let error = refused(&pipeline(Some(rule), steps()), Vec::new(), &early);
-    assert_eq!(error.kind(), Kind::Usage);
+    assert_eq!(error.kind(), Kind::NothingDue);
     assert!(error.chain().contains("begins with 2024-03-08"));
 }
 
@@ -325,7 +325,7 @@ fn a_unit_whose_pulls_changed_nothing_is_left_alone_also_in_the_window() {
         record.unchanged_pulls = 2;
     }
     let error = refused(&pipe, records.clone(), &ask());
-    assert_eq!(error.kind(), Kind::Usage);
+    assert_eq!(error.kind(), Kind::NothingDue);
     assert!(error.chain().contains("nothing is due: 3 × it is settled"), "{}", error.chain());
     let plan = planned(&pipe, records, &Ask { force: true, ..ask() });
     assert_eq!(tasks(&plan), ["a 03-07 asked for", "a 03-08 asked for", "a 03-09 asked for"]);

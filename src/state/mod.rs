@@ -22,6 +22,7 @@ mod rows;
 mod runs;
 mod slots;
 mod sqlite;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -30,6 +30,8 @@ pub(super) struct Store {
     file: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
+    /// One connection that only looks whether others have written; opened when it is first used.
+    watcher: SqlitePool,
     pub(super) liveness: Liveness,
 }
 
@@ -48,8 +50,10 @@ impl Store {
         let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone()).await;
         let writer = writer.map_err(|error| fault(&file, "opening", error))?;
-        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
-        let store = Self { file, writer, readers, liveness: Liveness::new(dir) };
+        let reading = options.pragma("query_only", "1");
+        let watcher = pool().max_connections(1).connect_lazy_with(reading.clone());
+        let readers = pool().max_connections(READERS).connect_lazy_with(reading);
+        let store = Self { file, writer, readers, watcher, liveness: Liveness::new(dir) };
         store.migrate().await?;
         Ok(store)
     }
@@ -93,6 +97,11 @@ impl Store {
         &self.readers
     }
 
+    /// Where whoever waits for the writes of others looks.
+    pub fn watcher(&self) -> &SqlitePool {
+        &self.watcher
+    }
+
     /// A transaction that may write from its first statement on.
     pub async fn begin(&self, doing: &str) -> Result<Transaction<'static, Sqlite>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&self.file, doing, error))
@@ -110,6 +119,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.watcher.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
