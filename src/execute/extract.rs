@@ -245,7 +245,7 @@ async fn bring(
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
         };
-        let pulled = pull.pages(progress, Arc::new(sink), shared.cancel.clone()).await;
+        let pulled = pull.pages(progress, Arc::new(sink), shared.cancel_of(task)).await;
         let pulled = pulled.map_err(|mut failure| {
             failure.in_doubt |= match failure.error.kind() {
                 // A source that does not let the pull go on from its durable pages is asked from the beginning.

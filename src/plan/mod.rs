@@ -7,6 +7,7 @@
 //! ```
 
 mod asked;
+mod attempt;
 mod due;
 mod explain;
 mod graph;
@@ -22,6 +23,7 @@ use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 
 pub use asked::{key, read, written};
+pub use attempt::{next_attempt, passes};
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
 
@@ -128,6 +130,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         logical_date: ask.logical_date,
         tasks,
         left,
+        goes_on_with: Vec::new(),
         requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })
