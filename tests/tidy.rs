@@ -67,6 +67,24 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "api",
+        &[
+            "error",
+            "secret",
+            "time",
+            "model",
+            "connections",
+            "warehouse",
+            "state",
+            "monitor",
+            "logs",
+            "plan",
+            "schedule",
+            "execute",
+            "serve",
+        ],
+    ),
+    (
         "replay",
         &[
             "error",

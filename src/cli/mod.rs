@@ -8,6 +8,7 @@ mod check;
 mod connections;
 mod costs;
 mod demo;
+mod door;
 mod fan_view;
 mod hooks;
 mod init;

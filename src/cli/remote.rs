@@ -42,13 +42,7 @@ pub(super) async fn query(client: &Client, sql: &str, connection: &str, rows: us
 }
 
 /// The first rows of a step.
-pub(super) async fn preview(
-    client: &Client,
-    pipeline: &str,
-    step: &str,
-    date: NaiveDate,
-    rows: usize,
-) -> Result<Rows> {
+pub(super) async fn preview(client: &Client, pipeline: &str, step: &str, date: NaiveDate, rows: usize) -> Result<Rows> {
     client.get(&format!("/api/v1/pipelines/{pipeline}/steps/{step}/preview?date={date}&rows={rows}")).await
 }
 

@@ -24,4 +24,5 @@ pub mod project;
 pub mod scripted;
 pub mod shelf;
 pub mod station;
+pub mod steward;
 pub mod youtube;
