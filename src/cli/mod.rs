@@ -191,6 +191,9 @@ enum Command {
         /// Write them into this folder
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// The OpenAPI document of `haul serve` instead
+        #[arg(long)]
+        openapi: bool,
     },
     /// Show haul at work on a week of real earthquakes, without a network
     Demo(demo::Args),
@@ -221,7 +224,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
     match arguments.command {
         Command::Init(args) => init::init(&args, screen),
         Command::Check => check::check(common, screen),
-        Command::Schema { dir } => check::schema(dir.as_deref(), screen),
+        Command::Schema { dir, openapi } => check::schema(dir.as_deref(), openapi, screen),
         Command::Plan(args) => run::plan(&args, common, screen).await,
         Command::Run(args) => run::run(&args, common, screen).await,
         Command::Backfill(args) => backfill::backfill(&args, common, screen).await,

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: each module proves one promise through the public surface.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod api;
 mod apis;
 mod bigquery;
 mod bigquery_warehouse;
