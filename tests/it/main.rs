@@ -27,6 +27,7 @@ mod process;
 mod redaction;
 mod replay;
 mod schedules;
+mod serve;
 mod sources;
 mod sql_tests;
 mod stage;
