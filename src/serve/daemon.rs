@@ -170,7 +170,8 @@ impl Daemon {
         self.reap(now).await?;
         self.stop_draining_runs(now);
         if self.drain.is_none() {
-            let due: Vec<String> = self.desks.iter().filter(|(_, desk)| is_due(desk, now)).map(|(n, _)| n.clone()).collect();
+            let due: Vec<String> =
+                self.desks.iter().filter(|(_, desk)| is_due(desk, now)).map(|(n, _)| n.clone()).collect();
             for name in due {
                 self.book(&name, now).await?;
             }

@@ -51,15 +51,8 @@ impl Desk {
     pub async fn open(state: &State, pipeline: Arc<Pipeline>, now: Instant) -> Result<(Self, Opened)> {
         let schedule = pipeline.schedule.clone();
         let timetable = schedule.as_ref().map(|schedule| Timetable::of(schedule, pipeline.timezone)).transpose()?;
-        let mut desk = Self {
-            pipeline,
-            timetable,
-            cursor: now,
-            waiting: BTreeSet::new(),
-            next: None,
-            stirred: true,
-            schedule,
-        };
+        let mut desk =
+            Self { pipeline, timetable, cursor: now, waiting: BTreeSet::new(), next: None, stirred: true, schedule };
         if desk.schedule.is_none() {
             desk.stirred = false;
             return Ok((desk, Opened::Known));

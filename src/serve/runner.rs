@@ -164,9 +164,7 @@ impl GearRunner {
             RunStatus::Succeeded => done(JobEnd::Succeeded, None),
             RunStatus::Held => done(JobEnd::Held, Some(format!("{} held", units(record.counts.held)))),
             RunStatus::Late => done(JobEnd::Late, Some(format!("{} late", units(record.counts.late)))),
-            RunStatus::Refused => {
-                done(JobEnd::Refused, refusal.map(|refusal| gear.redactor.redact(&refusal.chain())))
-            }
+            RunStatus::Refused => done(JobEnd::Refused, refusal.map(|refusal| gear.redactor.redact(&refusal.chain()))),
             RunStatus::Cancelled => Ended::Stopped { run },
             RunStatus::Failed | RunStatus::Running => {
                 let logs = gear.state.run(&record.id).await?.map(|(_, logs)| logs).unwrap_or_default();

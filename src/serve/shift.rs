@@ -10,7 +10,7 @@ use super::daemon::{Daemon, Running};
 use super::note::Note;
 use super::runner::{Order, Signs};
 use crate::error::Result;
-use crate::model::job::{Class, ClaimRules, Job, JobFilter, JobState};
+use crate::model::job::{ClaimRules, Class, Job, JobFilter, JobState};
 use crate::model::pipeline::Pipeline;
 use crate::schedule::Circumstances;
 use crate::time::Instant;

@@ -175,7 +175,9 @@ impl Steward {
         let pipeline = pipeline.map(|name| self.pipeline(name)).transpose()?.map(|pipeline| pipeline.name.clone());
         let states = if all { Vec::new() } else { vec![JobState::Queued, JobState::Leased] };
         let limit = if all { 0 } else { LISTED };
-        self.state.jobs(&JobFilter { pipeline, states: states.into_iter().collect(), limit, ..JobFilter::default() }).await
+        self.state
+            .jobs(&JobFilter { pipeline, states: states.into_iter().collect(), limit, ..JobFilter::default() })
+            .await
     }
 
     /// What became of occurrences since an instant; newest first.

@@ -181,11 +181,7 @@ impl Watched {
 }
 
 /// Reads all files; those that are wrong count with their last good text, or not at all.
-async fn read_files(
-    root: PathBuf,
-    connections: Connections,
-    good: BTreeMap<PathBuf, Arc<str>>,
-) -> Result<Reading> {
+async fn read_files(root: PathBuf, connections: Connections, good: BTreeMap<PathBuf, Arc<str>>) -> Result<Reading> {
     let read = tokio::task::spawn_blocking(move || sound(&root, &connections, &good)).await;
     read.context(Kind::Internal, || "reading the project's files".to_owned())?
 }

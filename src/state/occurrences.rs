@@ -76,12 +76,12 @@ impl State {
              ON CONFLICT (pipeline) DO UPDATE SET moved_at = excluded.moved_at, at = excluded.at
              WHERE schedule_cursor.at < excluded.at",
         )
-            .bind(pipeline)
-            .bind(micros(cursor))
-            .bind(micros(now))
-            .execute(&mut *transaction)
-            .await
-            .map_err(self.store.fault(doing))?;
+        .bind(pipeline)
+        .bind(micros(cursor))
+        .bind(micros(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(self.store.fault(doing))?;
         self.store.commit(transaction, doing).await?;
         Ok(enqueued)
     }
@@ -163,12 +163,13 @@ impl State {
 }
 
 async fn on_record(store: &Store, transaction: &mut Writing, pipeline: &str, at: Instant) -> Result<bool> {
-    let (found,): (bool,) = sqlx::query_as("SELECT EXISTS (SELECT 1 FROM occurrence WHERE pipeline = $1 AND at = $2 AND end <> 'waiting')")
-        .bind(pipeline)
-        .bind(micros(at))
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(store.fault("reading occurrences in"))?;
+    let (found,): (bool,) =
+        sqlx::query_as("SELECT EXISTS (SELECT 1 FROM occurrence WHERE pipeline = $1 AND at = $2 AND end <> 'waiting')")
+            .bind(pipeline)
+            .bind(micros(at))
+            .fetch_one(&mut **transaction)
+            .await
+            .map_err(store.fault("reading occurrences in"))?;
     Ok(found)
 }
 

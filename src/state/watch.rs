@@ -17,13 +17,11 @@ impl State {
 
     /// When the first lease of another owner than this one ends.
     pub async fn first_foreign_lease(&self, owner: &str) -> Result<Option<Instant>> {
-        let row = sqlx::query(
-            "SELECT min(lease_until) AS at FROM job WHERE state = 'leased' AND owner <> $1",
-        )
-        .bind(owner)
-        .fetch_one(self.store.readers())
-        .await
-        .map_err(self.store.fault("reading leases in"))?;
+        let row = sqlx::query("SELECT min(lease_until) AS at FROM job WHERE state = 'leased' AND owner <> $1")
+            .bind(owner)
+            .fetch_one(self.store.readers())
+            .await
+            .map_err(self.store.fault("reading leases in"))?;
         // A lease ends behind the last instant of it.
         Ok(Columns(&row).maybe_instant("at")?.map(|at| at + chrono::Duration::microseconds(1)))
     }
