@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Moment, MissedTickBehavior};
 
 use super::daemon::Daemon;
 use super::note::{Note, Tell};
 use super::runner::{GearRunner, Listen};
 use super::supervisor::Supervisor;
-use super::version::{Change, Watched};
+use super::version::{Change, Version, Watched};
 use crate::error::Result;
 use crate::time::{Clock, Instant};
 
@@ -35,6 +35,8 @@ pub struct Life {
     seen: i64,
     /// Whether the version in force is still to be taken up.
     pending: bool,
+    /// Tells others which version is in force.
+    versions: watch::Sender<Arc<Version>>,
 }
 
 /// What somebody asks of a daemon that is at work.
@@ -61,7 +63,13 @@ impl Life {
         let (state, project) = (version.gear.state.clone(), Arc::clone(&version.project));
         let owner = owner();
         let daemon = Daemon::open(state, project, runner, owner, Arc::clone(&tell), clock.now()).await?;
-        Ok(Self { daemon, watched, listen, tell, clock, supervisor, seen: 0, pending: false })
+        let versions = watch::Sender::new(Arc::clone(watched.version()));
+        Ok(Self { daemon, watched, listen, tell, clock, supervisor, seen: 0, pending: false, versions })
+    }
+
+    /// The version of the project in force, now and later.
+    pub fn versions(&self) -> watch::Receiver<Arc<Version>> {
+        self.versions.subscribe()
     }
 
     /// The daemon.
@@ -168,7 +176,10 @@ impl Life {
         let project = Arc::clone(&version.project);
         let runner = Arc::new(GearRunner::new(version, Arc::clone(&self.listen)));
         match self.daemon.renew(project, runner, self.clock.now()).await {
-            Ok(()) => self.pending = false,
+            Ok(()) => {
+                self.pending = false;
+                self.versions.send_replace(Arc::clone(self.watched.version()));
+            }
             Err(error) => (self.tell)(Note::error(error.chain())),
         }
     }

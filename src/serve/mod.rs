@@ -34,7 +34,7 @@ pub use note::{Level, Note, Tell};
 pub use runner::{Ended, GearRunner, Listen, Order, Runner, Signs};
 pub use steward::{Outlook, Standing, Steward, Triggered};
 pub use supervisor::Supervisor;
-pub use version::{Change, Version, Watched};
+pub use version::{Change, Version, Watched, tolerant};
 
 use crate::error::Kind;
 use crate::time::Instant;

@@ -123,8 +123,8 @@ impl Steward {
     /// # Errors
     /// A pipeline that does not exist.
     pub async fn pause(&self, pipeline: &str, reason: Option<&str>) -> Result<()> {
-        let pipeline = self.pipeline(pipeline)?;
-        self.state.pause(&pipeline.name, &self.by, reason, self.clock.now()).await
+        self.exists(pipeline)?;
+        self.state.pause(pipeline, &self.by, reason, self.clock.now()).await
     }
 
     /// Resumes a schedule. False: it was not paused.
@@ -132,8 +132,8 @@ impl Steward {
     /// # Errors
     /// A pipeline that does not exist.
     pub async fn resume(&self, pipeline: &str) -> Result<bool> {
-        let pipeline = self.pipeline(pipeline)?;
-        self.state.resume(&pipeline.name).await
+        self.exists(pipeline)?;
+        self.state.resume(pipeline).await
     }
 
     /// Cancels a job, by its number or by the name of its run: at once where it waits, else its process hears of it at its next
@@ -225,6 +225,13 @@ impl Steward {
             under_way: self.state.jobs(&leased).await?,
             pipelines: self.schedule().await?,
         })
+    }
+
+    /// Refuses a name that is no pipeline's, not even of one whose file is wrong.
+    fn exists(&self, name: &str) -> Result<()> {
+        let broken = crate::config::is_plain_name(name)
+            && self.project.root.join("pipelines").join(format!("{name}.toml")).is_file();
+        if broken { Ok(()) } else { self.pipeline(name).map(drop) }
     }
 
     fn pipeline(&self, name: &str) -> Result<Arc<Pipeline>> {

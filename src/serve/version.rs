@@ -80,9 +80,7 @@ impl Watched {
         let connections = Connections::open(root, redactor.clone())?;
         let reading = read_files(root.to_path_buf(), connections.clone(), BTreeMap::new()).await?;
         let Some(project) = reading.project else {
-            return Err(Error::config("the project's files are wrong")
-                .detail(reading.faults.trim_end().to_owned())
-                .hint("`haul check` shows all faults"));
+            return Err(unusable(&reading.faults));
         };
         let project = Arc::new(project);
         let gear = Arc::new(Gear::open(Arc::clone(&project), connections, clock, redactor.clone()).await?);
@@ -178,6 +176,23 @@ impl Watched {
         self.told = Some(faults.clone());
         Some(Change::Broken { files, faults })
     }
+}
+
+/// The project without what is wrong in it, for those who steer.
+///
+/// # Errors
+/// A `haul.toml` that is wrong.
+pub async fn tolerant(root: &Path, redactor: Redactor) -> Result<Arc<Project>> {
+    let connections = Connections::open(root, redactor)?;
+    let reading = read_files(root.to_path_buf(), connections, BTreeMap::new()).await?;
+    let faults = reading.faults;
+    reading.project.map(Arc::new).ok_or_else(|| unusable(&faults))
+}
+
+fn unusable(faults: &str) -> Error {
+    Error::config("the project's files are wrong")
+        .detail(faults.trim_end().to_owned())
+        .hint("`haul check` shows all faults")
 }
 
 /// Reads all files; those that are wrong count with their last good text, or not at all.
