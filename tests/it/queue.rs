@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
-use haul::model::job::{Class, ClaimRules, Job, JobEnd, JobFilter, JobState, NewJob, Settled};
+use haul::model::job::{ClaimRules, Class, Job, JobEnd, JobFilter, JobState, NewJob, Settled};
 use haul::state::State;
 use haul::time::Instant;
 

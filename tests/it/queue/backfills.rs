@@ -5,8 +5,16 @@ use haul::state::State;
 use serde_json::Value;
 
 use super::{at, claimed, job, rules, store, succeed};
-use crate::support::days::may;
-use crate::support::mornings::{DAYS, Mornings, told_of};
+use crate::support::mornings::{DAYS, Mornings};
+use crate::support::project::told as told_of;
+use crate::support::scripted::Scripted;
+
+/// An API with ten rows for each of the first nine days of May.
+fn may() -> Scripted {
+    let api = Scripted::start();
+    (1..=9).for_each(|day| api.put_day(&format!("2024-05-0{day}"), 10));
+    api
+}
 
 /// A backfill of three pieces, `1`, `2` and `3`, of ten days each.
 pub async fn three_pieces(state: &State, pipeline: &str) -> Backfill {
@@ -33,7 +41,10 @@ async fn a_backfill_tells_how_far_it_is_and_when_it_will_have_ended() {
     assert!(succeed(&state, &first, at(100)).await);
     let second = claimed(&state, &rules, at(100)).await.expect("the second piece");
     let now = state.backfill(&made.id).await.expect("a look").expect("it is there");
-    assert_eq!((now.progress.succeeded, now.progress.leased, now.progress.queued, now.progress.units_done), (1, 1, 1, 10));
+    assert_eq!(
+        (now.progress.succeeded, now.progress.leased, now.progress.queued, now.progress.units_done),
+        (1, 1, 1, 10)
+    );
     assert_eq!(now.progress.expected_end(at(100)), Some(at(300)), "a hundred seconds for each ten days");
     assert!(succeed(&state, &second, at(200)).await);
     let third = claimed(&state, &rules, at(200)).await.expect("the third piece");

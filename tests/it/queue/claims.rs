@@ -130,7 +130,10 @@ async fn a_backfill_of_300_days_goes_on_while_25_pipelines_run_all_the_time_and_
             under_way.push_back(job);
         }
         assert_eq!(under_way.len(), 5, "all workers work");
-        assert!(under_way.iter().filter(|job| job.class == Class::Backfill).count() < 5, "a backfill has not all of them");
+        assert!(
+            under_way.iter().filter(|job| job.class == Class::Backfill).count() < 5,
+            "a backfill has not all of them"
+        );
         let job = under_way.pop_front().expect("one of them");
         assert!(succeed(&state, &job, at(second)).await);
         asked.remove(&job.pipeline);
@@ -164,10 +167,7 @@ async fn re_pulls_get_their_turn_beside_fresh_days_too() {
 async fn a_job_of_a_paused_backfill_is_no_candidate_until_a_run_wants_it() {
     let (_folder, state) = store().await;
     let made = super::backfills::three_pieces(&state, "p").await;
-    state
-        .set_backfill(&made.id, haul::model::job::BackfillState::Paused, "me", at(1))
-        .await
-        .expect("paused");
+    state.set_backfill(&made.id, haul::model::job::BackfillState::Paused, "me", at(1)).await.expect("paused");
     let rules = rules(&["p"], 4);
     assert_eq!(claimed(&state, &rules, at(1)).await, None);
     state.enqueue(&[job("p", "2", Class::Fresh)], at(2)).await.expect("queued");

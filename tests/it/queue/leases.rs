@@ -70,7 +70,8 @@ async fn what_fails_in_passing_waits_and_counts_what_is_given_back_does_not() {
 #[tokio::test]
 async fn a_waiting_job_is_cancelled_at_once_and_one_under_way_hears_of_it() {
     let (_folder, state) = store().await;
-    let queued = state.enqueue(&[job("p", "1", Class::Fresh), job("p", "2", Class::Fresh)], at(0)).await.expect("queued");
+    let queued =
+        state.enqueue(&[job("p", "1", Class::Fresh), job("p", "2", Class::Fresh)], at(0)).await.expect("queued");
     let rules = rules(&["p"], 1);
     let first = claimed(&state, &rules, at(0)).await.expect("the first");
     let second = state.ask_to_cancel(queued[1].id, "somebody", at(1)).await.expect("asked").expect("it is there");
