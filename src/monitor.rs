@@ -90,7 +90,7 @@ pub enum Event<'a> {
         /// The line, redacted.
         line: String,
     },
-    /// A source is asked less, or more again, than before.
+    /// A source is asked less, or more again, than before; or tasks wait for a slot of a pool.
     Pace {
         /// One sentence.
         sentence: String,

@@ -44,6 +44,7 @@ mod server;
 mod service;
 mod source;
 mod sql;
+mod steering;
 mod step;
 mod table;
 mod trial;
@@ -131,6 +132,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         }
         let mut reader = Reader::new(source.clone());
         settings = serve::serve(file.serve.as_ref(), &mut reader);
+        steering::retry_of(&file, &mut reader);
         faults.extend(reader.diagnostics);
         file
     });
@@ -182,6 +184,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
         root,
         vars: vars(project.vars.as_ref()),
+        pools: steering::pools(project.pools.as_ref()),
         serve: settings,
         pipelines,
         sql: folder.sql,

@@ -30,4 +30,5 @@ pub mod schema;
 pub mod serve;
 pub mod shape;
 pub mod source;
+pub mod steering;
 pub mod trial;

@@ -7,10 +7,12 @@
 //! ```
 
 mod asked;
+mod attempt;
 mod due;
 mod explain;
 mod graph;
 mod limits;
+mod pieces;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -22,8 +24,10 @@ use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 
 pub use asked::{key, read, written};
+pub use attempt::{next_attempt, passes};
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
+pub use pieces::{instants, pieces};
 
 use crate::error::{Error, Kind, Result};
 use crate::model::cost::Expected;
@@ -128,6 +132,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         logical_date: ask.logical_date,
         tasks,
         left,
+        goes_on_with: Vec::new(),
         requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })

@@ -14,6 +14,7 @@ use crate::model::name::{Origin, TableName, Text};
 use crate::model::pipeline::{Extract, Guard, Naming, Nested, Read, Sql, Tier, Transform, WindowRule};
 use crate::model::schema::Contract;
 use crate::model::source::{HttpSource, Source};
+use crate::model::steering::Steering;
 use crate::time::{Calendar, Grain, Reach, Tz};
 
 fn date(text: &str) -> NaiveDate {
@@ -145,6 +146,7 @@ fn pipeline(window: Option<WindowRule>, steps: Vec<Step>) -> Arc<Pipeline> {
         schedule: None,
         window,
         vars: BTreeMap::new(),
+        steering: Steering::default(),
         max_active: 4,
         max_bytes: None,
         steps: steps.into_iter().map(Arc::new).collect(),

@@ -13,6 +13,7 @@ use super::desk::{Desk, Opened};
 use super::note::{Note, Tell};
 use super::runner::{Ended, Runner, Sign, What};
 use crate::error::Result;
+use crate::model::hook::RetryPolicy;
 use crate::model::job::{Beat, Pause, Settled};
 use crate::model::pipeline::Project;
 use crate::model::serve::ServeSettings;
@@ -55,6 +56,7 @@ pub struct Daemon {
 
 /// A job that is under way here.
 pub(super) struct Running {
+    pub job: i64,
     pub generation: u64,
     pub pipeline: String,
     pub cancel: CancellationToken,
@@ -65,6 +67,8 @@ pub(super) struct Running {
     pub idle: bool,
     pub run: Option<String>,
     pub attempts: u32,
+    /// When it is tried again.
+    pub retry: RetryPolicy,
 }
 
 /// Why a run was stopped.

@@ -24,6 +24,7 @@ mod macros;
 mod money;
 mod mongodb;
 mod process;
+mod queue;
 mod redaction;
 mod replay;
 mod schedules;
