@@ -4,6 +4,7 @@
 //! wrong), 3 something is held, 4 something is late, 5 it would cost more than `max_bytes`, 130 stopped, 70 a defect.
 
 mod backfill;
+mod backfills;
 mod check;
 mod connections;
 mod costs;
@@ -110,7 +111,7 @@ enum Command {
     Plan(run::Args),
     /// Run one pipeline, or all
     Run(run::RunArgs),
-    /// Run a pipeline for a range of dates
+    /// Run a pipeline for a range of dates, at once or by the queue
     Backfill(backfill::Args),
     /// Send the requests of a fan-out that failed once more, just those
     Retry(retry::Args),

@@ -141,7 +141,7 @@ async fn one(
     Ok(record)
 }
 
-fn tell_mended(mended: &[String], screen: &Screen) {
+pub(super) fn tell_mended(mended: &[String], screen: &Screen) {
     for sentence in mended {
         screen.note(&format!("{WARN}mended{WARN:#}    {sentence}"));
     }

@@ -12,6 +12,7 @@ mod due;
 mod explain;
 mod graph;
 mod limits;
+mod pieces;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use asked::{key, read, written};
 pub use attempt::{next_attempt, passes};
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
+pub use pieces::{instants, pieces};
 
 use crate::error::{Error, Kind, Result};
 use crate::model::cost::Expected;

@@ -68,6 +68,7 @@ fn jobs(pipeline: &Pipeline, schedule: &Schedule, decided: &Decided, now: Instan
         Ok(NewJob {
             class: if made_up { Class::Repull } else { Class::Fresh },
             scheduled_for: Some(run.occurrence.at),
+            priority: pipeline.steering.priority,
             ..NewJob::new(&pipeline.name, &plan::key(pipeline, &ask), &plan::written(&ask)?, Class::Fresh, now)
         })
     };

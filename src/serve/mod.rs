@@ -24,8 +24,6 @@ mod steward;
 mod supervisor;
 mod version;
 
-use std::time::Duration;
-
 pub use book::WAITING;
 pub use daemon::Daemon;
 pub use desk::SET_BACK;
@@ -37,20 +35,17 @@ pub use supervisor::Supervisor;
 pub use version::{Change, Version, Watched, tolerant};
 
 use crate::error::Kind;
+use crate::model::hook::RetryPolicy;
+use crate::plan;
 use crate::time::Instant;
 
-/// How often a job is begun at the most, where its failures may pass.
-const MOST_ATTEMPTS: u32 = 5;
-
-/// The pause before the second attempt; each further one is four times as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-
 /// When a job that failed by errors of these kinds is tried again; none where that would give the same.
-fn again(kinds: &[Kind], attempts: u32, now: Instant) -> Option<Instant> {
-    let passes = |kind: &Kind| matches!(kind, Kind::Unavailable | Kind::RateLimited | Kind::Storage);
-    if kinds.is_empty() || !kinds.iter().all(passes) || attempts >= MOST_ATTEMPTS {
-        return None;
-    }
-    let pause = FIRST_PAUSE * 4_u32.saturating_pow(attempts.saturating_sub(1));
+///
+/// Where in its pause an attempt falls is drawn by the job's number, so that many that failed together do not come back together,
+/// and each of them when it was said to.
+fn again(policy: &RetryPolicy, (job, attempts): (i64, u32), kinds: &[Kind], now: Instant) -> Option<Instant> {
+    let drawn = xxhash_rust::xxh3::xxh3_64(format!("{job}/{attempts}").as_bytes());
+    let draw = f64::from(u32::try_from(drawn >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+    let pause = plan::next_attempt(policy, attempts, kinds, draw)?;
     Some(now + chrono::Duration::from_std(pause).unwrap_or_default())
 }

@@ -142,7 +142,7 @@ impl GearRunner {
             () = order.cancel.cancelled() => return Ok(Ended::Stopped { run: None }),
             planned = execute::plan(gear, &order.pipeline, &ask) => planned,
         };
-        let plan = match planned {
+        let mut plan = match planned {
             Ok((plan, _)) => plan,
             Err(error) if error.kind() == Kind::NothingDue => {
                 let reason = gear.redactor.redact(&error.chain());
@@ -150,6 +150,8 @@ impl GearRunner {
             }
             Err(error) => return Err(error),
         };
+        // What an earlier attempt has brought to its end is not asked for again.
+        plan.goes_on_with.clone_from(&order.job.runs);
         let monitor = Arc::new(Both { signs: order.signs.clone(), other: (self.listen)(&order.job) });
         let record = execute::run(gear, &plan, monitor, order.cancel.clone()).await?;
         let refusal = plan::within(&plan).err();

@@ -19,8 +19,11 @@ pub(super) fn settled(running: &Running, ended: Ended, now: Instant) -> (Note, O
         }
         Ended::Failed { run, kinds, reason } => {
             // Who asked for the end gets it, whatever the run came to meanwhile.
-            let again =
-                if running.stop == Some(Stop::Asked) { None } else { super::again(&kinds, running.attempts, now) };
+            let again = if running.stop == Some(Stop::Asked) {
+                None
+            } else {
+                super::again(&running.retry, (running.job, running.attempts), &kinds, now)
+            };
             match again {
                 Some(not_before) => {
                     let words = format!("failed, and is tried again at {}: {reason}", not_before.format("%H:%M:%SZ"));

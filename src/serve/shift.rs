@@ -111,6 +111,8 @@ impl Daemon {
         let lease = Duration::from_std(self.settings.lease).unwrap_or(Duration::MAX);
         let cancel = CancellationToken::new();
         let running = Running {
+            job: job.id,
+            retry: desk.pipeline.steering.retry,
             generation: job.generation,
             pipeline: job.pipeline.clone(),
             cancel: cancel.clone(),

@@ -112,6 +112,7 @@ impl Steward {
         let key = plan::key(pipeline, ask);
         // Somebody waits for it.
         let job = NewJob::new(&pipeline.name, &key, &plan::written(ask)?, Class::Fresh, now);
+        let job = NewJob { priority: pipeline.steering.priority, ..job };
         let enqueued = self.state.enqueue(&[job], now).await?;
         let first = enqueued.first().copied().ok_or_else(|| Error::internal("a job was not queued"))?;
         let job = self.state.job(first.id).await?.ok_or_else(|| Error::internal("a queued job is not there"))?;

@@ -1,6 +1,7 @@
 //! The routes, each with its documentation, and the OpenAPI document that they make together.
 #![expect(unused_qualifications, reason = "the documentation's macros name the parameters by their paths")]
 
+mod backfills;
 mod connections;
 mod health;
 mod jobs;
@@ -58,6 +59,12 @@ fn closed() -> OpenApiRouter<House> {
         .routes(routes!(jobs::cancel_run))
         .routes(routes!(jobs::retry))
         .routes(routes!(steps::preview))
+        .routes(routes!(backfills::list))
+        .routes(routes!(backfills::create))
+        .routes(routes!(backfills::one))
+        .routes(routes!(backfills::pause))
+        .routes(routes!(backfills::resume))
+        .routes(routes!(backfills::cancel))
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
         .routes(routes!(logs::list))
