@@ -10,7 +10,7 @@ use super::{Screen, logs, run};
 use crate::api::{Client, Followed, JobView, JobWithNotes, QueryBody, TriggerBody, TriggeredView};
 use crate::connections::Connections;
 use crate::error::{Error, Kind, Result};
-use crate::execute::Decided;
+use crate::execute::{Decided, Gear};
 use crate::logs::{Level, Line, What};
 use crate::model::job::{JobEnd, JobState};
 use crate::model::name::TableName;
@@ -33,6 +33,14 @@ pub(super) fn keeper_of(
     let listed = connections.list()?;
     let is_file = listed.iter().any(|line| line.name == connection && line.kind.as_deref() == Some("duckdb"));
     if is_file { Client::of(project, connections, &screen.redactor) } else { Ok(None) }
+}
+
+/// Refuses what only this process can do, where a daemon is at work that may have the file of a warehouse open.
+pub(super) fn alone(gear: &Gear, pipeline: &Pipeline, screen: &Screen, hint: &str) -> Result<()> {
+    let Some(client) = keeper_of(&pipeline.warehouse, &gear.project, &gear.connections, screen)? else { return Ok(()) };
+    let pid = client.place().pid;
+    Err(Error::usage(format!("`haul serve` (process {pid}) is at work on the project, and its warehouse is a file"))
+        .hint(hint))
 }
 
 /// The rows of a SELECT.

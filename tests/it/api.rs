@@ -1,8 +1,8 @@
 //! The HTTP API of `haul serve`: asked as a program asks it, over a socket, with the real binary behind it.
 
 mod cli;
-mod door;
 mod documented;
+mod door;
 mod work;
 
 use serde_json::{Value, json};

@@ -16,12 +16,19 @@ fn a_run_beside_a_daemon_is_the_daemons_and_ends_as_it_would_here() {
     let said = told(&output);
     assert_eq!(output.status.code(), Some(0), "{said}\n{}", serving.said());
     assert!(said.contains(&format!("`haul serve` (process {}) runs it", serving.pid())), "{said}");
-    for words in ["run p-2024-05-04-1 for 2024-05-04, 3 tasks", "loaded    days 2024-05-02: 1 rows", "done      tell 2024-05-02: exit code 0"] {
+    for words in [
+        "run p-2024-05-04-1 for 2024-05-04, 3 tasks",
+        "loaded    days 2024-05-02: 1 rows",
+        "done      tell 2024-05-02: exit code 0",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(said.contains("p-2024-05-04-1: 2 loaded, 0 unchanged"), "{said}");
     let jobs = serving.get("/api/v1/jobs?state=done");
-    assert_eq!((&jobs["items"][0]["run"], &jobs["items"][0]["outcome"]), (&json!("p-2024-05-04-1"), &json!("succeeded")));
+    assert_eq!(
+        (&jobs["items"][0]["run"], &jobs["items"][0]["outcome"]),
+        (&json!("p-2024-05-04-1"), &json!("succeeded"))
+    );
     // What fails, fails the command; what is not there, is told at once.
     let output = project.output(&["run", "q"]);
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));

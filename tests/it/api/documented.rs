@@ -129,9 +129,15 @@ fn conforms(document: &Value, schema: &Value, value: &Value, place: &str) {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    assert!(types.contains(&found) || found == "integer" && types.contains(&"number"), "{place} is {found}, not {types:?}");
+    assert!(
+        types.contains(&found) || found == "integer" && types.contains(&"number"),
+        "{place} is {found}, not {types:?}"
+    );
     if let Some(items) = value.as_array() {
-        items.iter().enumerate().for_each(|(index, item)| conforms(document, &schema["items"], item, &format!("{place}[{index}]")));
+        items
+            .iter()
+            .enumerate()
+            .for_each(|(index, item)| conforms(document, &schema["items"], item, &format!("{place}[{index}]")));
     }
     let (Some(members), Some(known)) = (value.as_object(), schema["properties"].as_object()) else { return };
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {

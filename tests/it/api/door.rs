@@ -17,7 +17,8 @@ fn only_who_brings_the_token_comes_in() {
     assert_eq!(serving.ask("GET", "/api/v1/status", "").status, 200);
     let wrong = format!("Authorization: Bearer {}0", &serving.token[1..]);
     for head in [&[][..], &[wrong.as_str()], &["Authorization: Basic YWRtaW46YWRtaW4="], &["Authorization: Bearer "]] {
-        for (method, path) in [("GET", "/api/v1/status"), ("POST", "/api/v1/pipelines/p/trigger"), ("GET", "/metrics")] {
+        for (method, path) in [("GET", "/api/v1/status"), ("POST", "/api/v1/pipelines/p/trigger"), ("GET", "/metrics")]
+        {
             let reply = serving.raw(method, path, head, "");
             assert_eq!(reply.status, 401, "{method} {path} {head:?}");
             assert_eq!(reply.json()["error"]["kind"], "auth");

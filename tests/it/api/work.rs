@@ -35,7 +35,10 @@ fn a_run_that_is_asked_for_runs_and_everything_of_it_can_be_asked() {
     assert_eq!(units["items"][0]["unit"], "2024-05-03");
     assert_eq!(units["items"].as_array().map(Vec::len), Some(1));
     let tables = serving.get("/api/v1/tables");
-    assert_eq!((&tables[0]["table"], &tables[0]["units"], &tables[0]["last"]), (&json!("mart.days"), &json!({ "loaded": 2 }), &json!("2024-05-03")));
+    assert_eq!(
+        (&tables[0]["table"], &tables[0]["units"], &tables[0]["last"]),
+        (&json!("mart.days"), &json!({ "loaded": 2 }), &json!("2024-05-03"))
+    );
     // The daemon has the file; it is asked, and no digit is lost.
     let rows = serving.post("/api/v1/query", &json!({ "sql": "SELECT n, count(*) AS c FROM mart.days GROUP BY n" }));
     assert_eq!(rows["rows"].to_string(), "[[9007199254740993,2]]");
@@ -73,12 +76,14 @@ fn lists_come_in_pages_that_leave_nothing_out() {
     let name = all[0]["id"].as_str().expect("a run").to_owned();
     let whole = serving.get(&format!("/api/v1/runs/{name}/logs?level=debug&limit=1000"));
     let first = serving.get(&format!("/api/v1/runs/{name}/logs?level=debug&limit=4"));
-    let rest = serving.get(&format!("/api/v1/runs/{name}/logs?level=debug&after={}", first["next"].as_str().expect("more")));
+    let rest =
+        serving.get(&format!("/api/v1/runs/{name}/logs?level=debug&after={}", first["next"].as_str().expect("more")));
     let mut both = first["items"].as_array().expect("lines").clone();
     both.extend(rest["items"].as_array().expect("lines").clone());
     assert_eq!(whole["items"].as_array(), Some(&both));
     let tail = serving.get(&format!("/api/v1/runs/{name}/logs?task=tell&tail=2"));
-    let texts: Vec<&str> = tail["items"].as_array().expect("lines").iter().filter_map(|line| line["text"].as_str()).collect();
+    let texts: Vec<&str> =
+        tail["items"].as_array().expect("lines").iter().filter_map(|line| line["text"].as_str()).collect();
     assert_eq!(texts, ["over", "exit code 0"]);
 }
 
@@ -109,7 +114,8 @@ fn a_log_is_followed_while_the_run_goes_on_until_it_ends() {
     let serving = Serving::start(&project);
     let asked = serving.post("/api/v1/pipelines/p/trigger", &date());
     let job = asked["job"]["id"].as_i64().expect("a number");
-    let name = until("the run", || serving.get(&format!("/api/v1/jobs/{job}"))["job"]["run"].as_str().map(str::to_owned));
+    let name =
+        until("the run", || serving.get(&format!("/api/v1/jobs/{job}"))["job"]["run"].as_str().map(str::to_owned));
     let mut seen = Vec::new();
     events(&serving, &format!("/api/v1/runs/{name}/logs/stream?task=tell"), |event, data| {
         let data: Value = serde_json::from_str(data).expect("JSON");
@@ -124,7 +130,9 @@ fn a_log_is_followed_while_the_run_goes_on_until_it_ends() {
     let mut rest = Vec::new();
     let lines = serving.get(&format!("/api/v1/runs/{name}/logs?task=tell"));
     let after = lines["items"][2]["n"].as_u64().expect("a number");
-    events(&serving, &format!("/api/v1/runs/{name}/logs/stream?task=tell&after={after}"), |event, _| rest.push(event.to_owned()));
+    events(&serving, &format!("/api/v1/runs/{name}/logs/stream?task=tell&after={after}"), |event, _| {
+        rest.push(event.to_owned())
+    });
     assert_eq!(rest, ["line", "end"]);
 }
 
@@ -137,7 +145,8 @@ fn a_run_is_cancelled_tried_again_and_asked_for_only_once() {
     let again = serving.post("/api/v1/pipelines/p/trigger", &date());
     assert_eq!((&asked["new"], &again["new"], &again["job"]["id"]), (&json!(true), &json!(false), &asked["job"]["id"]));
     let job = asked["job"]["id"].as_i64().expect("a number");
-    let name = until("the run", || serving.get(&format!("/api/v1/jobs/{job}"))["job"]["run"].as_str().map(str::to_owned));
+    let name =
+        until("the run", || serving.get(&format!("/api/v1/jobs/{job}"))["job"]["run"].as_str().map(str::to_owned));
     assert_eq!(serving.get("/api/v1/status")["running"][0]["id"], name.as_str());
     assert_eq!(serving.ask("POST", &format!("/api/v1/runs/{name}/retry"), "").status, 409, "it has not ended");
     serving.post(&format!("/api/v1/runs/{name}/cancel"), &json!({}));
@@ -158,7 +167,10 @@ fn a_pipeline_is_paused_and_resumed_and_its_schedule_told() {
     assert_eq!(coming.as_array().map(Vec::len), Some(2));
     assert!(coming[0]["at"].as_str().is_some_and(|at| at.ends_with("T06:00:00Z")), "{coming}");
     let before = serving.get("/api/v1/pipelines/q");
-    assert_eq!((&before["next"], &before["paused"], &before["schedule"]), (&coming[0]["at"], &Value::Null, &json!("0 6 * * *")));
+    assert_eq!(
+        (&before["next"], &before["paused"], &before["schedule"]),
+        (&coming[0]["at"], &Value::Null, &json!("0 6 * * *"))
+    );
     let paused = serving.post("/api/v1/pipelines/q/pause", &json!({ "reason": "the source moves house" }));
     assert_eq!(paused, json!({ "pipeline": "q", "paused": true, "was": false }));
     let after = serving.get("/api/v1/pipelines/q");
