@@ -4,22 +4,28 @@
 //! wrong), 3 something is held, 4 something is late, 5 it would cost more than `max_bytes`, 130 stopped, 70 a defect.
 
 mod backfill;
+mod backfills;
 mod check;
 mod connections;
 mod costs;
 mod demo;
+mod door;
 mod fan_view;
 mod hooks;
 mod init;
 mod inspect;
 mod junit;
+mod logs;
 mod look;
 mod progress;
+mod remote;
 mod retry;
 mod run;
 mod schedule;
 mod screen;
+mod serve;
 mod session;
+mod steer;
 mod test;
 mod verify;
 
@@ -104,13 +110,33 @@ enum Command {
     /// Show what a run would do, and why
     Plan(run::Args),
     /// Run one pipeline, or all
-    Run(run::Args),
-    /// Run a pipeline for a range of dates
+    Run(run::RunArgs),
+    /// Run a pipeline for a range of dates, at once or by the queue
     Backfill(backfill::Args),
     /// Send the requests of a fan-out that failed once more, just those
     Retry(retry::Args),
     /// Show when pipelines run by themselves, and on which days the clocks make that odd
     Schedule(schedule::Args),
+    /// Run the pipelines on their schedules, until somebody asks it to end
+    Serve(serve::Args),
+    /// Ask for a run: a running `haul serve` begins it
+    Trigger(steer::TriggerArgs),
+    /// Let the schedule of a pipeline stand still
+    Pause(steer::PauseArgs),
+    /// Let a paused schedule go on
+    Resume {
+        /// The pipeline
+        pipeline: String,
+    },
+    /// Cancel a job, queued or under way
+    Cancel {
+        /// The job's number, or the name of its run
+        what: String,
+    },
+    /// List the jobs that wait or are under way
+    Queue(steer::QueueArgs),
+    /// List what became of each occurrence of the schedules
+    Occurrences(steer::OccurrencesArgs),
     /// Show all tables by days, one sign a day
     Status(inspect::StatusArgs),
     /// List the last runs
@@ -120,6 +146,8 @@ enum Command {
         /// The run, as `haul runs` lists it
         run: String,
     },
+    /// Show what a run has told, or follow one that is under way
+    Logs(logs::Args),
     /// Show what was billed, and what skipping what had not changed has saved
     Costs(costs::Args),
     /// Show what re-pulls changed, by the age of the unit
@@ -164,6 +192,9 @@ enum Command {
         /// Write them into this folder
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// The OpenAPI document of `haul serve` instead
+        #[arg(long)]
+        openapi: bool,
     },
     /// Show haul at work on a week of real earthquakes, without a network
     Demo(demo::Args),
@@ -194,15 +225,23 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
     match arguments.command {
         Command::Init(args) => init::init(&args, screen),
         Command::Check => check::check(common, screen),
-        Command::Schema { dir } => check::schema(dir.as_deref(), screen),
+        Command::Schema { dir, openapi } => check::schema(dir.as_deref(), openapi, screen),
         Command::Plan(args) => run::plan(&args, common, screen).await,
         Command::Run(args) => run::run(&args, common, screen).await,
         Command::Backfill(args) => backfill::backfill(&args, common, screen).await,
         Command::Retry(args) => retry::retry(&args, common, screen).await,
         Command::Schedule(args) => schedule::schedule(&args, common, screen),
+        Command::Serve(args) => serve::serve(&args, common, screen).await,
+        Command::Trigger(args) => steer::trigger(&args, common, screen).await,
+        Command::Pause(args) => steer::pause(&args, common, screen).await,
+        Command::Resume { pipeline } => steer::resume(&pipeline, common, screen).await,
+        Command::Cancel { what } => steer::cancel(&what, common, screen).await,
+        Command::Queue(args) => steer::queue(&args, common, screen).await,
+        Command::Occurrences(args) => steer::occurrences(&args, common, screen).await,
         Command::Status(args) => inspect::status(&args, common, screen).await,
         Command::Runs(args) => inspect::runs(&args, common, screen).await,
         Command::Show { run } => inspect::show(&run, common, screen).await,
+        Command::Logs(args) => logs::logs(&args, common, screen).await,
         Command::Costs(args) => costs::costs(&args, common, screen).await,
         Command::Drift { table } => inspect::drift(table.as_deref(), common, screen).await,
         Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,

@@ -14,6 +14,7 @@ mod clock_words;
 mod collection;
 pub mod connection_file;
 mod diagnostic;
+mod door;
 pub mod errand;
 mod expect;
 pub mod fanout;
@@ -39,9 +40,12 @@ pub mod rule;
 pub mod scalar;
 mod schedule;
 mod schema;
+mod serve;
 mod server;
+mod service;
 mod source;
 mod sql;
+mod steering;
 mod step;
 mod table;
 mod trial;
@@ -49,6 +53,7 @@ pub mod value;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Label, Severity, Source, Sources, render, to_json};
 pub use folder::find_root;
@@ -56,16 +61,21 @@ pub use manual::test_address;
 pub use pipeline::is_plain_name;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
+pub use service::{Service, service};
 pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
 use crate::model::pipeline::Project;
+use crate::model::serve::ServeSettings;
 use file::ProjectFile;
 use folder::Folder;
 use inspect::Inspector;
 use pipeline::{Surroundings, read_pipeline, read_project, vars};
-use reader::At;
+use reader::{At, Reader};
+
+/// The state folder, where the project says no other.
+const STATE_DIR: &str = ".haul";
 
 /// What a project is checked against.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,6 +86,8 @@ pub struct Options<'a> {
     pub check_connections: bool,
     /// Another state folder than the project says.
     pub state_dir: Option<&'a Path>,
+    /// What counts instead of files as they are, by their paths relative to the root: another text, or as if there were none.
+    pub instead: Option<&'a BTreeMap<PathBuf, Option<Arc<str>>>>,
 }
 
 /// What became of reading a project.
@@ -111,16 +123,21 @@ impl Loaded {
 pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     let mut faults = Vec::new();
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-    let mut folder = Folder::read(&root, &mut faults);
+    let mut folder = Folder::read(&root, options.instead, &mut faults);
     if options.check_connections && root.join("connections.toml").is_file() {
         faults.extend(folder.check_connections(&root));
     }
+    let mut settings = ServeSettings::default();
     let project = folder.project.as_ref().map_or_else(ProjectFile::default, |source| {
         let (file, found) = read_project(source);
         faults.extend(found);
         if let Some(warehouse) = &file.warehouse {
             faults.extend(dangling(warehouse, source, options));
         }
+        let mut reader = Reader::new(source.clone());
+        settings = serve::serve(file.serve.as_ref(), &mut reader);
+        steering::retry_of(&file, &mut reader);
+        faults.extend(reader.diagnostics);
         file
     });
     let pins = match lock::read(&root) {
@@ -166,11 +183,13 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     }
     schedule::check_after(&drafts, &mut faults);
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
-    let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
+    let state_dir = project.state_dir.as_ref().map_or(Path::new(STATE_DIR), |at| Path::new(&at.value));
     let loaded = Project {
         state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
         root,
         vars: vars(project.vars.as_ref()),
+        pools: steering::pools(project.pools.as_ref()),
+        serve: settings,
         pipelines,
         sql: folder.sql,
         hooks: manuals,
@@ -180,12 +199,20 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
 }
 
+/// The state folder of the project in `root`, also where other files of it are wrong.
+pub fn state_dir(root: &Path) -> PathBuf {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+    let text = std::fs::read_to_string(root.join("haul.toml")).unwrap_or_default();
+    let (file, _) = read_project(&Arc::new(Source::new("haul.toml", text)));
+    root.join(file.state_dir.map_or_else(|| STATE_DIR.to_owned(), |at| at.value))
+}
+
 /// Looks at the text of a hook alone, before it becomes a file of the project.
 ///
 /// # Errors
 /// All its faults, drawn.
 pub fn check_hook(path: &Path, text: &str) -> Result<()> {
-    let source = std::sync::Arc::new(Source::new(path, text));
+    let source = Arc::new(Source::new(path, text));
     let (_, faults) = hook::read_hook(&source);
     if faults.iter().all(|fault| fault.severity != Severity::Error) {
         return Ok(());
@@ -199,7 +226,7 @@ pub fn check_hook(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The fault of a name that is no connection.
-fn dangling(name: &At<String>, source: &std::sync::Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
+fn dangling(name: &At<String>, source: &Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
     let Some(known) = options.known_connections.filter(|known| !known.contains(&name.value)) else { return Vec::new() };
     let help = diagnostic::known_names(&name.value, known.iter().map(String::as_str)).or_else(|| {
         Some(

@@ -10,7 +10,6 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::gear::Gear;
-use super::log::TaskLog;
 use super::outcome::{self, Cost, UnitOutcome};
 use super::process;
 use super::scope::{self, Occasion};
@@ -92,7 +91,8 @@ pub(super) async fn run(
     let errand = errand(gear, (shared.pipeline, &task.step, step), &scope(shared, task, step)?)?;
     let sink: Arc<dyn Sink> = Arc::new(Listener::of(shared, task));
     let mut attempt = 1;
-    while let Err(error) = errand.run(&sink, &shared.cancel).await {
+    let stop = shared.cancel_of(task);
+    while let Err(error) = errand.run(&sink, &stop).await {
         if attempt > step.retries || !matches!(error.kind(), Kind::Source | Kind::Unavailable) {
             return Err(error);
         }
@@ -100,7 +100,7 @@ pub(super) async fn run(
         let reason = format!("{}; again in {}", outcome::told(&error), display_duration(pause));
         tell(TaskEvent::Retried { reason: gear.redactor.redact(&reason) });
         tokio::select! {
-            () = shared.cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "waiting to run it again")),
+            () = stop.cancelled() => return Err(Error::new(Kind::Cancelled, "waiting to run it again")),
             () = tokio::time::sleep(pause) => {}
         }
         attempt += 1;
@@ -156,19 +156,12 @@ pub(super) struct Listener {
     monitor: Arc<dyn Monitor>,
     task: TaskId,
     redactor: Redactor,
-    log: TaskLog,
 }
 
 impl Listener {
-    /// The one of a task, with a log that is begun anew.
+    /// The one of a task.
     pub fn of(shared: &Shared<'_>, task: &PlannedTask) -> Self {
-        let state_dir = &shared.gear.project.state_dir;
-        Self {
-            monitor: Arc::clone(&shared.monitor),
-            task: task.id.clone(),
-            redactor: shared.gear.redactor.clone(),
-            log: TaskLog::new(state_dir, shared.pipeline, &task.step, &task.id.unit),
-        }
+        Self { monitor: Arc::clone(&shared.monitor), task: task.id.clone(), redactor: shared.gear.redactor.clone() }
     }
 }
 
@@ -178,9 +171,7 @@ impl Sink for Listener {
     }
 
     fn said(&self, line: &str) {
-        let line = self.redactor.redact(line);
-        self.log.add(&line);
-        self.monitor.event(&Event::Said { task: &self.task, line });
+        self.monitor.event(&Event::Said { task: &self.task, line: self.redactor.redact(line) });
     }
 
     fn retrying(&self, _reason: &str, _pause: Duration) {}

@@ -6,10 +6,13 @@
 //!  Ask ────────────────────────────────────┘
 //! ```
 
+mod asked;
+mod attempt;
 mod due;
 mod explain;
 mod graph;
 mod limits;
+mod pieces;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -18,11 +21,15 @@ mod timeline;
 use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
+use serde::{Deserialize, Serialize};
 
+pub use asked::{key, read, written};
+pub use attempt::{next_attempt, passes};
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
+pub use pieces::{instants, pieces};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::cost::Expected;
 use crate::model::ledger::Snapshot;
 use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
@@ -36,25 +43,29 @@ use timeline::Timeline;
 const MAX_TASKS: usize = 100_000;
 
 /// What a run is asked to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// What asked for it.
     pub trigger: Trigger,
     /// The date that the run is for: the window ends where its unit begins.
     pub logical_date: NaiveDate,
     /// The steps to run: `name`, `+name` with what it reads, `name+` with what reads it; none for all.
+    #[serde(default)]
     pub select: Vec<String>,
     /// The dates of a backfill, instead of the window.
+    #[serde(default)]
     pub range: Option<Range>,
     /// What the run covers, where that is not the lookback before its logical date: whole units, as a schedule counts them
     /// for an occurrence, or for several at once.
+    #[serde(default)]
     pub window: Option<std::ops::Range<Instant>>,
     /// Whether to do everything again, whatever the ledger says.
+    #[serde(default)]
     pub force: bool,
 }
 
 /// The dates of a backfill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// The first date.
     pub from: NaiveDate,
@@ -65,7 +76,8 @@ pub struct Range {
 }
 
 /// Which units of a backfill are done again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reprocess {
     /// Those that are not loaded.
     #[default]
@@ -120,6 +132,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         logical_date: ask.logical_date,
         tasks,
         left,
+        goes_on_with: Vec::new(),
         requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })
@@ -308,5 +321,5 @@ fn nothing_to_do(pipeline: &Pipeline, ask: &Ask, left: &[LeftAlone]) -> Error {
         Some(_) => "--reprocess all does loaded units again",
         None => "--force does them again; another --date has another window",
     };
-    Error::usage(format!("{what}: nothing is due: {why}")).hint(hint)
+    Error::new(Kind::NothingDue, format!("{what}: nothing is due: {why}")).hint(hint)
 }

@@ -1,4 +1,4 @@
-//! The state store: runs with their events, the ledger of units and pulls, and the counters of leases.
+//! The state store: runs with their events, the ledger of units and pulls, the counters of leases, and the queue.
 //!
 //! The store is a mirror, not the truth: what is loaded stands in the warehouse's own `_haul_loads`, and
 //! [`State::repair`] brings the ledger in line with it. What only the store knows is the history of pulls and runs.
@@ -8,14 +8,21 @@
 //! so that it survives the process; a loss of power may take the last ones, and repair finds what was loaded.
 //! Whatever is stored was redacted by the caller. This room renders nothing and decides nothing.
 
+mod backfills;
 mod bookmarks;
+mod claim;
 mod costs;
+mod jobs;
 mod ledger;
 mod liveness;
+mod occurrences;
+mod queue;
 mod repair;
 mod rows;
 mod runs;
+mod slots;
 mod sqlite;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +32,7 @@ use crate::error::Result;
 use crate::model::cost::{Account, CostLine, CostsAsk, JobCost};
 use crate::model::ledger::{Lease, Loaded, PullRecord, Snapshot, UnitRecord};
 use crate::model::name::TableName;
-use crate::model::run::{RunRecord, TaskLog, Trigger};
+use crate::model::run::{RunFilter, RunRecord, TaskLog, Trigger};
 use crate::time::{Instant, UnitKey};
 
 /// How long a write waits for another process that is writing.
@@ -78,9 +85,27 @@ impl State {
         runs::close_dead(&self.store, pipeline, now).await
     }
 
+    /// Whether a process, this one or another, still walks a run.
+    pub fn lives(&self, run: &str) -> bool {
+        self.store.liveness.lives(run)
+    }
+
     /// The last runs, of one pipeline or of all, newest first.
     pub async fn runs(&self, pipeline: Option<&str>, limit: u32) -> Result<Vec<RunRecord>> {
         runs::list(&self.store, pipeline, limit).await
+    }
+
+    /// The runs that a filter lets through, newest first.
+    pub async fn runs_where(&self, filter: &RunFilter) -> Result<Vec<RunRecord>> {
+        runs::list_where(&self.store, filter).await
+    }
+
+    /// Whether the store can be written now: nothing in it is changed.
+    ///
+    /// # Errors
+    /// A file that is locked or cannot be written, a disk that is full.
+    pub async fn check_writable(&self) -> Result<()> {
+        self.store.check_writable().await
     }
 
     /// A run with its events in their order.

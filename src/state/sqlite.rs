@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_probes.sql"),
     include_str!("../../migrations/sqlite/0003_bookmarks.sql"),
     include_str!("../../migrations/sqlite/0004_costs.sql"),
+    include_str!("../../migrations/sqlite/0005_queue.sql"),
 ];
 
 /// Readers beside the one writer.
@@ -29,6 +30,8 @@ pub(super) struct Store {
     file: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
+    /// One connection that only looks whether others have written; opened when it is first used.
+    watcher: SqlitePool,
     pub(super) liveness: Liveness,
 }
 
@@ -47,8 +50,10 @@ impl Store {
         let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone()).await;
         let writer = writer.map_err(|error| fault(&file, "opening", error))?;
-        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
-        let store = Self { file, writer, readers, liveness: Liveness::new(dir) };
+        let reading = options.pragma("query_only", "1");
+        let watcher = pool().max_connections(1).connect_lazy_with(reading.clone());
+        let readers = pool().max_connections(READERS).connect_lazy_with(reading);
+        let store = Self { file, writer, readers, watcher, liveness: Liveness::new(dir) };
         store.migrate().await?;
         Ok(store)
     }
@@ -92,9 +97,26 @@ impl Store {
         &self.readers
     }
 
+    /// Where whoever waits for the writes of others looks.
+    pub fn watcher(&self) -> &SqlitePool {
+        &self.watcher
+    }
+
     /// A transaction that may write from its first statement on.
     pub async fn begin(&self, doing: &str) -> Result<Transaction<'static, Sqlite>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&self.file, doing, error))
+    }
+
+    /// Whether the file can be written now; nothing in it is changed.
+    pub async fn check_writable(&self) -> Result<()> {
+        let doing = "trying to write";
+        let transaction = self.begin(doing).await?;
+        let folder = self.file.parent().unwrap_or_else(|| Path::new("."));
+        // A lock needs no room on the disk: a byte does.
+        let tried =
+            tempfile::NamedTempFile::new_in(folder).and_then(|mut file| std::io::Write::write_all(&mut file, b"-"));
+        tried.context(Kind::Storage, || format!("writing beside {}", self.file.display()))?;
+        self.commit(transaction, doing).await
     }
 
     /// Makes a transaction durable.
@@ -109,6 +131,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.watcher.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
