@@ -7,9 +7,10 @@
 //! | 0 | [`error`], [`time`], [`secret`] | the ground |
 //! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
 //! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
-//! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
+//! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`mail`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
+//! | 5.5 | [`notify`] | tells people what goes wrong |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
@@ -26,6 +27,7 @@ pub mod bigquery;
 pub mod delivery;
 pub mod extract;
 pub mod landing;
+pub mod mail;
 pub mod mongo;
 pub mod monitor;
 pub mod server;
@@ -37,6 +39,8 @@ pub mod plan;
 pub mod schedule;
 
 pub mod execute;
+
+pub mod notify;
 
 pub mod replay;
 

@@ -14,6 +14,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("template", &["error", "secret", "time", "model"]),
     ("connections", &["error", "secret", "time", "model", "config"]),
     ("bigquery", &["error", "secret", "time", "model"]),
+    ("mail", &["error", "secret", "time", "model"]),
     ("mongo", &["error", "secret", "time", "model"]),
     ("server", &["error", "secret", "time", "model"]),
     ("extract", &["error", "secret", "time", "model", "bigquery", "mongo", "server", "warehouse"]),
@@ -40,6 +41,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "extract",
             "delivery",
             "landing",
+            "mail",
             "stage",
             "warehouse",
             "state",
@@ -48,6 +50,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "schedule",
         ],
     ),
+    ("notify", &["error", "secret", "time", "model", "connections", "mail", "extract", "state", "execute"]),
     (
         "replay",
         &[

@@ -14,6 +14,7 @@ mod init;
 mod inspect;
 mod junit;
 mod look;
+mod notify;
 mod progress;
 mod retry;
 mod run;
@@ -127,6 +128,15 @@ enum Command {
         /// The table; all of them by default
         table: Option<String>,
     },
+    /// List what is wrong now, since when, and who was told
+    Incidents(notify::IncidentsArgs),
+    /// Print the report of the last day: what ran, what is wrong, rows, drift, costs
+    Report(notify::ReportArgs),
+    /// Look after those who are told what goes wrong
+    Notify {
+        #[command(subcommand)]
+        command: notify::Command,
+    },
     /// Load, or throw away, a unit that a guard held
     Approve {
         /// The table
@@ -205,6 +215,9 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Show { run } => inspect::show(&run, common, screen).await,
         Command::Costs(args) => costs::costs(&args, common, screen).await,
         Command::Drift { table } => inspect::drift(table.as_deref(), common, screen).await,
+        Command::Incidents(args) => notify::incidents(&args, common, screen).await,
+        Command::Report(args) => notify::report(&args, common, screen).await,
+        Command::Notify { command } => notify::notify(command, common, screen).await,
         Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,
         Command::Render(args) => look::render(&args, common, screen).await,
         Command::Preview(args) => look::preview(&args, common, screen).await,

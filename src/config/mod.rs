@@ -13,6 +13,7 @@ mod check;
 mod clock_words;
 mod collection;
 pub mod connection_file;
+mod deadline;
 mod diagnostic;
 pub mod errand;
 mod expect;
@@ -30,6 +31,7 @@ mod load;
 mod load_table;
 pub mod lock;
 mod manual;
+pub mod notify;
 mod parameter;
 mod pipeline;
 mod process;
@@ -49,6 +51,7 @@ pub mod value;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Label, Severity, Source, Sources, render, to_json};
 pub use folder::find_root;
@@ -60,7 +63,9 @@ pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
-use crate::model::pipeline::Project;
+use crate::model::notify::{Retention, Telling};
+use crate::model::pipeline::{Pipeline, Project};
+use deadline::DeadlineDraft;
 use file::ProjectFile;
 use folder::Folder;
 use inspect::Inspector;
@@ -165,8 +170,17 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         drafts.push(draft);
     }
     schedule::check_after(&drafts, &mut faults);
+    let mut deadlines: Vec<DeadlineDraft> = Vec::new();
+    for draft in &mut drafts {
+        deadlines.push(draft.deadlines.taken());
+    }
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
+    let (mut telling, retention) = people(&project, &folder, deadlines, &pipelines, options, &mut faults);
     let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
+    if telling.project.is_empty() {
+        telling.project =
+            root.file_name().map_or_else(|| "haul".to_owned(), |name| name.to_string_lossy().into_owned());
+    }
     let loaded = Project {
         state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
         root,
@@ -174,10 +188,35 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         pipelines,
         sql: folder.sql,
         hooks: manuals,
+        telling,
+        retention,
     };
     let diagnostics = in_order(faults);
     let sound = diagnostics.iter().all(|fault| fault.severity != Severity::Error);
     Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
+}
+
+/// Who is told of what, and how long the history is kept.
+fn people(
+    project: &ProjectFile,
+    folder: &Folder,
+    mut deadlines: Vec<DeadlineDraft>,
+    pipelines: &[Arc<Pipeline>],
+    options: &Options<'_>,
+    faults: &mut Vec<Diagnostic>,
+) -> (Telling, Retention) {
+    let source = folder.project.clone().unwrap_or_else(|| Arc::new(Source::new("haul.toml", "")));
+    let (mut telling, found) = notify::telling(project, &source, pipelines, options.known_connections);
+    faults.extend(found);
+    let own = project.deadline.as_ref().map(|at| at.value.clone()).unwrap_or_default();
+    deadlines.insert(0, DeadlineDraft { pipeline: None, source: source.clone(), tables: own });
+    // Of steps that could not be read nothing is known.
+    if faults.iter().all(|fault| fault.severity != Severity::Error) {
+        telling.deadlines = deadline::deadlines(&deadlines, pipelines, faults);
+    }
+    let (retention, found) = notify::retention(project, &source);
+    faults.extend(found);
+    (telling, retention)
 }
 
 /// Looks at the text of a hook alone, before it becomes a file of the project.
@@ -185,7 +224,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
 /// # Errors
 /// All its faults, drawn.
 pub fn check_hook(path: &Path, text: &str) -> Result<()> {
-    let source = std::sync::Arc::new(Source::new(path, text));
+    let source = Arc::new(Source::new(path, text));
     let (_, faults) = hook::read_hook(&source);
     if faults.iter().all(|fault| fault.severity != Severity::Error) {
         return Ok(());
@@ -199,7 +238,7 @@ pub fn check_hook(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The fault of a name that is no connection.
-fn dangling(name: &At<String>, source: &std::sync::Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
+fn dangling(name: &At<String>, source: &Arc<Source>, options: &Options<'_>) -> Vec<Diagnostic> {
     let Some(known) = options.known_connections.filter(|known| !known.contains(&name.value)) else { return Vec::new() };
     let help = diagnostic::known_names(&name.value, known.iter().map(String::as_str)).or_else(|| {
         Some(

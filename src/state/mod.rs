@@ -10,8 +10,10 @@
 
 mod bookmarks;
 mod costs;
+mod incidents;
 mod ledger;
 mod liveness;
+mod messages;
 mod repair;
 mod rows;
 mod runs;
@@ -22,9 +24,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+pub use incidents::{Facts, FactsAsk, Judged};
+pub use messages::Waiting;
+
 use crate::model::cost::{Account, CostLine, CostsAsk, JobCost};
+use crate::model::incident::{Incident, Message};
 use crate::model::ledger::{Lease, Loaded, PullRecord, Snapshot, UnitRecord};
 use crate::model::name::TableName;
+use crate::model::notify::Flood;
 use crate::model::run::{RunRecord, TaskLog, Trigger};
 use crate::time::{Instant, UnitKey};
 
@@ -158,6 +165,69 @@ impl State {
         now: Instant,
     ) -> Result<Vec<String>> {
         repair::repair(&self.store, tables, loads, now).await
+    }
+
+    /// Compares what is wrong with what is known to be wrong: `judge` says what follows from the facts, which are read and
+    /// written in one transaction. Returns how many messages wait that did not before.
+    pub async fn judge(
+        &self,
+        ask: &FactsAsk,
+        now: Instant,
+        judge: impl FnOnce(Facts) -> Result<Judged>,
+    ) -> Result<usize> {
+        incidents::judge(&self.store, ask, now, judge).await
+    }
+
+    /// The incidents that are open, the oldest first.
+    pub async fn open_incidents(&self) -> Result<Vec<Incident>> {
+        incidents::open_now(&self.store).await
+    }
+
+    /// The last incidents, open and over, newest first.
+    pub async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
+        incidents::last(&self.store, limit).await
+    }
+
+    /// Words that were kept under their names.
+    pub async fn marks(&self) -> Result<std::collections::BTreeMap<String, String>> {
+        incidents::marks(&self.store, self.store.readers()).await
+    }
+
+    /// Keeps why a pipeline could not begin; its next run forgets it.
+    pub async fn note_obstacle(&self, pipeline: &str, reason: &str, now: Instant) -> Result<()> {
+        incidents::note_obstacle(&self.store, pipeline, reason, now).await
+    }
+
+    /// The runs that ended at or after an instant, in the order in which they ended.
+    pub async fn runs_ended(&self, since: Instant) -> Result<Vec<RunRecord>> {
+        incidents::runs_ended(&self.store, since).await
+    }
+
+    /// Takes all that waits for a channel, if any of it is due and the channel was not told too much lately; nobody else gets
+    /// it until `until`.
+    pub async fn take_messages(
+        &self,
+        channel: &str,
+        limit: Flood,
+        now: Instant,
+        until: Instant,
+    ) -> Result<Vec<Message>> {
+        messages::take(&self.store, channel, limit, now, until).await
+    }
+
+    /// Writes down that a channel has taken messages as one, and that somebody knows of these incidents.
+    pub async fn messages_sent(&self, ids: &[i64], incidents: &[String], now: Instant) -> Result<()> {
+        messages::sent(&self.store, ids, incidents, now).await
+    }
+
+    /// Lets messages that their channel did not take wait for another time.
+    pub async fn messages_refused(&self, ids: &[i64], fault: &str, again: Instant) -> Result<()> {
+        messages::refused(&self.store, ids, fault, again).await
+    }
+
+    /// The channels that have messages waiting.
+    pub async fn waiting_messages(&self) -> Result<Vec<Waiting>> {
+        messages::waiting(&self.store).await
     }
 
     /// Closes the file, once nothing uses it any more.
