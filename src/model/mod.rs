@@ -13,6 +13,7 @@ pub mod ga4;
 pub mod hook;
 pub mod incident;
 pub mod infer;
+pub mod job;
 pub mod layout;
 pub mod ledger;
 pub mod literal;

@@ -18,6 +18,7 @@ mod timeline;
 use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
+use serde::{Deserialize, Serialize};
 
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
@@ -36,25 +37,29 @@ use timeline::Timeline;
 const MAX_TASKS: usize = 100_000;
 
 /// What a run is asked to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// What asked for it.
     pub trigger: Trigger,
     /// The date that the run is for: the window ends where its unit begins.
     pub logical_date: NaiveDate,
     /// The steps to run: `name`, `+name` with what it reads, `name+` with what reads it; none for all.
+    #[serde(default)]
     pub select: Vec<String>,
     /// The dates of a backfill, instead of the window.
+    #[serde(default)]
     pub range: Option<Range>,
     /// What the run covers, where that is not the lookback before its logical date: whole units, as a schedule counts them
     /// for an occurrence, or for several at once.
+    #[serde(default)]
     pub window: Option<std::ops::Range<Instant>>,
     /// Whether to do everything again, whatever the ledger says.
+    #[serde(default)]
     pub force: bool,
 }
 
 /// The dates of a backfill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// The first date.
     pub from: NaiveDate,
@@ -65,7 +70,8 @@ pub struct Range {
 }
 
 /// Which units of a backfill are done again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reprocess {
     /// Those that are not loaded.
     #[default]

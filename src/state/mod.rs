@@ -1,4 +1,4 @@
-//! The state store: runs with their events, the ledger of units and pulls, and the counters of leases.
+//! The state store: runs with their events, the ledger of units and pulls, the counters of leases, and the queue.
 //!
 //! The store is a mirror, not the truth: what is loaded stands in the warehouse's own `_haul_loads`, and
 //! [`State::repair`] brings the ledger in line with it. What only the store knows is the history of pulls and runs.
@@ -8,15 +8,21 @@
 //! so that it survives the process; a loss of power may take the last ones, and repair finds what was loaded.
 //! Whatever is stored was redacted by the caller. This room renders nothing and decides nothing.
 
+mod backfills;
 mod bookmarks;
+mod claim;
 mod costs;
 mod incidents;
+mod jobs;
 mod ledger;
 mod liveness;
 mod messages;
+mod occurrences;
+mod queue;
 mod repair;
 mod rows;
 mod runs;
+mod slots;
 mod sqlite;
 
 use std::path::Path;

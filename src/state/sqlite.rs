@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_probes.sql"),
     include_str!("../../migrations/sqlite/0003_bookmarks.sql"),
     include_str!("../../migrations/sqlite/0004_costs.sql"),
+    include_str!("../../migrations/sqlite/0005_queue.sql"),
     include_str!("../../migrations/sqlite/0006_incidents.sql"),
 ];
 
