@@ -10,7 +10,7 @@
 //! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`mail`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
-//! | 5.5 | [`notify`] | tells people what goes wrong |
+//! | 5.5 | [`notify`], [`retention`], [`doctor`] | beside the work: tells people what goes wrong, keeps the history small, looks for what may be wrong |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
@@ -40,7 +40,9 @@ pub mod schedule;
 
 pub mod execute;
 
+pub mod doctor;
 pub mod notify;
+pub mod retention;
 
 pub mod replay;
 

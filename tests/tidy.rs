@@ -50,6 +50,22 @@ const FLOORS: &[(&str, &[&str])] = &[
             "schedule",
         ],
     ),
+    ("retention", &["error", "secret", "time", "model", "stage", "state"]),
+    (
+        "doctor",
+        &[
+            "error",
+            "secret",
+            "time",
+            "model",
+            "config",
+            "connections",
+            "schedule",
+            "state",
+            "execute",
+            "retention",
+        ],
+    ),
     ("notify", &["error", "secret", "time", "model", "connections", "mail", "extract", "state", "execute"]),
     (
         "replay",

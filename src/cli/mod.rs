@@ -22,6 +22,7 @@ mod schedule;
 mod screen;
 mod session;
 mod test;
+mod upkeep;
 mod verify;
 
 use std::path::PathBuf;
@@ -137,6 +138,10 @@ enum Command {
         #[command(subcommand)]
         command: notify::Command,
     },
+    /// Look at everything that may be wrong around the project, and say what to do
+    Doctor(upkeep::DoctorArgs),
+    /// Remove history that is older than the project wants to keep, and give its room back
+    Gc(upkeep::GcArgs),
     /// Load, or throw away, a unit that a guard held
     Approve {
         /// The table
@@ -218,6 +223,8 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Incidents(args) => notify::incidents(&args, common, screen).await,
         Command::Report(args) => notify::report(&args, common, screen).await,
         Command::Notify { command } => notify::notify(command, common, screen).await,
+        Command::Doctor(args) => upkeep::doctor(&args, common, screen).await,
+        Command::Gc(args) => upkeep::gc(&args, common, screen).await,
         Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,
         Command::Render(args) => look::render(&args, common, screen).await,
         Command::Preview(args) => look::preview(&args, common, screen).await,

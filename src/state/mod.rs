@@ -12,11 +12,13 @@ mod backfills;
 mod bookmarks;
 mod claim;
 mod costs;
+mod health;
 mod incidents;
 mod jobs;
 mod ledger;
 mod liveness;
 mod messages;
+mod migrate;
 mod occurrences;
 mod queue;
 mod repair;
@@ -24,14 +26,17 @@ mod rows;
 mod runs;
 mod slots;
 mod sqlite;
+mod sweep;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+pub use health::Health;
 pub use incidents::{Facts, FactsAsk, Judged};
 pub use messages::Waiting;
+pub use sweep::{FileSize, SweepRule, SweptRows};
 
 use crate::model::cost::{Account, CostLine, CostsAsk, JobCost};
 use crate::model::incident::{Incident, Message};
@@ -171,6 +176,36 @@ impl State {
         now: Instant,
     ) -> Result<Vec<String>> {
         repair::repair(&self.store, tables, loads, now).await
+    }
+
+    /// Looks at the state file in `dir` as it lies there, without changing anything; none where there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be read at all, in SQLite's words.
+    pub async fn examine(dir: &Path, now: Instant) -> std::result::Result<Option<Health>, String> {
+        health::examine(dir, now).await
+    }
+
+    /// Removes history that is no longer wanted, a little at a time, or only counts it.
+    pub async fn sweep(&self, rule: SweepRule, dry_run: bool) -> Result<SweptRows> {
+        sweep::sweep(&self.store, rule, dry_run).await
+    }
+
+    /// Gives unused room back to the file system; `whole` rewrites a file of an older haul, which cannot do that piece by piece.
+    pub async fn vacuum(&self, whole: bool) -> Result<()> {
+        sweep::vacuum(&self.store, whole).await
+    }
+
+    /// How large the file is.
+    pub async fn file_size(&self) -> Result<FileSize> {
+        sweep::file_size(&self.store).await
+    }
+
+    /// Keeps a word under its name.
+    pub async fn mark(&self, name: &str, value: &str, now: Instant) -> Result<()> {
+        let marks = vec![(name.to_owned(), value.to_owned())];
+        incidents::judge(&self.store, &FactsAsk::default(), now, |_| Ok(Judged { marks, ..Judged::default() })).await?;
+        Ok(())
     }
 
     /// Compares what is wrong with what is known to be wrong: `judge` says what follows from the facts, which are read and

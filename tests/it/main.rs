@@ -23,6 +23,7 @@ mod loads;
 mod macros;
 mod money;
 mod mongodb;
+mod notify;
 mod process;
 mod redaction;
 mod replay;

@@ -14,6 +14,7 @@ pub mod fan_api;
 pub mod files;
 pub mod ga4;
 pub mod gcs_store;
+pub mod inbox;
 pub mod mariadb;
 pub mod mongodb;
 pub mod mornings;
