@@ -25,6 +25,7 @@ mod logs;
 mod macros;
 mod money;
 mod mongodb;
+mod notify;
 mod process;
 mod queue;
 mod redaction;

@@ -15,6 +15,7 @@ pub mod files;
 pub mod ga4;
 pub mod gcs_store;
 pub mod logs;
+pub mod inbox;
 pub mod mariadb;
 pub mod mongodb;
 pub mod mornings;
