@@ -21,6 +21,7 @@ mod notify;
 mod progress;
 mod remote;
 mod retry;
+mod rounds;
 mod run;
 mod schedule;
 mod screen;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use super::rounds::Rounds;
 use super::screen::{BAD, DIM, WARN, counted};
 use super::{Common, Screen, door, session};
 use crate::api::Metrics;
@@ -49,12 +50,15 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     let service = config::service();
     let supervisor = Supervisor::new(service.socket, service.watchdog);
     let metrics = Metrics::new();
-    let listen = listener(Arc::clone(&tell), metrics.clone());
+    let ended = Arc::new(Notify::new());
+    let listen = listener(Arc::clone(&tell), metrics.clone(), Arc::clone(&ended));
     let version = Arc::clone(watched.version());
     let life = Life::open(watched, listen, Arc::clone(&tell), clock, supervisor).await?;
     tell(Note::info(first_line(&version, clock).await?));
     let door = door::open(&version, (life.versions(), life.vitals()), order, metrics, &tell).await?;
+    let rounds = Rounds::begin(life.versions(), ended, clock, screen.redactor.clone(), tell);
     let lived = life.run(orders).await;
+    rounds.end().await;
     if let Some(door) = door {
         door.close().await;
     }
@@ -157,10 +161,11 @@ fn text(now: &str, note: &Note) -> String {
 }
 
 /// Tells of the tasks of runs what somebody should know, and counts them.
-fn listener(tell: Tell, metrics: Metrics) -> Listen {
+fn listener(tell: Tell, metrics: Metrics, ended: Arc<Notify>) -> Listen {
     Arc::new(move |job: &Job| {
         let about = Note::info("").of(&job.pipeline).job(job.id);
-        Arc::new(Listening { tell: Arc::clone(&tell), about, count: metrics.listen(&job.pipeline) })
+        let (tell, ended) = (Arc::clone(&tell), Arc::clone(&ended));
+        Arc::new(Listening { tell, about, count: metrics.listen(&job.pipeline), ended })
     })
 }
 
@@ -168,6 +173,8 @@ struct Listening {
     tell: Tell,
     about: Note,
     count: Arc<dyn Monitor>,
+    /// Somebody looks around when a run has ended.
+    ended: Arc<Notify>,
 }
 
 impl Listening {
@@ -189,6 +196,7 @@ impl Monitor for Listening {
             Event::Task { task, event: TaskEvent::Late { reason } } => {
                 self.say(Level::Info, format!("{task} is late: {reason}"));
             }
+            Event::RunFinished { .. } => self.ended.notify_one(),
             Event::Warning { task, message } => {
                 let task = task.map(|task| format!("{task}: ")).unwrap_or_default();
                 self.say(Level::Warning, format!("{task}{message}"));
