@@ -203,6 +203,7 @@ impl Daemon {
             self.tell_set_back(&name, &opened);
             self.desks.insert(name, desk);
         }
+        self.running.values_mut().for_each(|running| running.beat_at = now);
         self.look = true;
         self.reap_at = Some(now);
         Ok(())
@@ -256,8 +257,11 @@ impl Daemon {
             }
             desk.stirred |= !desk.waiting.is_empty() || desk.follows().is_some();
         }
-        // Somebody may have asked to cancel what is under way.
-        self.running.values_mut().for_each(|running| running.beat_at = now);
+        if !self.running.is_empty() {
+            for id in self.state.called_off(&self.owner, now).await? {
+                self.running.entry(id).and_modify(|running| running.beat_at = now);
+            }
+        }
         Ok(())
     }
 

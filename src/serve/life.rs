@@ -232,10 +232,17 @@ impl Life {
 /// What is told of files that are wrong.
 pub fn told_broken(change: Change) -> Note {
     let Change::Broken { files, faults } = change else { return Note::info("all files are right") };
-    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let are = if files.len() == 1 { "is" } else { "are" };
-    let words = format!("{} {are} wrong: what was there before stays in force, the rest goes on", files.join(", "));
-    Note::error(words).detail(faults)
+    let named = |wanted: bool| {
+        let of = files.iter().filter(|(_, known)| *known == wanted).map(|(file, _)| file.display().to_string());
+        let names: Vec<String> = of.collect();
+        let are = if names.len() == 1 { ("is", "it is") } else { ("are", "they are") };
+        (!names.is_empty()).then(|| match wanted {
+            true => format!("{} {} wrong: what was there before stays in force", names.join(", "), are.0),
+            false => format!("{} {} wrong, and left out until {} right", names.join(", "), are.0, are.1),
+        })
+    };
+    let words: Vec<String> = [named(true), named(false)].into_iter().flatten().collect();
+    Note::error(format!("{}; the rest goes on", words.join("; "))).detail(faults)
 }
 
 /// A name that no other process has.

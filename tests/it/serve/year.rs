@@ -52,7 +52,8 @@ fn pipelines() -> Vec<(String, String)> {
         "America/Sao_Paulo",
         "UTC",
     ];
-    let crons = ["0 6 * * *", "30 2 * * *", "0 9 * * 1-5", "15 1 * * *", "0 0 1,15 * *", "30 1 * * 0", "0 4 * * *"];
+    let crons =
+        ["0 6 * * *", "0 9 * * 1-5", "30 2 * * *", "0 0 1,15 * *", "30 1 * * 0", "15 4 * * 1,4", "30 0 1-7 * *"];
     let pipeline = |number: usize| {
         let name = format!("p{number:02}");
         let (missed, overlap) = match number {
@@ -147,6 +148,7 @@ async fn live(simulation: &mut Simulation, mut troubles: BTreeMap<Instant, Troub
     simulation.start(0).await;
     let calm = instant(CALM);
     let mut steps = 0_u32;
+    let mut looked = simulation.now;
     while simulation.now < instant(END) {
         steps += 1;
         assert!(steps < 400_000, "time stands still at {}", simulation.now);
@@ -168,8 +170,10 @@ async fn live(simulation: &mut Simulation, mut troubles: BTreeMap<Instant, Troub
         let trouble = simulation.now < calm;
         stirred |= simulation.take_up(|| if trouble { dice.run() } else { Duration::minutes(5) }).await;
         let several = simulation.machines.iter().filter(|machine| machine.daemon.is_some()).count() > 1;
-        if stirred && several {
-            // What one has written the others find within a second.
+        let look = simulation.now - looked >= Duration::hours(3);
+        if stirred && several && look {
+            looked = simulation.now;
+            // What one has written the others find when they look; how often they do so is no matter of being right.
             simulation.step(true).await;
             simulation.take_up(|| Duration::minutes(10)).await;
         }
@@ -214,10 +218,11 @@ async fn a_year_of_fifty_pipelines_with_outages_crashes_and_clock_jumps_ends_lik
         matches!(schedule.missed, Missed::Widen | Missed::Each) && schedule.overlap == Overlap::Queue
     };
     let daily = |name: &str| {
-        !["0 9 * * 1-5", "0 0 1,15 * *", "30 1 * * 0"].iter().any(|cron| {
-            let schedule = simulation.project.pipeline(name).and_then(|pipeline| pipeline.schedule.as_ref());
-            matches!(&schedule.expect("a schedule").when, When::Cron(texts) if texts == &[(*cron).to_owned()])
-        })
+        let schedule = simulation.project.pipeline(name).and_then(|pipeline| pipeline.schedule.as_ref());
+        match &schedule.expect("a schedule").when {
+            When::Cron(texts) => texts.iter().all(|text| text.ends_with("* * *") && !text.contains("1-7")),
+            When::Every { .. } | When::After(_) => true,
+        }
     };
     let wanted = undisturbed(&simulation);
     let mut compared = 0;
@@ -230,7 +235,7 @@ async fn a_year_of_fifty_pipelines_with_outages_crashes_and_clock_jumps_ends_lik
         }
         compared += 1;
     }
-    assert!(compared > 10_000, "{compared}");
+    assert!(compared > 7_000, "{compared}");
     assert!(world.refused > 0, "some run came back after its lease had ended, and wrote nothing");
     println!("{} commits, {} refused, {compared} units compared", world.commits, world.refused);
     drop(world);
