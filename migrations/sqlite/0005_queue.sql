@@ -119,3 +119,7 @@ CREATE TABLE slot (
     leased_for INTEGER NOT NULL,
     PRIMARY KEY (pool, holder)
 ) STRICT, WITHOUT ROWID;
+
+-- What is looked at of a million runs and units: the last ones of a pipeline, and those that somebody should look at.
+CREATE INDEX run_by_pipeline ON run (pipeline, seq);
+CREATE INDEX unit_odd ON unit (table_name, unit) WHERE state <> 'loaded' OR reason IS NOT NULL;

@@ -2,6 +2,7 @@
 
 use super::screen::{BAD, DIM, WARN, counted};
 use super::{Common, Screen, session};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::model::cost::Bytes;
 use crate::model::job::{Backfill, BackfillState, Job, JobEnd, JobFilter, JobState};
@@ -49,7 +50,8 @@ pub(super) enum Command {
 }
 
 pub(super) async fn steer(command: &Command, common: &Common, screen: &Screen) -> Result<u8> {
-    let project = session::offline(common, screen)?;
+    // What the files warn of has nothing to do with what is queued.
+    let project = config::load(&session::root(common)?, &config::Options::default()).into_project()?;
     let state = State::open(&project.state_dir).await?;
     let now = common.clock().now();
     match command {
@@ -81,13 +83,14 @@ async fn set(state: &State, id: &str, wanted: BackfillState, now: Instant, scree
     } else {
         let progress = found.progress;
         screen.note(&match wanted {
-            BackfillState::Cancelled => format!(
-                "{} is cancelled: {} ended before, {} under way {} asked to stop",
-                found.id,
-                counted(progress.succeeded + progress.open + progress.failed, "job"),
-                progress.leased,
-                if progress.leased == 1 { "is" } else { "are" },
-            ),
+            BackfillState::Cancelled => {
+                let ended = counted(progress.succeeded + progress.open + progress.failed, "job");
+                let stopped = match progress.leased {
+                    0 => String::new(),
+                    some => format!(", {} under way asked to stop", counted(some, "job")),
+                };
+                format!("{} is cancelled: {ended} ended before{stopped}", found.id)
+            }
             state => format!("{} is {}: {}", found.id, state.name(), words(&found)),
         });
     }

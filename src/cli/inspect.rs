@@ -55,12 +55,13 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
         .filter(|step| step.writes())
         .map(|step| step.into.clone())
         .collect();
-    let snapshot = state.snapshot(&tables).await?;
     if screen.is_json() {
+        let snapshot = state.snapshot(&tables).await?;
         let units: Vec<&UnitRecord> = tables.iter().flat_map(|table| snapshot.table(table)).collect();
         screen.json(&units);
         return Ok(0);
     }
+    let snapshot = state.recent(&tables, u32::try_from(args.days).unwrap_or(u32::MAX)).await?;
     let width = tables.iter().map(|table| table.to_string().len()).max().unwrap_or(0);
     let mut blocks: Vec<(Option<Grain>, Vec<TableName>)> = Vec::new();
     for pipeline in &project.pipelines {

@@ -71,7 +71,10 @@ async fn claim(store: &Store, owner: &str, rules: &ClaimRules, now: Instant) -> 
     let passed_over = passed_over(store, &mut transaction).await?;
     let Some(chosen) = choose(&first, &under_way, rules, passed_over, now) else { return Ok(None) };
     let waits = first.iter().any(|other| other.class > chosen.class);
-    let turn = if waits { passed_over + 1 } else { 0 };
+    let turn = match first.first() {
+        Some(urgent) if chosen.class > urgent.class => 0,
+        _ => passed_over + i64::from(waits),
+    };
     if turn != passed_over {
         sqlx::query("UPDATE queue_turn SET passed_over = $1")
             .bind(turn)

@@ -30,12 +30,39 @@ pub(super) async fn units_in<'e>(
         .collect()
 }
 
+/// The last units of these tables, and all that are not simply loaded.
+pub(super) async fn recent(store: &Store, tables: &[TableName], last: u32) -> Result<Vec<UnitRecord>> {
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    sqlx::query(
+        "WITH wanted AS MATERIALIZED (
+             SELECT value AS name, (SELECT unit FROM unit WHERE table_name = value ORDER BY unit DESC LIMIT 1 OFFSET $2 - 1) AS first
+             FROM json_each($1))
+         SELECT unit.* FROM wanted JOIN unit ON unit.table_name = wanted.name AND unit.unit >= coalesce(wanted.first, '')
+         UNION
+         SELECT unit.* FROM unit
+         WHERE (state <> 'loaded' OR reason IS NOT NULL) AND table_name IN (SELECT name FROM wanted)
+         ORDER BY table_name, unit",
+    )
+    .bind(serde_json::json!(names).to_string())
+    .bind(last.max(1))
+    .fetch_all(store.readers())
+    .await
+    .map_err(store.fault("reading the ledger in"))?
+    .iter()
+    .map(|row| Reading(row).record())
+    .collect()
+}
+
 /// The tables that have units.
 pub(super) async fn tables(store: &Store) -> Result<Vec<TableName>> {
-    let names: Vec<(String,)> = sqlx::query_as("SELECT DISTINCT table_name FROM unit ORDER BY table_name")
-        .fetch_all(store.readers())
-        .await
-        .map_err(store.fault("reading the ledger in"))?;
+    // From one name to the next: a table may have many units.
+    let statement = "WITH RECURSIVE known (name) AS (
+                         SELECT min(table_name) FROM unit
+                         UNION ALL SELECT (SELECT min(table_name) FROM unit WHERE table_name > known.name) FROM known
+                         WHERE known.name IS NOT NULL)
+                     SELECT name FROM known WHERE name IS NOT NULL ORDER BY name";
+    let names: Vec<(String,)> =
+        sqlx::query_as(statement).fetch_all(store.readers()).await.map_err(store.fault("reading the ledger in"))?;
     Ok(names.iter().map(|(name,)| TableName::stored(name)).collect())
 }
 

@@ -118,6 +118,11 @@ impl State {
         Ok(Snapshot::new(ledger::units(&self.store, tables).await?))
     }
 
+    /// The ledger of the last units of these tables, so many of each, and of all units that are not simply loaded.
+    pub async fn recent(&self, tables: &[TableName], last: u32) -> Result<Snapshot> {
+        Ok(Snapshot::new(ledger::recent(&self.store, tables, last).await?))
+    }
+
     /// The tables that the ledger knows, in the order of their names.
     pub async fn tables(&self) -> Result<Vec<TableName>> {
         ledger::tables(&self.store).await

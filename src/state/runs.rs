@@ -171,19 +171,22 @@ pub(super) async fn close_dead(store: &Store, pipeline: &str, now: Instant) -> R
 
 /// The last runs, newest first: in the order in which they began, not of their clocks.
 pub(super) async fn list(store: &Store, pipeline: Option<&str>, limit: u32) -> Result<Vec<RunRecord>> {
-    sqlx::query(
+    // Two statements, so that each finds its index.
+    let which = if pipeline.is_some() { "pipeline = $1" } else { "$1 IS NULL" };
+    let statement = format!(
         "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete,
                 (SELECT sum(billed) FROM cost WHERE cost.run = run.id) AS billed_bytes
-         FROM run WHERE $1 IS NULL OR pipeline = $1 ORDER BY seq DESC LIMIT $2",
-    )
-    .bind(pipeline)
-    .bind(limit)
-    .fetch_all(store.readers())
-    .await
-    .map_err(store.fault("listing the runs in"))?
-    .iter()
-    .map(|row| Reading(row).run())
-    .collect()
+         FROM run WHERE {which} ORDER BY seq DESC LIMIT $2"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(pipeline)
+        .bind(limit)
+        .fetch_all(store.readers())
+        .await
+        .map_err(store.fault("listing the runs in"))?
+        .iter()
+        .map(|row| Reading(row).run())
+        .collect()
 }
 
 /// The runs that a filter lets through, newest first.

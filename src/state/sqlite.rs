@@ -183,4 +183,33 @@ mod tests {
         one.commit(writing, "writing to").await.expect("a commit");
         two.begin("writing to").await.expect("it is free again");
     }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_what_was_there_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path(), Duration::from_millis(20)).await.expect("it opens");
+        let put = async |count: usize| {
+            let mut transaction = store.begin("writing to").await?;
+            for n in 0..count {
+                let row = sqlx::query("INSERT INTO pause (pipeline, by, at) VALUES ($1, 'x', 0)")
+                    .bind(format!("{count}-{n}"));
+                row.execute(&mut *transaction).await.map_err(store.fault("writing to"))?;
+            }
+            store.commit(transaction, "writing to").await
+        };
+        put(10).await.expect("there is room");
+        // As if the disk had no room for another page of the file.
+        sqlx::raw_sql("PRAGMA max_page_count = 1").execute(&store.writer).await.expect("a pragma");
+        let error = put(10_000).await.expect_err("no room");
+        assert_eq!((error.kind(), error.hints()), (Kind::Storage, vec!["the disk is full"]));
+        sqlx::raw_sql("PRAGMA max_page_count = 1000000").execute(&store.writer).await.expect("a pragma");
+        let count = async || {
+            let (count,): (i64,) =
+                sqlx::query_as("SELECT count(*) FROM pause").fetch_one(store.readers()).await.expect("it is whole");
+            count
+        };
+        assert_eq!(count().await, 10, "all of it or nothing");
+        put(20).await.expect("there is room again");
+        assert_eq!(count().await, 30);
+    }
 }

@@ -7,6 +7,7 @@ mod leases;
 mod occurrences;
 mod pools;
 mod retries;
+mod served;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

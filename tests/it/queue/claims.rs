@@ -109,9 +109,10 @@ async fn a_backfill_is_not_left_for_ever_where_all_other_workers_are_taken_for_l
 async fn a_backfill_of_300_days_goes_on_while_25_pipelines_run_all_the_time_and_does_not_slow_them() {
     let (_folder, state) = store().await;
     let names: Vec<String> = (0..25).map(|n| format!("p{n}")).collect();
-    let days: Vec<_> = (0..300).map(|day| job("old", &day.to_string(), Class::Backfill)).collect();
+    let old = ["old0", "old1", "old2"];
+    let days: Vec<_> = (0..300).map(|day| job(old[day % 3], &day.to_string(), Class::Backfill)).collect();
     state.enqueue(&days, at(0)).await.expect("queued");
-    let all: Vec<&str> = names.iter().map(String::as_str).chain(["old"]).collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).chain(old).collect();
     let rules = rules(&all, 5);
     let mut under_way = std::collections::VecDeque::new();
     let (mut asked, mut claims): (BTreeMap<String, i64>, BTreeMap<Class, usize>) = (BTreeMap::new(), BTreeMap::new());
@@ -139,7 +140,7 @@ async fn a_backfill_of_300_days_goes_on_while_25_pipelines_run_all_the_time_and_
         asked.remove(&job.pipeline);
     }
     let (fresh, old) = (claims[&Class::Fresh], claims[&Class::Backfill]);
-    assert!(old * 11 >= fresh + old && old * 9 <= fresh + old, "one of ten claims: {old} beside {fresh}");
+    assert!(old * 11 >= fresh + old && old * 8 <= fresh + old, "one of ten claims: {old} beside {fresh}");
     assert!(longest <= 30, "25 pipelines and five workers wait for 20 seconds, and for {longest} with the backfill");
 }
 

@@ -17,7 +17,7 @@ lookback = 1
 [[extract]]
 name = "NAME"
 connection = "api"
-request = { path = "/rows", params = { key = "NAME" } }
+request = { path = "/rows", params = { key = "NAME", day = "{{ ds }}" } }
 records = "$.rows[*]"
 
 [[transform]]
