@@ -234,7 +234,7 @@ fn sound(root: &Path, connections: &Connections, good: &BTreeMap<PathBuf, Arc<st
         blamed.sort();
         blamed.dedup();
         if reading.faults.is_empty() {
-            reading.faults = config::render(&errors, &sources, false).trim_end().to_owned();
+            config::render(&errors, &sources, false).trim_end().clone_into(&mut reading.faults);
             reading.broken.clone_from(&blamed);
         }
         let mut changed = false;
