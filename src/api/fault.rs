@@ -31,7 +31,7 @@ pub struct FaultText {
 }
 
 /// A request that is not fulfilled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Fault {
     status: StatusCode,
     body: FaultBody,
@@ -101,6 +101,9 @@ impl From<Error> for Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(&self.body)).into_response();
+        // What stands at the door takes secrets out of it before it leaves.
+        response.extensions_mut().insert(self);
+        response
     }
 }

@@ -19,6 +19,14 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Larger answers are sent as they are, and are never the same as before.
 const LARGEST: usize = 8 << 20;
 
+/// Takes secrets out of what is answered when something cannot be done.
+pub(super) async fn redacted(State(house): State<House>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let Some(fault) = response.extensions().get::<Fault>() else { return response };
+    let told = fault.clone().redacted(house.redactor());
+    if told.body() == fault.body() { response } else { told.into_response() }
+}
+
 /// Refuses a request that calls the house by a name that is not its own: a page elsewhere may have made that name lead here.
 pub(super) async fn known_host(State(house): State<House>, request: Request, next: Next) -> Response {
     let asked = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
@@ -77,14 +85,9 @@ pub(super) async fn same_again(request: Request, next: Next) -> Response {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    let bytes = match to_bytes(body, LARGEST).await {
-        Ok(bytes) => bytes,
-        Err(_) => {
-            let message = format!("the answer has more than {LARGEST} bytes");
-            return Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "usage", message)
-                .hint("a smaller `limit`")
-                .into_response();
-        }
+    let Ok(bytes) = to_bytes(body, LARGEST).await else {
+        let message = format!("the answer has more than {LARGEST} bytes");
+        return Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "usage", message).hint("a smaller `limit`").into_response();
     };
     let tag = format!("\"{:032x}\"", xxh3_128(&bytes));
     if let Ok(value) = HeaderValue::from_str(&tag) {

@@ -87,5 +87,6 @@ fn doors((open, closed): (Router<House>, Router<House>), house: &House) -> Route
         .layer(from_fn(guard::patience))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .layer(from_fn_with_state(house.clone(), guard::known_host))
+        .layer(from_fn_with_state(house.clone(), guard::redacted))
         .with_state(house.clone())
 }

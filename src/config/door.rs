@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::connection_file::SecretValue;
+use super::diagnostic::Diagnostic;
 use super::reader::{At, Reader};
 use super::serve::ServeTable;
 use crate::model::serve::{DoorSettings, Listen, PORT, SecretPlace};
@@ -50,8 +51,11 @@ fn place(at: &At<SecretValue>, reader: &mut Reader) -> Option<SecretPlace> {
         SecretValue::File(path) => SecretPlace::File(path.clone()),
         SecretValue::Command(command) => SecretPlace::Command(command.clone()),
         SecretValue::Plain(_) => {
-            reader.error("written-secret", at.span.clone(), "a token does not stand in this file").help =
-                Some("say where it is: { env = \"HAUL_TOKEN\" }, { file = \"…\" } or { command = \"…\" }".to_owned());
+            // An excerpt of the line would show it.
+            let origin = reader.source.origin(at.span.start);
+            let message = format!("{}:{}: a token does not stand in this file", origin.file.display(), origin.line);
+            let help = "say where it is: { env = \"HAUL_TOKEN\" }, { file = \"…\" } or { command = \"…\" }";
+            reader.diagnostics.push(Diagnostic::error("written-secret", message).help(help));
             return None;
         }
     })

@@ -42,14 +42,18 @@ pub(super) fn words<'a>(event: &Event<'a>) -> Option<Words<'a>> {
         Event::RunStarted { run, tasks } => begun(run, *tasks),
         Event::RunFinished { run } => ended(run),
         Event::Task { task, event } => of_task(task, event),
-        Event::Resumed { task, pages, rows } => {
-            info(Some(task), What::Resumed, format!("{pages} pages with {rows} rows are on disk already"))
-                .with(json!({ "pages": pages, "rows": rows }))
-        }
-        Event::ResumedFan { task, finished, of, rows } => {
-            info(Some(task), What::Resumed, format!("{finished} of {of} requests are done already, with {rows} rows"))
-                .with(json!({ "requests": finished, "of": of, "rows": rows }))
-        }
+        Event::Resumed { task, pages, rows } => info(
+            Some(task),
+            What::Resumed,
+            format!("{} with {} are on disk already", counted(*pages, "page"), counted(*rows, "row")),
+        )
+        .with(json!({ "pages": pages, "rows": rows })),
+        Event::ResumedFan { task, finished, of, rows } => info(
+            Some(task),
+            What::Resumed,
+            format!("{finished} of {of} requests are done already, with {}", counted(*rows, "row")),
+        )
+        .with(json!({ "requests": finished, "of": of, "rows": rows })),
         Event::Boundary { task, boundary } => Words::new(Some(task), Level::Debug, What::Reached, word(*boundary)),
         Event::Retry { task, reason, pause } => {
             let seconds = pause.as_secs_f64();
@@ -64,7 +68,7 @@ pub(super) fn words<'a>(event: &Event<'a>) -> Option<Words<'a>> {
 }
 
 fn begun<'a>(run: &RunRecord, tasks: usize) -> Words<'a> {
-    let text = format!("{} for {}, {tasks} tasks", run.id, run.logical_date);
+    let text = format!("{} for {}, {}", run.id, run.logical_date, counted(tasks as u64, "task"));
     Words::new(None, Level::Info, What::RunStarted, text)
         .with(json!({ "logical_date": run.logical_date, "trigger": run.trigger, "tasks": tasks }))
 }
@@ -92,17 +96,16 @@ fn ended<'a>(run: &RunRecord) -> Words<'a> {
 
 fn of_task<'a>(task: &'a TaskId, event: &TaskEvent) -> Words<'a> {
     let (level, what, text) = match event {
-        TaskEvent::Started { attempt: 1 } => (Level::Info, What::Started, String::new()),
         TaskEvent::Started { attempt } => (Level::Info, What::Started, format!("attempt {attempt}")),
         TaskEvent::Retried { reason } => (Level::Warn, What::Retried, reason.clone()),
         TaskEvent::Loaded { rows, changes, incomplete } => {
             let changes = changes
                 .map(|changes| format!(", +{} -{} ~{}", changes.added, changes.removed, changes.changed))
                 .unwrap_or_default();
-            (Level::Info, What::Loaded, format!("{rows} rows{changes}{}", lacking(incomplete.as_deref())))
+            (Level::Info, What::Loaded, format!("{}{changes}{}", counted(*rows, "row"), lacking(incomplete.as_deref())))
         }
         TaskEvent::Unchanged { rows, incomplete } => {
-            (Level::Info, What::Unchanged, format!("{rows} rows{}", lacking(incomplete.as_deref())))
+            (Level::Info, What::Unchanged, format!("{}{}", counted(*rows, "row"), lacking(incomplete.as_deref())))
         }
         TaskEvent::Held { reason } => (Level::Warn, What::Held, reason.clone()),
         TaskEvent::Late { reason } => (Level::Warn, What::Late, reason.clone()),
@@ -120,6 +123,11 @@ fn of_task<'a>(task: &'a TaskId, event: &TaskEvent) -> Words<'a> {
         _ => {}
     }
     words
+}
+
+/// A count with its noun: `1 row`, `2 rows`.
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn lacking(incomplete: Option<&str>) -> String {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::line::{Level, Line, What};
 use super::words::{Words, words};
 use super::{main_file, plain, spill_folder};
-use crate::model::run::{RunRecord, TaskId};
+use crate::model::run::{RunRecord, TaskEvent, TaskId};
 use crate::monitor::{Event, Monitor};
 use crate::secret::Redactor;
 use crate::time::Clock;
@@ -54,6 +54,8 @@ struct Files {
 struct Talk {
     begun: Instant,
     told: Instant,
+    /// Whether its beginning is written down.
+    started: bool,
     pages: u64,
     rows: u64,
     bytes: u64,
@@ -98,7 +100,7 @@ impl Output {
 impl Talk {
     fn begin() -> Self {
         let now = Instant::now();
-        Self { begun: now, told: now, pages: 0, rows: 0, bytes: 0, head: 0, said: 0, tail: None }
+        Self { begun: now, told: now, started: false, pages: 0, rows: 0, bytes: 0, head: 0, said: 0, tail: None }
     }
 }
 
@@ -177,9 +179,29 @@ impl RunLog {
         self.write(files, Words::new(Some(task), Level::Debug, What::Progress, text).with(data));
     }
 
+    /// Writes that a task has begun, once: what it does may be heard before its first event is.
+    fn started(&self, files: &mut Files, task: &TaskId) {
+        let talk = files.tasks.entry(task.clone()).or_insert_with(Talk::begin);
+        if !std::mem::replace(&mut talk.started, true) {
+            let words = Words::new(Some(task), Level::Info, What::Started, "").with(json!({ "attempt": 1 }));
+            self.write(files, words);
+        }
+    }
+
     fn listen(&self, event: &Event<'_>) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
+            Event::Task { task, event: TaskEvent::Started { attempt: 1 } }
+            | Event::Page { task, .. }
+            | Event::Boundary { task, .. }
+            | Event::Resumed { task, .. }
+            | Event::ResumedFan { task, .. }
+            | Event::Retry { task, .. }
+            | Event::Said { task, .. } => self.started(&mut files, task),
+            _ => {}
+        }
+        match event {
+            Event::Task { event: TaskEvent::Started { attempt: 1 }, .. } => {}
             Event::Page { task, rows, bytes, total } => self.page(&mut files, task, (*rows, *bytes, *total)),
             Event::Fan { task, tally } => {
                 let talk = files.tasks.entry((*task).clone()).or_insert_with(Talk::begin);

@@ -82,7 +82,11 @@ fn closed() -> OpenApiRouter<House> {
 
 fn base() -> OpenApi {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-    let components = ComponentsBuilder::new().security_scheme("token", SecurityScheme::Http(bearer)).build();
+    // Parameters name their words, and bring no schema of them along.
+    let components = ComponentsBuilder::new()
+        .schema_from::<ledger::CostsWord>()
+        .security_scheme("token", SecurityScheme::Http(bearer))
+        .build();
     let info = InfoBuilder::new().title("haul").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)).build();
     OpenApiBuilder::new().info(info).components(Some(components)).build()
 }

@@ -18,7 +18,7 @@ fn a_run_beside_a_daemon_is_the_daemons_and_ends_as_it_would_here() {
     assert!(said.contains(&format!("`haul serve` (process {}) runs it", serving.pid())), "{said}");
     for words in [
         "run p-2024-05-04-1 for 2024-05-04, 3 tasks",
-        "loaded    days 2024-05-02: 1 rows",
+        "loaded    days 2024-05-02: 1 row ",
         "done      tell 2024-05-02: exit code 0",
     ] {
         assert!(said.contains(words), "{words}: {said}");
