@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::screen::GOOD;
+use super::screen::{GOOD, counted};
 use super::{Common, Screen, session};
 use crate::config::{self, Diagnostic, Options, Severity, Sources};
 use crate::connections::{Connections, Origin};
@@ -32,10 +32,10 @@ pub(super) fn check(common: &Common, screen: &Screen) -> Result<u8> {
     let Some(project) = loaded.project.filter(|_| sound) else { return Ok(2) };
     if !screen.is_json() {
         screen.data(&format!(
-            "{GOOD}checked{GOOD:#} {} pipelines, {} SQL files: no faults, {} warnings",
-            project.pipelines.len(),
-            project.sql.len(),
-            loaded.diagnostics.len()
+            "{GOOD}checked{GOOD:#} {}, {}: no faults, {}",
+            counted(project.pipelines.len() as u64, "pipeline"),
+            counted(project.sql.len() as u64, "SQL file"),
+            counted(loaded.diagnostics.len() as u64, "warning")
         ));
     }
     Ok(0)
