@@ -17,6 +17,8 @@ pub enum Kind {
     Config,
     /// The command line asks for something that does not exist or contradicts itself.
     Usage,
+    /// A run would have nothing to do: whatever it could do is done.
+    NothingDue,
     /// A template could not be rendered.
     Template,
     /// A connection or a secret could not be resolved.
@@ -49,6 +51,28 @@ pub enum Kind {
     Internal,
 }
 
+/// All kinds.
+const ALL: [Kind; 18] = [
+    Kind::Config,
+    Kind::Usage,
+    Kind::NothingDue,
+    Kind::Template,
+    Kind::Connection,
+    Kind::Auth,
+    Kind::Unavailable,
+    Kind::RateLimited,
+    Kind::Source,
+    Kind::Data,
+    Kind::Check,
+    Kind::Held,
+    Kind::Budget,
+    Kind::Warehouse,
+    Kind::Stale,
+    Kind::Storage,
+    Kind::Cancelled,
+    Kind::Internal,
+];
+
 /// What a task does after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
@@ -65,6 +89,7 @@ impl Kind {
             Self::Unavailable | Self::RateLimited => Disposition::Retry,
             Self::Config
             | Self::Usage
+            | Self::NothingDue
             | Self::Template
             | Self::Connection
             | Self::Auth
@@ -84,7 +109,7 @@ impl Kind {
     /// The process's exit code when this error ends a command; the README lists them.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Usage | Self::Config | Self::Template | Self::Connection => 2,
+            Self::Usage | Self::NothingDue | Self::Config | Self::Template | Self::Connection => 2,
             Self::Auth
             | Self::Unavailable
             | Self::RateLimited
@@ -101,11 +126,17 @@ impl Kind {
         }
     }
 
+    /// The kind whose word this is.
+    pub fn named(word: &str) -> Option<Self> {
+        ALL.into_iter().find(|kind| kind.name() == word)
+    }
+
     /// The word that stands before the message on a screen and in the state store.
     pub fn name(self) -> &'static str {
         match self {
             Self::Config => "config",
             Self::Usage => "usage",
+            Self::NothingDue => "nothing due",
             Self::Template => "template",
             Self::Connection => "connection",
             Self::Auth => "auth",

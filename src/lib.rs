@@ -11,6 +11,7 @@
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
 //! | 5.5 | [`notify`], [`retention`], [`doctor`] | beside the work: tells people what goes wrong, keeps the history small, looks for what may be wrong |
+//! | 5.5 | [`serve`] | runs pipelines on their schedules, by itself |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
@@ -43,6 +44,8 @@ pub mod execute;
 pub mod doctor;
 pub mod notify;
 pub mod retention;
+
+pub mod serve;
 
 pub mod replay;
 

@@ -90,10 +90,15 @@ pub enum Event<'a> {
         /// The line, redacted.
         line: String,
     },
-    /// A source is asked less, or more again, than before.
+    /// A source is asked less, or more again, than before; or tasks wait for a slot of a pool.
     Pace {
         /// One sentence.
         sentence: String,
+    },
+    /// From now on the run does nothing but wait, or it works again: a run that only waits needs nobody's place.
+    Idle {
+        /// Whether it only waits.
+        idle: bool,
     },
     /// Something that the user should know and that stops nothing.
     Warning {

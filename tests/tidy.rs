@@ -68,6 +68,22 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("notify", &["error", "secret", "time", "model", "connections", "mail", "extract", "state", "execute"]),
     (
+        "serve",
+        &[
+            "error",
+            "secret",
+            "time",
+            "model",
+            "config",
+            "connections",
+            "state",
+            "monitor",
+            "plan",
+            "schedule",
+            "execute",
+        ],
+    ),
+    (
         "replay",
         &[
             "error",

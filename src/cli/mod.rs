@@ -4,6 +4,7 @@
 //! wrong), 3 something is held, 4 something is late, 5 it would cost more than `max_bytes`, 130 stopped, 70 a defect.
 
 mod backfill;
+mod backfills;
 mod check;
 mod connections;
 mod costs;
@@ -20,7 +21,9 @@ mod retry;
 mod run;
 mod schedule;
 mod screen;
+mod serve;
 mod session;
+mod steer;
 mod test;
 mod upkeep;
 mod verify;
@@ -107,12 +110,32 @@ enum Command {
     Plan(run::Args),
     /// Run one pipeline, or all
     Run(run::Args),
-    /// Run a pipeline for a range of dates
+    /// Run a pipeline for a range of dates, at once or by the queue
     Backfill(backfill::Args),
     /// Send the requests of a fan-out that failed once more, just those
     Retry(retry::Args),
     /// Show when pipelines run by themselves, and on which days the clocks make that odd
     Schedule(schedule::Args),
+    /// Run the pipelines on their schedules, until somebody asks it to end
+    Serve(serve::Args),
+    /// Ask for a run: a running `haul serve` begins it
+    Trigger(steer::TriggerArgs),
+    /// Let the schedule of a pipeline stand still
+    Pause(steer::PauseArgs),
+    /// Let a paused schedule go on
+    Resume {
+        /// The pipeline
+        pipeline: String,
+    },
+    /// Cancel a job, queued or under way
+    Cancel {
+        /// The job's number, or the name of its run
+        what: String,
+    },
+    /// List the jobs that wait or are under way
+    Queue(steer::QueueArgs),
+    /// List what became of each occurrence of the schedules
+    Occurrences(steer::OccurrencesArgs),
     /// Show all tables by days, one sign a day
     Status(inspect::StatusArgs),
     /// List the last runs
@@ -215,6 +238,13 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Backfill(args) => backfill::backfill(&args, common, screen).await,
         Command::Retry(args) => retry::retry(&args, common, screen).await,
         Command::Schedule(args) => schedule::schedule(&args, common, screen),
+        Command::Serve(args) => serve::serve(&args, common, screen).await,
+        Command::Trigger(args) => steer::trigger(&args, common, screen).await,
+        Command::Pause(args) => steer::pause(&args, common, screen).await,
+        Command::Resume { pipeline } => steer::resume(&pipeline, common, screen).await,
+        Command::Cancel { what } => steer::cancel(&what, common, screen).await,
+        Command::Queue(args) => steer::queue(&args, common, screen).await,
+        Command::Occurrences(args) => steer::occurrences(&args, common, screen).await,
         Command::Status(args) => inspect::status(&args, common, screen).await,
         Command::Runs(args) => inspect::runs(&args, common, screen).await,
         Command::Show { run } => inspect::show(&run, common, screen).await,

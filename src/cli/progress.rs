@@ -220,7 +220,7 @@ impl Monitor for Progress {
                 let task = self.name(task);
                 self.line(&format!("{DIM}says      {task}: {line}{DIM:#}"));
             }
-            Event::Said { .. } => {}
+            Event::Said { .. } | Event::Idle { .. } => {}
             Event::Pace { sentence } => self.line(&format!("{WARN}pace{WARN:#}      {sentence}")),
             Event::Warning { task: Some(task), message } => {
                 let task = self.name(task);

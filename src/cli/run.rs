@@ -136,7 +136,7 @@ async fn one(
     Ok(record)
 }
 
-fn tell_mended(mended: &[String], screen: &Screen) {
+pub(super) fn tell_mended(mended: &[String], screen: &Screen) {
     for sentence in mended {
         screen.note(&format!("{WARN}mended{WARN:#}    {sentence}"));
     }
@@ -335,7 +335,7 @@ pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, scr
     for (pipeline, ask) in asks {
         let (plan, mended) = match execute::foresee(gear, &pipeline, &ask).await {
             Ok(planned) => planned,
-            Err(error) if !alone && error.kind() == Kind::Usage => {
+            Err(error) if !alone && matches!(error.kind(), Kind::Usage | Kind::NothingDue) => {
                 screen.error(&error);
                 continue;
             }

@@ -123,6 +123,8 @@ twin! {
         pub retry_pause: Option<At<TypedDuration>>,
         /// Once for each unit (the default), or once for all that are due.
         pub per: Option<At<Per>>,
+        /// The pool, or the pools, that every task takes a slot of, in the place of the pipeline's.
+        pub pool: Option<At<Names>>,
         /// Steps of this pipeline that it runs after: for the units that have changed there.
         pub after: Option<At<Names>>,
     }

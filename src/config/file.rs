@@ -12,7 +12,9 @@ use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
 use super::scalar::{Count, Entries, Names, Texts};
 use super::schedule::ScheduleTable;
+use super::serve::ServeTable;
 use super::sql::SqlValue;
+use super::steering::Whole;
 use super::value::{ByteSize, ColumnType, Date, Lookback, Percent, ReachValue, TypedDuration, Zone};
 use crate::model::pipeline::{Naming, Nested, Outside, Per, Severity, TimeFormat};
 use crate::model::schema::Contract;
@@ -51,6 +53,13 @@ twin! {
         pub drift: Option<At<DriftTable>>,
         /// How long the history is kept.
         pub retention: Option<At<RetentionTable>>,
+        /// When a run that failed in a way that passes is tried again by `haul serve`. A pipeline may say otherwise.
+        pub retry: Option<At<RetryTable>>,
+        /// How many slots each pool has: so many tasks that name the pool are under way at once, of all pipelines and in all
+        /// processes.
+        pub pools: Option<At<Entries<Count>>>,
+        /// How `haul serve` works.
+        pub serve: Option<At<ServeTable>>,
     }
 }
 
@@ -68,6 +77,16 @@ twin! {
         /// The most that one run may be billed for, all its statements together: a run that would be billed for more is
         /// refused before anything is spent. Over the project's.
         pub max_bytes: Option<At<ByteSize>>,
+        /// Within its class of the queue (fresh days, re-pulls, backfills), the pipeline with the higher number comes first.
+        /// Default 0.
+        pub priority: Option<At<Whole>>,
+        /// The pool, or the pools, that every task takes a slot of, where its step names none.
+        pub pool: Option<At<Names>>,
+        /// When a run that failed in a way that passes is tried again by `haul serve`; over the project's. Default: 4
+        /// attempts, after a minute, then two, then four.
+        pub retry: Option<At<RetryTable>>,
+        /// How long a run may take, its waits included; then what is under way is stopped, and fails. Default: no limit.
+        pub timeout: Option<At<TypedDuration>>,
         /// Variables of this pipeline, over those of the project.
         pub vars: Option<At<Entries<serde_json::Value>>>,
         /// When it runs by itself.
@@ -164,6 +183,8 @@ twin! {
         pub name: Required<String>,
         /// Steps of this pipeline that it begins after, besides those that it reads.
         pub after: Option<At<Names>>,
+        /// The pool, or the pools, that every task takes a slot of, in the place of the pipeline's.
+        pub pool: Option<At<Names>>,
         /// The file of `hooks/` that describes the API, without its ending.
         pub hook: Option<At<String>>,
         /// Which part of the API, where the hook has `[resources]`.
@@ -256,7 +277,8 @@ twin! {
         pub pass_env: Option<At<Names>>,
         /// The folder that the program works in (`process`), relative to the project. Default: the project's.
         pub dir: Option<At<String>>,
-        /// How long the program may run (`process`). Default `"6h"`.
+        /// How long one task may take; the program is killed then (`process`, where the default is `"6h"`), else what it does
+        /// is stopped and fails. Default: no limit.
         pub timeout: Option<At<TypedDuration>>,
         /// What the program prints (`process`). Default `"jsonl"`: every line is a row.
         pub protocol: Option<At<ProtocolWord>>,
@@ -335,6 +357,10 @@ twin! {
         pub name: Required<String>,
         /// Steps of this pipeline that it begins after, besides those that it reads.
         pub after: Option<At<Names>>,
+        /// The pool, or the pools, that every task takes a slot of, in the place of the pipeline's.
+        pub pool: Option<At<Names>>,
+        /// How long one task may take; then it is stopped, and fails. Default: no limit.
+        pub timeout: Option<At<TypedDuration>>,
         /// A file that ends in `.sql`, relative to the project, or the SELECT itself. A template either way. Where warehouses
         /// need different texts, a table of them: `{ bigquery = "…", duckdb = "…", default = "…" }`.
         pub sql: Required<SqlValue>,

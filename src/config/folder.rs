@@ -22,6 +22,8 @@ pub struct Folder {
     pub sql: BTreeMap<String, Arc<str>>,
     /// All of them, for diagnostics.
     pub sources: Sources,
+    /// What counts instead of files as they are; none of them as if it were not there.
+    instead: BTreeMap<PathBuf, Option<Arc<str>>>,
 }
 
 /// The nearest folder at or above `start` that has `haul.toml` or `pipelines/`.
@@ -39,8 +41,12 @@ pub fn find_root(start: &Path) -> Result<PathBuf> {
 
 impl Folder {
     /// Reads all files; what cannot be read is reported.
-    pub fn read(root: &Path, faults: &mut Vec<Diagnostic>) -> Self {
-        let mut folder = Self::default();
+    pub fn read(
+        root: &Path,
+        instead: Option<&BTreeMap<PathBuf, Option<Arc<str>>>>,
+        faults: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let mut folder = Self { instead: instead.cloned().unwrap_or_default(), ..Self::default() };
         let project = Path::new("haul.toml");
         if root.join(project).exists() {
             folder.project = folder.file(root, project, faults);
@@ -116,6 +122,11 @@ impl Folder {
     }
 
     fn file(&mut self, root: &Path, path: &Path, faults: &mut Vec<Diagnostic>) -> Option<Arc<Source>> {
+        if let Some(instead) = self.instead.get(path) {
+            let source = Arc::new(Source::new(path, instead.clone()?));
+            self.sources.insert(path.to_path_buf(), source.clone());
+            return Some(source);
+        }
         let bytes = match std::fs::read(root.join(path)) {
             Ok(bytes) => bytes,
             Err(error) => {

@@ -19,6 +19,10 @@ twin! {
         pub name: Required<String>,
         /// Steps of this pipeline that it begins after, besides those that it reads.
         pub after: Option<At<Names>>,
+        /// The pool, or the pools, that every task takes a slot of, in the place of the pipeline's.
+        pub pool: Option<At<Names>>,
+        /// How long one task may take; then it is stopped, and fails. Default: no limit.
+        pub timeout: Option<At<TypedDuration>>,
         /// Where the rows are from: a step (`pipeline.step` of another pipeline), a table, a collection, or files of
         /// `from_connection`. A template, where it names something outside of the project.
         pub from: Option<At<String>>,

@@ -22,6 +22,7 @@ use crate::model::exchange::{Answered, Asked, Content, Exchange};
 use crate::model::hook::AuthStyle;
 use crate::model::manual::{HookTest, Manual, Pin, Resource};
 use crate::model::pipeline::{Guard, Pipeline, Tier, WindowRule};
+use crate::model::steering::Steering;
 use crate::time::{Grain, Tz};
 
 /// The host of a connection in a hook's test, where nobody has recorded a real one.
@@ -183,6 +184,7 @@ fn pipeline_of(
         schedule: None,
         window: Some(rule),
         vars: BTreeMap::new(),
+        steering: Steering::default(),
         max_active: 1,
         max_bytes: None,
         steps: Vec::new(),

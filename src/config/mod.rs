@@ -41,9 +41,12 @@ pub mod rule;
 pub mod scalar;
 mod schedule;
 mod schema;
+mod serve;
 mod server;
+mod service;
 mod source;
 mod sql;
+mod steering;
 mod step;
 mod table;
 mod trial;
@@ -59,18 +62,20 @@ pub use manual::test_address;
 pub use pipeline::is_plain_name;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
+pub use service::{Service, service};
 pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
 use crate::model::notify::{Retention, Telling};
 use crate::model::pipeline::{Pipeline, Project};
+use crate::model::serve::ServeSettings;
 use deadline::DeadlineDraft;
 use file::ProjectFile;
 use folder::Folder;
 use inspect::Inspector;
 use pipeline::{Surroundings, read_pipeline, read_project, vars};
-use reader::At;
+use reader::{At, Reader};
 
 /// What a project is checked against.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,6 +86,8 @@ pub struct Options<'a> {
     pub check_connections: bool,
     /// Another state folder than the project says.
     pub state_dir: Option<&'a Path>,
+    /// What counts instead of files as they are, by their paths relative to the root: another text, or as if there were none.
+    pub instead: Option<&'a BTreeMap<PathBuf, Option<Arc<str>>>>,
 }
 
 /// What became of reading a project.
@@ -116,16 +123,21 @@ impl Loaded {
 pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     let mut faults = Vec::new();
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-    let mut folder = Folder::read(&root, &mut faults);
+    let mut folder = Folder::read(&root, options.instead, &mut faults);
     if options.check_connections && root.join("connections.toml").is_file() {
         faults.extend(folder.check_connections(&root));
     }
+    let mut settings = ServeSettings::default();
     let project = folder.project.as_ref().map_or_else(ProjectFile::default, |source| {
         let (file, found) = read_project(source);
         faults.extend(found);
         if let Some(warehouse) = &file.warehouse {
             faults.extend(dangling(warehouse, source, options));
         }
+        let mut reader = Reader::new(source.clone());
+        settings = serve::serve(file.serve.as_ref(), &mut reader);
+        steering::retry_of(&file, &mut reader);
+        faults.extend(reader.diagnostics);
         file
     });
     let pins = match lock::read(&root) {
@@ -185,6 +197,8 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
         root,
         vars: vars(project.vars.as_ref()),
+        pools: steering::pools(project.pools.as_ref()),
+        serve: settings,
         pipelines,
         sql: folder.sql,
         hooks: manuals,

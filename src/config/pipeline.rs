@@ -16,6 +16,7 @@ use super::load::load;
 use super::reader::{At, Reader, Span};
 use super::scalar::{Count, Entries};
 use super::schedule::schedule;
+use super::steering::steering;
 use super::step::{StepDraft, extract, transform};
 use super::value::{ByteSize, Lookback, TierTable};
 use crate::model::cost::{Limit, LimitScope};
@@ -131,6 +132,7 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
         vars,
         max_active: active.map_or(MAX_ACTIVE, |at| usize::try_from(at.value.0.get()).unwrap_or(MAX_ACTIVE)),
         max_bytes: max_bytes(file.max_bytes.as_ref(), around.project.max_bytes.as_ref()),
+        steering: steering(&file, around.project, &mut reader),
         steps: Vec::new(),
     };
     // What a file with wrong syntax means is not known; its keys and values were looked at all the same.

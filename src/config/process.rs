@@ -220,7 +220,7 @@ impl ProcessParts {
     /// Reports the keys of a hook's file that do not fit together, whatever a step adds.
     pub fn check_alone(&self, reader: &mut Reader) {
         if self.is_process() || self.kind.is_some() {
-            self.check_keys(reader);
+            self.check_keys(false, reader);
             self.check_names(reader);
         }
     }
@@ -235,9 +235,11 @@ impl ProcessParts {
     }
 
     /// Reports the keys of this file that do not fit what hook and step together describe.
-    fn check_keys(&self, reader: &mut Reader) {
+    fn check_keys(&self, of_step: bool, reader: &mut Reader) {
         if !self.is_process() {
-            for (key, span) in self.own_keys.iter().chain(&self.tap_keys) {
+            // How long a task may take is said of any step, and of no hook.
+            let own = self.own_keys.iter().filter(|(key, _)| !of_step || *key != "timeout");
+            for (key, span) in own.chain(&self.tap_keys) {
                 let message = format!("`{key}` belongs to a program, and this asks an API");
                 reader.error("foreign-key", span.clone(), message).help =
                     Some("type = \"process\" and command = [\"…\"] run a program".to_owned());
@@ -265,7 +267,7 @@ impl ProcessParts {
         pipeline: &Pipeline,
         reader: &mut Reader,
     ) -> Option<ProcessSource> {
-        self.check_keys(reader);
+        self.check_keys(true, reader);
         if !self.is_process() {
             return None;
         }

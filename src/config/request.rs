@@ -305,7 +305,11 @@ pub fn pairs(entries: Option<&At<Entries<Texts>>>, reader: &Reader) -> Vec<(Stri
 
 /// Reads a retry table.
 pub fn retry(table: &At<RetryTable>, reader: &mut Reader) -> RetryPolicy {
-    let default = RetryPolicy::default();
+    retry_over(table, RetryPolicy::default(), reader)
+}
+
+/// Reads a retry table over what holds without it.
+pub fn retry_over(table: &At<RetryTable>, default: RetryPolicy, reader: &mut Reader) -> RetryPolicy {
     let min_backoff = table.value.min_backoff.as_ref().map_or(default.min_backoff, |at| at.value.0);
     let max_backoff = table.value.max_backoff.as_ref().map_or(default.max_backoff, |at| at.value.0);
     if min_backoff > max_backoff {

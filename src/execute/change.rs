@@ -30,9 +30,10 @@ pub(super) async fn look(
     leases: &[Lease],
     started_at: Instant,
 ) -> Result<Looked> {
+    let stop = shared.cancel_of(task);
     let probed = tokio::select! {
         probed = pull.probe() => probed?,
-        () = shared.cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "stopped")),
+        () = stop.cancelled() => return Err(Error::new(Kind::Cancelled, "stopped")),
     };
     let told = matches!(probed, Probe::Is(_));
     let ended = match probed {

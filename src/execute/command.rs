@@ -92,7 +92,8 @@ pub(super) async fn run(
     let errand = errand(gear, (shared.pipeline, &task.step, step), &scope(shared, task, step)?)?;
     let sink: Arc<dyn Sink> = Arc::new(Listener::of(shared, task));
     let mut attempt = 1;
-    while let Err(error) = errand.run(&sink, &shared.cancel).await {
+    let stop = shared.cancel_of(task);
+    while let Err(error) = errand.run(&sink, &stop).await {
         if attempt > step.retries || !matches!(error.kind(), Kind::Source | Kind::Unavailable) {
             return Err(error);
         }
@@ -100,7 +101,7 @@ pub(super) async fn run(
         let reason = format!("{}; again in {}", outcome::told(&error), display_duration(pause));
         tell(TaskEvent::Retried { reason: gear.redactor.redact(&reason) });
         tokio::select! {
-            () = shared.cancel.cancelled() => return Err(Error::new(Kind::Cancelled, "waiting to run it again")),
+            () = stop.cancelled() => return Err(Error::new(Kind::Cancelled, "waiting to run it again")),
             () = tokio::time::sleep(pause) => {}
         }
         attempt += 1;

@@ -55,6 +55,7 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         pipeline: &held.pipeline,
         occasion: Occasion::new(run, today, window, &held.pipeline, &ledger),
         monitor: Arc::new(Void),
+        limits: Mutex::default(),
         cancel: CancellationToken::new(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),

@@ -1,7 +1,9 @@
 //! The dispatcher: begins tasks as what they wait for ends, and is the only writer of task events.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -11,14 +13,16 @@ use tokio_util::sync::CancellationToken;
 use super::fan::Breakers;
 use super::gear::Gear;
 use super::purse::Purse;
+use super::resumed::Resumed;
 use super::scope::Occasion;
+use super::slots::{self, Slots};
 use super::worker::{self, Shared};
-use crate::error::{Error, Result};
-use crate::model::ledger::PullOutcome;
+use crate::error::{Error, Kind, Result};
 use crate::model::pipeline::Action;
-use crate::model::plan::{Due, Plan, PlannedTask};
-use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState, Trigger};
+use crate::model::plan::{Plan, PlannedTask};
+use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState};
 use crate::monitor::{Event, Monitor};
+use crate::time::display_duration;
 
 /// Walks the plan.
 pub(super) async fn run(
@@ -38,7 +42,7 @@ pub(super) async fn run(
     if let Err(refusal) = crate::plan::within(plan) {
         return refuse(gear, plan, record, &*monitor, &refusal).await;
     }
-    let done = done_before(gear, plan, &record).await?;
+    let resumed = Resumed::of(gear, plan, &record).await?;
     let ledger = super::ledger_of(gear, &plan.pipeline).await?;
     let (run, window) = (record.id.clone(), plan.window.clone());
     let shared = Shared {
@@ -46,13 +50,15 @@ pub(super) async fn run(
         pipeline: &plan.pipeline,
         occasion: Occasion::new(run, plan.logical_date, window, &plan.pipeline, &ledger),
         monitor: Arc::clone(&monitor),
-        cancel,
+        // The end of the run's own time stops this run, and nothing else that listens to `cancel`.
+        cancel: cancel.child_token(),
+        limits: Mutex::default(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
         purse: Purse::of(plan),
     };
-    let mut dispatcher = Dispatcher::new(plan, &shared, done);
-    dispatcher.walk().await?;
+    let mut dispatcher = Dispatcher::new(plan, &shared, resumed);
+    dispatcher.walk(&cancel).await?;
     let record = dispatcher.finish(record).await?;
     monitor.event(&Event::RunFinished { run: &record });
     Ok(record)
@@ -76,46 +82,6 @@ async fn refuse(
     gear.state.finish_run(&record).await?;
     monitor.event(&Event::RunFinished { run: &record });
     Ok(record)
-}
-
-/// How many runs in a row may have been stopped before one goes on with them all.
-const MOST_STOPS: u32 = 20;
-
-/// The extracts that runs for the same date had brought to their end before they were stopped: they are not asked for again.
-async fn done_before(gear: &Gear, plan: &Plan, current: &RunRecord) -> Result<HashSet<usize>> {
-    let mut done = HashSet::new();
-    if plan.trigger == Trigger::Schedule {
-        return Ok(done);
-    }
-    let runs = gear.state.runs(Some(&plan.pipeline.name), MOST_STOPS).await?;
-    let goes_on = |run: &&RunRecord| {
-        let recent = current.started_at - run.started_at < chrono::Duration::hours(12);
-        run.status == RunStatus::Cancelled && run.logical_date == current.logical_date && recent
-    };
-    let stopped: Vec<&RunRecord> = runs.iter().filter(|run| run.id != current.id).take_while(goes_on).collect();
-    if stopped.is_empty() {
-        return Ok(done);
-    }
-    // Who asks for everything again gets it; but a backfill of everything that was stopped goes on like any other.
-    let backfills = plan.trigger == Trigger::Backfill && stopped.iter().all(|run| run.trigger == Trigger::Backfill);
-    for (index, task) in plan.tasks.iter().enumerate() {
-        let again = task.due == Due::Forced && !backfills;
-        if !matches!(task.step.action, Action::Extract(_)) || again {
-            continue;
-        }
-        let mut all = true;
-        for key in task.keys() {
-            let pulls = gear.state.pulls(&task.step.into, Some(&key)).await?;
-            all &= pulls.last().is_some_and(|pull| {
-                !matches!(pull.outcome, PullOutcome::Failed | PullOutcome::Held | PullOutcome::Late)
-                    && stopped.iter().any(|run| run.id == pull.run)
-            });
-        }
-        if all {
-            done.insert(index);
-        }
-    }
-    Ok(done)
 }
 
 /// Works on every task that is begun, many at once; ends when no more can come and all have ended.
@@ -142,6 +108,19 @@ async fn crew(
     }
 }
 
+/// Stops a run that takes longer than it may; never ends.
+async fn overdue(limit: Option<Duration>, shared: &Shared<'_>, over: Arc<AtomicBool>, cancel: &CancellationToken) {
+    if let Some(limit) = limit {
+        tokio::time::sleep(limit).await;
+        // Who stopped it before gets the word.
+        if !cancel.is_cancelled() {
+            over.store(true, Ordering::Relaxed);
+            shared.cancel.cancel();
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 /// What a worker tells: the place of its task, and what happened to it.
 type Told = (usize, TaskEvent);
 
@@ -156,14 +135,19 @@ struct Dispatcher<'a> {
     ready: BTreeSet<usize>,
     /// The failed or late task on whose account each one was skipped.
     blamed: Vec<Option<usize>>,
-    done_before: HashSet<usize>,
+    /// What is known of tasks before they begin.
+    resumed: Resumed,
+    /// The slots of pools that tasks hold.
+    slots: Slots<'a>,
+    /// Whether the run has taken longer than it may.
+    overdue: Arc<AtomicBool>,
     /// The waits that are under way: they take nobody's place.
     aside: HashSet<usize>,
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
 
 impl<'a> Dispatcher<'a> {
-    fn new(plan: &'a Plan, shared: &'a Shared<'a>, done_before: HashSet<usize>) -> Self {
+    fn new(plan: &'a Plan, shared: &'a Shared<'a>, resumed: Resumed) -> Self {
         let mut followers = vec![Vec::new(); plan.tasks.len()];
         for (index, task) in plan.tasks.iter().enumerate() {
             for &before in &task.after {
@@ -182,7 +166,9 @@ impl<'a> Dispatcher<'a> {
             followers,
             ready,
             blamed: vec![None; plan.tasks.len()],
-            done_before,
+            resumed,
+            slots: Slots::new(shared.gear, &plan.pipeline, &shared.occasion.run),
+            overdue: Arc::default(),
             aside: HashSet::new(),
             events,
         }
@@ -192,15 +178,22 @@ impl<'a> Dispatcher<'a> {
     ///
     /// Both are always polled side by side: a worker that holds the state file's writer must never wait for the
     /// dispatcher, which wants to write there too.
-    async fn walk(&mut self) -> Result<()> {
+    async fn walk(&mut self, cancel: &CancellationToken) -> Result<()> {
         let (begin, orders) = mpsc::unbounded_channel();
-        let crew = crew(self.plan, self.shared, orders, self.events.0.clone());
-        let (led, ()) = tokio::join!(self.lead(begin), crew);
-        led
+        let (plan, shared) = (self.plan, self.shared);
+        let crew = crew(plan, shared, orders, self.events.0.clone());
+        let slots = slots::keep(shared.gear, &plan.pipeline, &shared.occasion.run, &*shared.monitor);
+        let clock = overdue(plan.pipeline.steering.timeout, shared, Arc::clone(&self.overdue), cancel);
+        tokio::select! {
+            (led, ()) = async { tokio::join!(self.lead(begin), crew) } => led,
+            () = slots => Ok(()),
+            () = clock => Ok(()),
+        }
     }
 
     async fn lead(&mut self, begin: mpsc::UnboundedSender<usize>) -> Result<()> {
         let mut active = 0;
+        let mut idle = false;
         loop {
             while let Some(index) = self.next_ready(active) {
                 self.ready.remove(&index);
@@ -209,18 +202,38 @@ impl<'a> Dispatcher<'a> {
                     self.apply(vec![(index, TaskEvent::Skipped { reason })]).await?;
                     continue;
                 }
+                if let Some(event) = self.resumed.failed.remove(&index) {
+                    self.shared.purse.close(&self.plan.tasks[index].id);
+                    self.apply(vec![(index, TaskEvent::Started { attempt: 1 }), (index, event)]).await?;
+                    continue;
+                }
                 if self.is_wait(index) {
                     self.aside.insert(index);
-                } else {
+                } else if self.slots.take(index, &self.plan.tasks[index], &*self.shared.monitor).await? {
                     active += 1;
+                } else {
+                    self.ready.insert(index);
+                    continue;
                 }
                 // The crew listens for as long as this end is open.
                 let _ = begin.send(index);
             }
-            if active == 0 && self.aside.is_empty() {
+            let waits = self.slots.waits() && !self.shared.cancel.is_cancelled();
+            if active == 0 && self.aside.is_empty() && !waits {
                 return Ok(());
             }
-            let Some(event) = self.events.1.recv().await else { return Ok(()) };
+            if idle != (active == 0) {
+                idle = active == 0;
+                self.shared.monitor.event(&Event::Idle { idle });
+            }
+            let event = tokio::select! {
+                event = self.events.1.recv() => event,
+                () = tokio::time::sleep(slots::LOOK), if waits => {
+                    self.slots.look_again();
+                    continue;
+                }
+            };
+            let Some(event) = event else { return Ok(()) };
             let mut batch = vec![event];
             while let Ok(event) = self.events.1.try_recv() {
                 batch.push(event);
@@ -235,7 +248,8 @@ impl<'a> Dispatcher<'a> {
             return None;
         }
         let room = active < self.plan.pipeline.max_active;
-        self.ready.iter().copied().find(|index| room || self.is_wait(*index))
+        let may = |index: usize| self.is_wait(index) || room && self.slots.may_have(&self.plan.tasks[index]);
+        self.ready.iter().copied().find(|index| may(*index))
     }
 
     fn is_wait(&self, index: usize) -> bool {
@@ -244,8 +258,9 @@ impl<'a> Dispatcher<'a> {
 
     /// Why a task is not begun although nothing is left to wait for.
     fn reason_to_skip(&mut self, index: usize) -> Option<String> {
-        if self.done_before.contains(&index) {
-            return Some("done by the stopped run that this one goes on with".to_owned());
+        if self.resumed.done.contains(&index) {
+            let which = if self.plan.goes_on_with.is_empty() { "stopped run" } else { "run before" };
+            return Some(format!("done by the {which} that this one goes on with"));
         }
         let failed = self.plan.tasks[index].after.iter().find_map(|&before| match self.states[before] {
             TaskState::Failed { .. } | TaskState::Late { .. } => Some(before),
@@ -266,10 +281,12 @@ impl<'a> Dispatcher<'a> {
         let mut logs = Vec::with_capacity(batch.len());
         for (index, event) in batch {
             let task = &self.plan.tasks[index];
+            let event = self.as_overdue(index, event);
             self.states[index] = self.states[index].apply(&event)?;
             if self.states[index].is_final() {
                 ended += usize::from(!self.is_wait(index));
                 self.aside.remove(&index);
+                self.slots.give_back(index, task).await?;
                 for &follower in &self.followers[index] {
                     self.waits[follower] -= 1;
                     if self.waits[follower] == 0 {
@@ -284,14 +301,25 @@ impl<'a> Dispatcher<'a> {
         Ok(ended)
     }
 
+    /// What is stopped since the run has taken longer than it may has failed by that, or was not begun.
+    fn as_overdue(&self, index: usize, event: TaskEvent) -> TaskEvent {
+        let limit = self.plan.pipeline.steering.timeout.filter(|_| self.overdue.load(Ordering::Relaxed));
+        let (Some(limit), TaskEvent::Cancelled) = (limit, &event) else { return event };
+        let reason = format!("the run took longer than its timeout of {}", display_duration(limit));
+        match self.states[index] {
+            TaskState::Running { .. } => TaskEvent::Failed { kind: Kind::Unavailable.name().to_owned(), reason },
+            _ => TaskEvent::Skipped { reason },
+        }
+    }
+
     /// Ends the run: what was not begun is cancelled, the counts are summed up.
     async fn finish(mut self, mut record: RunRecord) -> Result<RunRecord> {
         let waiting: Vec<_> = (0..self.states.len())
             .filter(|&index| !self.states[index].is_final())
             .map(|index| (index, TaskEvent::Cancelled))
             .collect();
-        let stopped = !waiting.is_empty() || self.states.contains(&TaskState::Cancelled);
         self.apply(waiting).await?;
+        let stopped = self.states.contains(&TaskState::Cancelled);
         let mut counts = RunCounts::default();
         self.states.iter().for_each(|state| counts.count(state));
         counts.billed_bytes = self.shared.purse.spent();

@@ -247,7 +247,7 @@ async fn bring(
             redactor: shared.gear.redactor.clone(),
             log: TaskLog::new(&shared.gear.project.state_dir, shared.pipeline, &task.step, &task.keys()[0]),
         };
-        let pulled = pull.pages(progress, Arc::new(sink), shared.cancel.clone()).await;
+        let pulled = pull.pages(progress, Arc::new(sink), shared.cancel_of(task)).await;
         let pulled = pulled.map_err(|mut failure| {
             failure.in_doubt |= match failure.error.kind() {
                 // A source that does not let the pull go on from its durable pages is asked from the beginning.

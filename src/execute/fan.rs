@@ -85,7 +85,7 @@ pub(super) async fn bring(
         redactor: shared.gear.redactor.clone(),
     };
     let lines = Box::new(items.lines()?);
-    let pulled = pull.run(lines, items.count, progress.fan, Arc::new(sink), shared.cancel.clone()).await?;
+    let pulled = pull.run(lines, items.count, progress.fan, Arc::new(sink), shared.cancel_of(task)).await?;
     let missing = missing(shared, task, fan, &stage, items.count, dir).await?;
     let manifest = blocking(move || stage.seal_without(missing)).await?;
     Ok((manifest, pulled))

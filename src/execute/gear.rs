@@ -43,10 +43,18 @@ pub struct Gear {
     /// The catalogs of Singer taps that were discovered.
     pub(super) catalogs: Catalogs,
     pub(super) tape: Option<Tape>,
-    warehouses: Mutex<Warehouses>,
-    clients: Mutex<HashMap<String, HttpClient>>,
     /// The limits of steps, by the step's own place in memory: the project lives as long as this does.
     gates: std::sync::Mutex<HashMap<usize, Arc<Limits>>>,
+    warehouses: Arc<Mutex<Warehouses>>,
+    /// Which reading of the connections these are: what a name led to before may be another place now.
+    edition: u64,
+    doors: Arc<Doors>,
+}
+
+/// What was opened by the names of connections.
+#[derive(Default)]
+struct Doors {
+    clients: Mutex<HashMap<String, HttpClient>>,
     mongos: Mutex<HashMap<String, Mongo>>,
     files: Mutex<HashMap<String, FileStore>>,
     bigqueries: Mutex<HashMap<String, BigQuery>>,
@@ -73,13 +81,30 @@ impl Gear {
             redactor,
             catalogs: Catalogs::default(),
             tape: None,
-            warehouses: Mutex::default(),
-            clients: Mutex::default(),
             gates: std::sync::Mutex::default(),
-            mongos: Mutex::default(),
-            files: Mutex::default(),
-            bigqueries: Mutex::default(),
-            libraries: Mutex::default(),
+            warehouses: Arc::default(),
+            edition: 0,
+            doors: Arc::default(),
+        })
+    }
+
+    /// The gear of another version of the same project, which works beside this one: with the same state store, limits and
+    /// open warehouses. What is behind the names of connections is opened anew if they were read anew.
+    pub fn successor(&self, project: Arc<Project>, connections: Option<Connections>) -> Result<Self> {
+        let anew = connections.is_some();
+        Ok(Self {
+            templates: Arc::new(Templates::new(&project.sql)?),
+            project,
+            connections: connections.unwrap_or_else(|| self.connections.clone()),
+            state: self.state.clone(),
+            clock: self.clock,
+            redactor: self.redactor.clone(),
+            catalogs: Catalogs::default(),
+            tape: self.tape.clone(),
+            gates: std::sync::Mutex::default(),
+            warehouses: Arc::clone(&self.warehouses),
+            edition: self.edition + u64::from(anew),
+            doors: if anew { Arc::default() } else { Arc::clone(&self.doors) },
         })
     }
 
@@ -99,44 +124,47 @@ impl Gear {
     /// What rows are loaded into behind a connection: a warehouse, or a database that is none.
     pub(super) async fn target(&self, connection: &str) -> Result<Warehouse> {
         let mut warehouses = self.warehouses.lock().await;
-        if let Some(warehouse) = warehouses.named.get(connection) {
-            return Ok(warehouse.clone());
+        let name = (self.edition, connection.to_owned());
+        let known = warehouses.named.get(&name).and_then(|place| warehouses.placed.get(place));
+        if let Some(warehouse) = known {
+            return Ok(warehouse.at());
         }
         let resolved = self.connections.get(connection)?;
-        let warehouse = match warehouses.placed.get(&place(&resolved)) {
-            Some(warehouse) => warehouse.clone(),
+        let place = self.place(&resolved);
+        let warehouse = match warehouses.placed.get(&place) {
+            Some(warehouse) => warehouse.at(),
             None => Warehouse::open_target(&resolved, self.redactor.clone()).await?,
         };
-        warehouses.placed.insert(place(&resolved), warehouse.clone());
-        warehouses.named.insert(connection.to_owned(), warehouse.clone());
+        warehouses.named.insert(name, place.clone());
+        warehouses.placed.entry(place).or_insert_with(|| Opened::new(&warehouse));
         Ok(warehouse)
     }
 
     /// A DuckDB file as a source: the warehouse itself, where it is the warehouse's file, else opened to be read.
     pub(super) async fn duckdb(&self, connection: &Connection, settings: &DuckDbConnection) -> Result<Warehouse> {
-        let wanted = place(connection);
+        let wanted = self.place(connection);
         for pipeline in &self.project.pipelines {
             let targets = pipeline.steps.iter().filter_map(|step| step.target());
             let written = std::iter::once(&pipeline.warehouse).chain(targets.map(|target| &target.connection));
             for name in written {
                 // One that cannot be resolved is told where it is used.
-                if self.connections.get(name).is_ok_and(|warehouse| place(&warehouse) == wanted) {
+                if self.connections.get(name).is_ok_and(|warehouse| self.place(&warehouse) == wanted) {
                     return self.target(name).await;
                 }
             }
         }
         let mut warehouses = self.warehouses.lock().await;
         if let Some(source) = warehouses.placed.get(&wanted) {
-            return Ok(source.clone());
+            return Ok(source.at());
         }
         let source = Warehouse::open_to_read(settings).await?;
-        warehouses.placed.insert(wanted, source.clone());
+        warehouses.placed.insert(wanted, Opened::new(&source));
         Ok(source)
     }
 
     /// The HTTP client of a connection, with its limits and its token.
     pub(super) async fn client(&self, connection: &str) -> Result<HttpClient> {
-        let mut clients = self.clients.lock().await;
+        let mut clients = self.doors.clients.lock().await;
         if let Some(client) = clients.get(connection) {
             return Ok(client.clone());
         }
@@ -174,7 +202,7 @@ impl Gear {
 
     /// The MongoDB database of a connection.
     pub(super) async fn mongo(&self, connection: &str) -> Result<Mongo> {
-        let mut mongos = self.mongos.lock().await;
+        let mut mongos = self.doors.mongos.lock().await;
         if let Some(mongo) = mongos.get(connection) {
             return Ok(mongo.clone());
         }
@@ -192,7 +220,7 @@ impl Gear {
 
     /// The place with files behind a connection; the project's own folder without one.
     pub(super) async fn files(&self, connection: &str) -> Result<FileStore> {
-        let mut files = self.files.lock().await;
+        let mut files = self.doors.files.lock().await;
         if let Some(store) = files.get(connection) {
             return Ok(store.clone());
         }
@@ -214,7 +242,7 @@ impl Gear {
 
     /// The BigQuery client of a connection, with its token.
     pub(super) async fn bigquery(&self, connection: &str, settings: &BigQueryConnection) -> Result<BigQuery> {
-        let mut clients = self.bigqueries.lock().await;
+        let mut clients = self.doors.bigqueries.lock().await;
         if let Some(client) = clients.get(connection) {
             return Ok(client.clone());
         }
@@ -225,7 +253,7 @@ impl Gear {
 
     /// The place of downloaded files: a connection of type `files`, else a folder below the project.
     pub(super) async fn library(&self, to: &str) -> Result<Library> {
-        let mut libraries = self.libraries.lock().await;
+        let mut libraries = self.doors.libraries.lock().await;
         if let Some(library) = libraries.get(to) {
             return Ok(library.clone());
         }
@@ -247,31 +275,83 @@ impl Gear {
         Ok(library)
     }
 
+    /// Closes the warehouses that nobody has used for so long, so that another process may open them; whoever wants one
+    /// opens it again.
+    ///
+    /// Returns whether all are closed.
+    pub async fn rest(&self, idle: Duration) -> Result<bool> {
+        let mut warehouses = self.warehouses.lock().await;
+        let resting = |opened: &Opened| opened.warehouse.is_alone() && opened.used().elapsed() >= idle;
+        let places: Vec<Place> =
+            warehouses.placed.iter().filter(|(_, opened)| resting(opened)).map(|(place, _)| place.clone()).collect();
+        for place in places {
+            if let Some(opened) = warehouses.placed.remove(&place) {
+                opened.warehouse.close().await?;
+            }
+        }
+        Ok(warehouses.placed.is_empty())
+    }
+
     /// Closes the warehouses, so that another process may open them.
     pub async fn close(self) -> Result<()> {
-        for warehouse in self.warehouses.into_inner().placed.into_values() {
-            warehouse.close().await?;
+        for opened in std::mem::take(&mut self.warehouses.lock().await.placed).into_values() {
+            opened.warehouse.close().await?;
         }
         Ok(())
+    }
+
+    /// What tells whether two connections lead to the same warehouse: the file that is really there, or the name.
+    fn place(&self, connection: &Connection) -> Place {
+        match &connection.kind {
+            ConnectionKind::DuckDb(settings) if settings.path.as_os_str() != ":memory:" => Place::File(real(settings)),
+            _ => Place::Named(self.edition, connection.name.clone()),
+        }
     }
 }
 
 /// Open warehouses, and DuckDB files that are only read.
 #[derive(Default)]
 struct Warehouses {
-    /// By the names of their connections.
-    named: HashMap<String, Warehouse>,
-    /// By what is really opened, each once.
-    placed: HashMap<PathBuf, Warehouse>,
+    /// What the names of connections lead to, by the reading of the connections.
+    named: HashMap<(u64, String), Place>,
+    /// What is really opened, each once.
+    placed: HashMap<Place, Opened>,
 }
 
-/// What tells whether two connections lead to the same warehouse: the file that is really there, or the name.
-fn place(connection: &Connection) -> PathBuf {
-    let ConnectionKind::DuckDb(settings) = &connection.kind else { return PathBuf::from(&connection.name) };
-    let path = &settings.path;
-    if path.as_os_str() == ":memory:" {
-        return PathBuf::from(&connection.name);
+/// Where a warehouse is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Place {
+    /// In this file.
+    File(PathBuf),
+    /// Behind this name, as the connections were read.
+    Named(u64, String),
+}
+
+/// An open warehouse, and when it was last asked for.
+struct Opened {
+    warehouse: Warehouse,
+    used: std::sync::Mutex<tokio::time::Instant>,
+}
+
+impl Opened {
+    fn new(warehouse: &Warehouse) -> Self {
+        Self { warehouse: warehouse.clone(), used: std::sync::Mutex::new(tokio::time::Instant::now()) }
     }
+
+    /// The warehouse, for whoever works with it now.
+    fn at(&self) -> Warehouse {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
+        self.warehouse.clone()
+    }
+
+    fn used(&self) -> tokio::time::Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A DuckDB file as it is really there.
+fn real(settings: &DuckDbConnection) -> PathBuf {
+    let path = &settings.path;
     if let Ok(real) = path.canonicalize() {
         return real;
     }

@@ -10,6 +10,7 @@
 //! The dispatcher is the only writer of task events. A worker touches only its own units. What a unit's rows are is
 //! decided in the warehouse's transaction; the state store mirrors that and is repaired from it before every plan.
 
+mod backfill;
 mod bookmark;
 mod change;
 mod collection;
@@ -32,8 +33,10 @@ mod probe;
 mod process;
 mod purse;
 mod request;
+mod resumed;
 mod retry;
 mod scope;
+mod slots;
 mod source;
 mod stages;
 mod table;
@@ -45,6 +48,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use backfill::{Cut, queue_backfill};
 pub use decide::{Decided, approve, reject};
 pub use gear::Gear;
 pub use look::{Rendered, bring, preview, render};

@@ -116,8 +116,17 @@ impl Place {
                 let (pipeline, occasion) = (shared.pipeline, &shared.occasion);
                 let step: &Arc<Step> = &task.step;
                 let dialect = warehouse.dialect();
-                let mut commit =
-                    staged_commit(gear, pipeline, step, rows, occasion, manifest, units, dialect, &shared.cancel)?;
+                let mut commit = staged_commit(
+                    gear,
+                    pipeline,
+                    step,
+                    rows,
+                    occasion,
+                    manifest,
+                    units,
+                    dialect,
+                    &shared.cancel_of(task),
+                )?;
                 commit.table = table.clone();
                 commit.billing = shared.purse.billing(task);
                 warehouse.commit(commit).await
@@ -145,8 +154,17 @@ async fn deliver(
         std::fs::create_dir_all(&scratch).context(Kind::Storage, || format!("creating {}", scratch.display()))?;
         let folder = tempfile::tempdir_in(&scratch).context(Kind::Storage, || "writing files".to_owned())?;
         let (staged, of) = (unit.staged.unwrap_or_default(), unit.clone());
-        let commit =
-            staged_commit(gear, pipeline, &task.step, rows, occasion, manifest, vec![unit], &dialect, &shared.cancel)?;
+        let commit = staged_commit(
+            gear,
+            pipeline,
+            &task.step,
+            rows,
+            occasion,
+            manifest,
+            vec![unit],
+            &dialect,
+            &shared.cancel_of(task),
+        )?;
         let at = commit.at;
         let (files, written) = write_files(commit, form, folder.path().to_owned()).await?;
         shared.crossed(task, Boundary::Written);

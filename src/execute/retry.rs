@@ -112,6 +112,7 @@ fn plan_of(gear: &Gear, pipeline: &Arc<Pipeline>, found: Vec<Found>) -> Result<P
         window,
         tasks,
         left: Vec::new(),
+        goes_on_with: Vec::new(),
         requests: std::collections::BTreeMap::new(),
     })
 }

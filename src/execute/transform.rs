@@ -124,7 +124,7 @@ pub(super) async fn run(
         )?,
         layout: task.step.layout.clone(),
         labels: Labels { pipeline: shared.pipeline.name.clone(), step: task.step.name.clone() },
-        cancel: shared.cancel.clone(),
+        cancel: shared.cancel_of(task),
         run: shared.occasion.run.clone(),
         at: started_at,
     };

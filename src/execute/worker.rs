@@ -1,6 +1,8 @@
 //! A worker: one task's life, from its first attempt to the event that ends it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,9 +16,10 @@ use crate::error::{Error, Kind, Result};
 use crate::model::ledger::{PullOutcome, PullRecord, Snapshot, UnitRecord};
 use crate::model::pipeline::{Action, Pipeline};
 use crate::model::plan::{Due, PlannedTask};
-use crate::model::run::TaskEvent;
+use crate::model::run::{TaskEvent, TaskId};
+use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
-use crate::time::UnitKey;
+use crate::time::{UnitKey, display_duration};
 
 /// What the tasks of one run share.
 pub(super) struct Shared<'a> {
@@ -25,6 +28,8 @@ pub(super) struct Shared<'a> {
     pub occasion: Occasion,
     pub monitor: Arc<dyn Monitor>,
     pub cancel: CancellationToken,
+    /// What stops single tasks: those that have a limit of time.
+    pub limits: Mutex<HashMap<TaskId, CancellationToken>>,
     /// The ledger, kept up as tasks end, so that a transform sees what the extracts before it brought.
     pub ledger: Mutex<Snapshot>,
     /// Which steps are not worth asking on.
@@ -76,6 +81,22 @@ impl Shared<'_> {
         Ok(())
     }
 
+    /// What stops a task: the run's end, or the end of its own time.
+    pub fn cancel_of(&self, task: &PlannedTask) -> CancellationToken {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.get(&task.id).unwrap_or(&self.cancel).clone()
+    }
+
+    /// How long a task may take, where nothing else ends it after that.
+    fn limit_of(&self, task: &PlannedTask) -> Option<Duration> {
+        let ends_itself = match &task.step.action {
+            Action::Wait(_) | Action::Run(_) => true,
+            Action::Extract(extract) => matches!(extract.source, Source::Process(_)),
+            Action::Transform(_) | Action::Load(_) => false,
+        };
+        self.pipeline.steering.timeout_of(&task.step.name).filter(|_| !ends_itself)
+    }
+
     /// Tells that the task has crossed a boundary.
     pub fn crossed(&self, task: &PlannedTask, boundary: Boundary) {
         self.monitor.event(&Event::Boundary { task: &task.id, boundary });
@@ -90,7 +111,7 @@ impl Shared<'_> {
 
 /// Does one task, and tells every event of it but the first sight of it.
 pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)) {
-    match Box::pin(purse::metered(shared, task, ended(shared, task, &tell))).await {
+    match Box::pin(purse::metered(shared, task, in_time(shared, task, &tell))).await {
         Ended::Skipped(reason) => tell(TaskEvent::Skipped { reason }),
         Ended::As(event) => tell(event),
         Ended::With(Ok(outcomes)) => tell(outcome::summary(&outcomes)),
@@ -101,6 +122,31 @@ pub(super) async fn work(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(
             }
             tell(event);
         }
+    }
+}
+
+/// The same, but stopped where it takes longer than its step allows: that is a failure of its own.
+async fn in_time(shared: &Shared<'_>, task: &PlannedTask, tell: impl Fn(TaskEvent)) -> Ended {
+    let Some(limit) = shared.limit_of(task) else { return ended(shared, task, tell).await };
+    let stop = shared.cancel.child_token();
+    shared.limits.lock().unwrap_or_else(PoisonError::into_inner).insert(task.id.clone(), stop.clone());
+    let mut work = Box::pin(ended(shared, task, tell));
+    let (ended, over) = tokio::select! {
+        ended = &mut work => (ended, false),
+        () = tokio::time::sleep(limit) => {
+            stop.cancel();
+            // What is in the middle of a commit comes to its end.
+            (work.await, true)
+        }
+    };
+    shared.limits.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.id);
+    match ended {
+        Ended::With(Err(error)) if over && error.kind() == Kind::Cancelled && !shared.cancel.is_cancelled() => {
+            let doing = format!("`{}` took longer than its timeout of {}", task.step.name, display_duration(limit));
+            let hint = "what it had asked for is kept, and the next attempt goes on from there";
+            Ended::With(Err(Error::new(Kind::Unavailable, doing).hint(hint)))
+        }
+        ended => ended,
     }
 }
 

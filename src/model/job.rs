@@ -312,7 +312,7 @@ pub struct OccurrenceEnd {
     pub at: Instant,
     /// The date that it is for.
     pub logical_date: String,
-    /// `ran`, `coalesced`, `skipped` or `missed`.
+    /// `ran`, `coalesced`, `skipped` or `missed`; `waiting` is none yet.
     pub end: String,
     /// Why, where it did not run itself.
     pub reason: Option<String>,

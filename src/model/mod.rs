@@ -29,6 +29,8 @@ pub mod plan;
 pub mod run;
 pub mod schedule;
 pub mod schema;
+pub mod serve;
 pub mod shape;
 pub mod source;
+pub mod steering;
 pub mod trial;

@@ -21,7 +21,9 @@ use super::notify::{Retention, Telling};
 use super::parameter::ParameterValues;
 use super::schedule::Schedule;
 use super::schema::{Contract, LogicalType};
+use super::serve::ServeSettings;
 use super::source::Source;
+use super::steering::Steering;
 use crate::time::{Calendar, Grain, Reach, Tz};
 
 /// All files of a project, validated and with their references resolved.
@@ -33,6 +35,10 @@ pub struct Project {
     pub state_dir: PathBuf,
     /// Variables of `haul.toml`, seen by every template through `var()`.
     pub vars: BTreeMap<String, serde_json::Value>,
+    /// How many slots each pool has, over all processes that share the state store.
+    pub pools: BTreeMap<String, u32>,
+    /// How `haul serve` works.
+    pub serve: ServeSettings,
     /// The pipelines in the order of their names.
     pub pipelines: Vec<Arc<Pipeline>>,
     /// All of `sql/`, by path relative to the root, for `{% include %}`, `{% import %}` and steps.
@@ -75,6 +81,8 @@ pub struct Pipeline {
     pub max_active: usize,
     /// The most bytes that all statements of one run may be billed for together.
     pub max_bytes: Option<Limit>,
+    /// How its runs go beside those of others.
+    pub steering: Steering,
     /// The steps, in the order of the file.
     pub steps: Vec<Arc<Step>>,
 }

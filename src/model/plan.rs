@@ -23,6 +23,9 @@ pub struct Plan {
     pub window: Option<Window>,
     /// The tasks; each stands behind those that it waits for.
     pub tasks: Vec<PlannedTask>,
+    /// The runs that this one goes on with: what they brought to its end is not asked for again, and what failed in them in
+    /// a way that cannot pass fails again at once.
+    pub goes_on_with: Vec<String>,
     /// The units that were looked at and left alone.
     pub left: Vec<LeftAlone>,
     /// How many requests each task of a fan-out sends, by its step, where that is known before it begins.

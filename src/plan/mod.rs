@@ -6,10 +6,13 @@
 //!  Ask ────────────────────────────────────┘
 //! ```
 
+mod asked;
+mod attempt;
 mod due;
 mod explain;
 mod graph;
 mod limits;
+mod pieces;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -20,10 +23,13 @@ use std::sync::Arc;
 use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 
+pub use asked::{key, read, written};
+pub use attempt::{next_attempt, passes};
 pub use explain::{CostText, CostTotals, Explained, Explanation, Totals, WindowText, cost_of, explain};
 pub use limits::{over_step, within};
+pub use pieces::{instants, pieces};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::cost::Expected;
 use crate::model::ledger::Snapshot;
 use crate::model::pipeline::{Action, Per, Pipeline, Step, Write};
@@ -126,6 +132,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         logical_date: ask.logical_date,
         tasks,
         left,
+        goes_on_with: Vec::new(),
         requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })
@@ -314,5 +321,5 @@ fn nothing_to_do(pipeline: &Pipeline, ask: &Ask, left: &[LeftAlone]) -> Error {
         Some(_) => "--reprocess all does loaded units again",
         None => "--force does them again; another --date has another window",
     };
-    Error::usage(format!("{what}: nothing is due: {why}")).hint(hint)
+    Error::new(Kind::NothingDue, format!("{what}: nothing is due: {why}")).hint(hint)
 }

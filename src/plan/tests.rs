@@ -14,6 +14,7 @@ use crate::model::name::{Origin, TableName, Text};
 use crate::model::pipeline::{Extract, Guard, Naming, Nested, Read, Sql, Tier, Transform, WindowRule};
 use crate::model::schema::Contract;
 use crate::model::source::{HttpSource, Source};
+use crate::model::steering::Steering;
 use crate::time::{Calendar, Grain, Reach, Tz};
 
 fn date(text: &str) -> NaiveDate {
@@ -145,6 +146,7 @@ fn pipeline(window: Option<WindowRule>, steps: Vec<Step>) -> Arc<Pipeline> {
         schedule: None,
         window,
         vars: BTreeMap::new(),
+        steering: Steering::default(),
         max_active: 4,
         max_bytes: None,
         steps: steps.into_iter().map(Arc::new).collect(),
@@ -269,7 +271,7 @@ fn nothing_before_begin_is_ever_due() {
     assert_eq!(tasks(&plan), ["a 03-08 new", "a 03-09 new", "b 03-08 new", "b 03-09 new",]);
     let early = Ask { logical_date: date("2024-03-08"), ..ask() };
     let error = refused(&pipeline(Some(rule), steps()), Vec::new(), &early);
-    assert_eq!(error.kind(), Kind::Usage);
+    assert_eq!(error.kind(), Kind::NothingDue);
     assert!(error.chain().contains("begins with 2024-03-08"));
 }
 
@@ -323,7 +325,7 @@ fn a_unit_whose_pulls_changed_nothing_is_left_alone_also_in_the_window() {
         record.unchanged_pulls = 2;
     }
     let error = refused(&pipe, records.clone(), &ask());
-    assert_eq!(error.kind(), Kind::Usage);
+    assert_eq!(error.kind(), Kind::NothingDue);
     assert!(error.chain().contains("nothing is due: 3 × it is settled"), "{}", error.chain());
     let plan = planned(&pipe, records, &Ask { force: true, ..ask() });
     assert_eq!(tasks(&plan), ["a 03-07 asked for", "a 03-08 asked for", "a 03-09 asked for"]);

@@ -27,6 +27,7 @@ mod runs;
 mod slots;
 mod sqlite;
 mod sweep;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -32,9 +32,11 @@ impl State {
             .collect()
     }
 
-    /// Writes down what became of occurrences, and up to when the schedule was looked after: all of it or nothing.
+    /// Writes down what became of occurrences, and up to when the schedule was looked after: all of it or nothing. The cursor only
+    /// goes forward: another process may be ahead.
     ///
-    /// An occurrence whose end is on record keeps it: whoever comes second changes nothing.
+    /// An occurrence whose end is on record keeps it: whoever comes second changes nothing. One that is `waiting` has no
+    /// end yet.
     pub async fn note(&self, pipeline: &str, ends: &[OccurrenceEnd], cursor: Instant, now: Instant) -> Result<()> {
         self.note_and_enqueue(pipeline, ends, cursor, &[], now).await.map(drop)
     }
@@ -69,13 +71,17 @@ impl State {
             let job = end.job.or_else(|| made.get(&end.at).copied());
             insert(&self.store, &mut transaction, pipeline, end, job, now).await?;
         }
-        sqlx::query("INSERT OR REPLACE INTO schedule_cursor (pipeline, at, moved_at) VALUES ($1, $2, $3)")
-            .bind(pipeline)
-            .bind(micros(cursor))
-            .bind(micros(now))
-            .execute(&mut *transaction)
-            .await
-            .map_err(self.store.fault(doing))?;
+        sqlx::query(
+            "INSERT INTO schedule_cursor (pipeline, at, moved_at) VALUES ($1, $2, $3)
+             ON CONFLICT (pipeline) DO UPDATE SET moved_at = excluded.moved_at, at = excluded.at
+             WHERE schedule_cursor.at < excluded.at",
+        )
+        .bind(pipeline)
+        .bind(micros(cursor))
+        .bind(micros(now))
+        .execute(&mut *transaction)
+        .await
+        .map_err(self.store.fault(doing))?;
         self.store.commit(transaction, doing).await?;
         Ok(enqueued)
     }
@@ -157,12 +163,13 @@ impl State {
 }
 
 async fn on_record(store: &Store, transaction: &mut Writing, pipeline: &str, at: Instant) -> Result<bool> {
-    let (found,): (bool,) = sqlx::query_as("SELECT EXISTS (SELECT 1 FROM occurrence WHERE pipeline = $1 AND at = $2)")
-        .bind(pipeline)
-        .bind(micros(at))
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(store.fault("reading occurrences in"))?;
+    let (found,): (bool,) =
+        sqlx::query_as("SELECT EXISTS (SELECT 1 FROM occurrence WHERE pipeline = $1 AND at = $2 AND end <> 'waiting')")
+            .bind(pipeline)
+            .bind(micros(at))
+            .fetch_one(&mut **transaction)
+            .await
+            .map_err(store.fault("reading occurrences in"))?;
     Ok(found)
 }
 
@@ -175,8 +182,12 @@ async fn insert(
     now: Instant,
 ) -> Result<()> {
     sqlx::query(
-        "INSERT OR IGNORE INTO occurrence (pipeline, at, logical_date, end, reason, job, run, noted_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO occurrence (pipeline, at, logical_date, end, reason, job, run, noted_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (pipeline, at) DO UPDATE
+         SET end = excluded.end, reason = excluded.reason, job = excluded.job, run = excluded.run,
+             noted_at = excluded.noted_at
+         WHERE occurrence.end = 'waiting'",
     )
     .bind(pipeline)
     .bind(micros(end.at))

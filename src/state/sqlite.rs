@@ -23,6 +23,8 @@ pub(super) struct Store {
     pub(super) file: PathBuf,
     pub(super) writer: SqlitePool,
     readers: SqlitePool,
+    /// One connection that only looks whether others have written; opened when it is first used.
+    watcher: SqlitePool,
     pub(super) liveness: Liveness,
 }
 
@@ -43,8 +45,10 @@ impl Store {
         let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone()).await;
         let writer = writer.map_err(|error| fault(&file, "opening", error))?;
-        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
-        let store = Self { file, writer, readers, liveness: Liveness::new(dir) };
+        let reading = options.pragma("query_only", "1");
+        let watcher = pool().max_connections(1).connect_lazy_with(reading.clone());
+        let readers = pool().max_connections(READERS).connect_lazy_with(reading);
+        let store = Self { file, writer, readers, watcher, liveness: Liveness::new(dir) };
         super::migrate::migrate(&store).await?;
         Ok(store)
     }
@@ -52,6 +56,11 @@ impl Store {
     /// Where reads go.
     pub fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    /// Where whoever waits for the writes of others looks.
+    pub fn watcher(&self) -> &SqlitePool {
+        &self.watcher
     }
 
     /// A transaction that may write from its first statement on.
@@ -71,6 +80,7 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.watcher.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

@@ -173,6 +173,11 @@ impl Warehouse {
         self.driver.stream(sql, rows).await
     }
 
+    /// Whether nobody else has it in hand.
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.driver) == 1
+    }
+
     /// Closes it, so that another process may open it.
     pub async fn close(self) -> Result<()> {
         self.driver.close().await

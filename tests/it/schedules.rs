@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use haul::model::pipeline::{Guard, Pipeline, Tier, WindowRule};
 use haul::model::schedule::{Missed, Overlap, Schedule, When};
+use haul::model::steering::Steering;
 use haul::schedule::{Occurrence, Timetable};
 use haul::time::{Grain, Instant, Tz};
 
@@ -74,6 +75,7 @@ fn pipeline(schedule: &Schedule, grain: Grain, lookback: u32) -> Pipeline {
             guard: Guard::default(),
         }),
         vars: BTreeMap::new(),
+        steering: Steering::default(),
         max_active: 4,
         steps: Vec::new(),
     }

@@ -13,6 +13,7 @@ pub mod doors;
 pub mod fan_api;
 pub mod files;
 pub mod ga4;
+pub mod gate;
 pub mod gcs_store;
 pub mod inbox;
 pub mod mariadb;
