@@ -165,7 +165,7 @@ pub fn telling(
     let mut channels = Vec::new();
     for at in file.notify.iter().flat_map(|at| &at.value) {
         check_name(&at.value, &mut names, &mut reader);
-        check_topics(at, file, &mut reader);
+        check_topics(at, &mut reader);
         channels.extend(channel(at, pipelines, known, &mut reader));
     }
     let report = file.report.as_ref().and_then(|at| {
@@ -200,21 +200,13 @@ fn check_name(table: &NotifyTable, names: &mut HashMap<String, Span>, reader: &m
     }
 }
 
-/// Reports topics that nothing in the project can ever be about.
-fn check_topics(at: &At<NotifyTable>, file: &ProjectFile, reader: &mut Reader) {
+/// Reports a list without any topic.
+fn check_topics(at: &At<NotifyTable>, reader: &mut Reader) {
     let Some(on) = &at.value.on else { return };
-    if on.value.is_empty() {
+    let written = reader.source.text[on.span.clone()].chars().any(|c| !c.is_whitespace() && !"[],".contains(c));
+    if !written {
         reader.error("empty", on.span.clone(), "this channel is told of nothing").help =
             Some("on = [\"failure\", \"held\", \"deadline\", \"recovery\"]".to_owned());
-    }
-    for topic in &on.value {
-        let lacks = match topic.value {
-            Topic::Report if file.report.is_none() => "[report] with at = \"08:00\"",
-            Topic::Drift if file.drift.is_none() => "[drift] with changed = \"10%\"",
-            _ => continue,
-        };
-        let message = format!("`{}` is told of nothing yet", topic.value.name());
-        reader.warning("untold", topic.span.clone(), message).help = Some(format!("it needs {lacks}"));
     }
 }
 

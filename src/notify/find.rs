@@ -12,7 +12,7 @@ use crate::model::notify::{Deadline, DriftRule, Topic, Wanted};
 use crate::model::pipeline::{Action, Pipeline, Project, Step};
 use crate::model::run::{RunRecord, RunStatus, TaskEvent, TaskLog, TaskState, fold};
 use crate::state::{Facts, FactsAsk, State};
-use crate::time::{Instant, UnitKey};
+use crate::time::{Calendar, Grain, Instant, UnitKey};
 
 /// Deadlines of so many days are looked at.
 const DAYS: i64 = 7;
@@ -185,7 +185,11 @@ fn drifted(pipeline: &Pipeline, run: &RunRecord, logs: &[TaskLog], rule: DriftRu
 /// What has to be known to tell what is wrong.
 pub(super) fn ask(project: &Project, ended: &Ended, open: &[Incident], now: Instant) -> FactsAsk {
     let mut units = BTreeSet::new();
+    let mut whole = BTreeSet::new();
     for deadline in &project.telling.deadlines {
+        if deadline.calendar.is_none() {
+            whole.extend(deadline.tables.iter().map(|table| (table.clone(), deadline.pipeline.clone())));
+        }
         for (_, unit) in wanted(deadline, open, now) {
             units.extend(deadline.tables.iter().map(|table| (table.clone(), unit.key())));
         }
@@ -193,7 +197,11 @@ pub(super) fn ask(project: &Project, ended: &Ended, open: &[Incident], now: Inst
     let told = ended.failed.iter().chain(&ended.drifted).map(|finding| finding.key.clone());
     let fine = ended.fine.iter().map(|(key, _)| key.clone());
     let keys: BTreeSet<String> = told.chain(fine).collect();
-    FactsAsk { units: units.into_iter().collect(), keys: keys.into_iter().collect() }
+    FactsAsk {
+        units: units.into_iter().collect(),
+        keys: keys.into_iter().collect(),
+        whole: whole.into_iter().collect(),
+    }
 }
 
 /// Everything that is wrong.
@@ -291,12 +299,20 @@ impl Want {
         }
     }
 
-    fn is_met(&self, record: Option<&UnitRecord>) -> bool {
-        record.is_some_and(|record| match self {
+    /// Whether a table has it.
+    fn is_met(&self, table: &TableName, pipeline: &str, facts: &Facts) -> bool {
+        match self {
             // A pull that failed later has not taken the rows away.
-            Self::Unit(_) => record.loaded.is_some() && record.state != UnitState::Missing,
-            Self::Whole(_, since) => record.state == UnitState::Loaded && record.pulled_at >= *since,
-        })
+            Self::Unit(key) => facts
+                .units
+                .get(&(table.clone(), key.clone()))
+                .is_some_and(|record| record.loaded.is_some() && record.state != UnitState::Missing),
+            // A table that nothing has changed for is not pulled: its pipeline succeeded all the same.
+            Self::Whole(_, since) => {
+                let pulled = facts.pulled.get(table).is_some_and(|at| at >= since);
+                pulled || facts.succeeded.get(pipeline).is_some_and(|at| at >= since)
+            }
+        }
     }
 }
 
@@ -336,8 +352,9 @@ fn wanted(deadline: &Deadline, open: &[Incident], now: Instant) -> BTreeSet<(Ins
 
 /// A deadline that has passed while something that it wants is not there.
 fn missed(deadline: &Deadline, facts: &Facts, now: Instant) -> Option<Finding> {
-    // What had passed before anybody looked is not told, but for the last one.
+    // What had passed before the day on which somebody began to look is not told.
     let began = facts.marks.get(BEGAN).and_then(|text| text.parse::<Instant>().ok()).unwrap_or(now);
+    let day = Calendar::new(Grain::Day, deadline.tz).containing(began);
     let known: Vec<&str> = facts
         .open
         .iter()
@@ -349,13 +366,13 @@ fn missed(deadline: &Deadline, facts: &Facts, now: Instant) -> Option<Finding> {
     let mut first = None;
     for (at, want) in wanted(deadline, &facts.open, now) {
         let told = known.contains(&want.word().as_str());
-        if at < began - Duration::days(1) && !told {
+        if at < day.start && !told {
             continue;
         }
         let lacks: Vec<&TableName> = deadline
             .tables
             .iter()
-            .filter(|table| !want.is_met(facts.units.get(&((*table).clone(), want.key()))))
+            .filter(|table| !want.is_met(table, &deadline.pipeline, facts))
             .collect();
         if !lacks.is_empty() {
             first.get_or_insert(at);

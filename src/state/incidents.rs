@@ -23,6 +23,8 @@ pub struct FactsAsk {
     pub units: Vec<(TableName, UnitKey)>,
     /// The newest evidence of these keys.
     pub keys: Vec<String>,
+    /// When these whole tables were brought up to date, and their pipelines succeeded.
+    pub whole: Vec<(TableName, String)>,
 }
 
 /// How things stand, all at the same moment.
@@ -34,6 +36,10 @@ pub struct Facts {
     pub troubles: Vec<UnitRecord>,
     /// The units that were asked for, where the ledger knows them.
     pub units: HashMap<(TableName, UnitKey), UnitRecord>,
+    /// When the last pull of whole tables ended that was not in vain.
+    pub pulled: HashMap<TableName, Instant>,
+    /// When the last run of their pipelines succeeded.
+    pub succeeded: HashMap<String, Instant>,
     /// The newest evidence of the keys that were asked for, of incidents that are over too.
     pub evidence: HashMap<String, Instant>,
     /// The pipelines that could not begin, with why and when.
@@ -138,7 +144,24 @@ async fn facts(store: &Store, connection: &mut SqliteConnection, ask: &FactsAsk)
     };
     let obstacles = rows.iter().map(obstacle).collect::<Result<_>>()?;
     let marks = marks(store, &mut *connection).await?;
-    Ok(Facts { open, troubles, units, evidence, obstacles, marks })
+    let mut facts = Facts { open, troubles, units, evidence, obstacles, marks, ..Facts::default() };
+    for (table, pipeline) in &ask.whole {
+        let row = sqlx::query(
+            "SELECT (SELECT max(finished_at) FROM pull WHERE table_name = $1 AND unit = $2
+                         AND outcome IN ('loaded', 'unchanged', 'approved')) AS pulled,
+                    (SELECT max(finished_at) FROM run WHERE pipeline = $3 AND status = 'succeeded') AS succeeded",
+        )
+        .bind(table.to_string())
+        .bind(UnitKey::whole().as_str())
+        .bind(pipeline)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(store.fault(doing))?;
+        let row = Reading(&row);
+        facts.pulled.extend(row.maybe_instant("pulled")?.map(|at| (table.clone(), at)));
+        facts.succeeded.extend(row.maybe_instant("succeeded")?.map(|at| (pipeline.clone(), at)));
+    }
+    Ok(facts)
 }
 
 /// The words that were kept.

@@ -59,7 +59,7 @@ fn a_deadline_follows_the_clocks_when_they_are_moved() {
     run(&inbox, "2024-03-29", "2024-03-29T06:00:00Z", 0);
     // 02:30 does not exist on the 31st: the deadline is the first instant after the gap, 01:00 in UTC.
     inbox.look("2024-03-31T00:59:59Z", 0);
-    assert_eq!(inbox.titles(), ["shop: raw.items missed its deadline"], "that of the 30th");
+    assert_eq!(inbox.messages().len(), 0);
     inbox.look("2024-03-31T01:00:00Z", 0);
     assert_eq!(inbox.notices()[0]["units"], json!(["2024-03-29"]));
 }

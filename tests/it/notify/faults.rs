@@ -57,7 +57,6 @@ fn a_channel_that_cannot_be_has_one_fault_for_each_thing_that_is_wrong() {
         of("bad-address", "[\"ann at home\"]")
     );
     assert_eq!(channel("to = \"command\""), of("missing-key", "[[notify]]"));
-    assert_eq!(channel("to = \"webhook\"\nconnection = \"api\"\non = [\"drift\"]"), of("untold", "\"drift\""));
     let twice = "[[notify]]\nname = \"a\"\nto = \"slack\"\nconnection = \"api\"\n";
     assert_eq!(fault(&format!("{twice}{twice}")), of("duplicate-name", "\"a\""));
 }
@@ -80,7 +79,6 @@ fn a_deadline_that_cannot_be_has_its_fault() {
 #[test]
 fn retention_and_the_report_have_their_faults() {
     assert_eq!(fault("[retention]\nruns = \"1h\"\n"), of("out-of-range", "\"1h\""));
-    assert_eq!(fault("[retention]\npulls = 0\n"), of("out-of-range", "0"));
     assert_eq!(fault("[report]\nat = \"08:00\"\n"), of("untold", "[report]"));
     assert_eq!(fault("[drift]\nchanged = \"0.1\"\n"), of("bad-percentage", "\"0.1\""));
 }

@@ -22,7 +22,7 @@ class Keep:
 
 def authenticate(server, session, envelope, mechanism, data):
     fine = data.login == b"haul" and data.password == b"open-the-post-office"
-    return AuthResult(success=fine, auth_data=data.login if fine else None)
+    return AuthResult(success=fine, handled=False, auth_data=data.login if fine else None)
 
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

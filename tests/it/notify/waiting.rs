@@ -75,6 +75,7 @@ fn a_message_whose_process_was_killed_while_it_was_sent_is_sent_again() {
     entered.recv().expect("the message comes in");
     run.kill().expect("it is killed");
     run.wait().expect("it ends");
+    hook.wait_for("/in/T0KEN-of-the-hook", 1);
     // Its message is still taken, by a process that no longer lives.
     inbox.look("2024-05-04T06:01:00Z", 0);
     assert_eq!(hook.asked().len(), 1);
