@@ -63,6 +63,11 @@ impl Store {
         &self.watcher
     }
 
+    /// Where single statements write, each a transaction of its own.
+    pub fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
     /// A transaction that may write from its first statement on.
     pub async fn begin(&self, doing: &str) -> Result<Transaction<'static, Sqlite>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&self.file, doing, error))
