@@ -53,18 +53,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("retention", &["error", "secret", "time", "model", "stage", "state"]),
     (
         "doctor",
-        &[
-            "error",
-            "secret",
-            "time",
-            "model",
-            "config",
-            "connections",
-            "schedule",
-            "state",
-            "execute",
-            "retention",
-        ],
+        &["error", "secret", "time", "model", "config", "connections", "schedule", "state", "execute", "retention"],
     ),
     ("notify", &["error", "secret", "time", "model", "connections", "mail", "extract", "state", "execute"]),
     (
@@ -81,6 +70,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "plan",
             "schedule",
             "execute",
+            "notify",
+            "retention",
         ],
     ),
     (

@@ -189,6 +189,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
     let (mut telling, retention) = people(&project, &folder, deadlines, &pipelines, options, &mut faults);
     let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
+    telling.url.clone_from(&settings.url);
     if telling.project.is_empty() {
         telling.project =
             root.file_name().map_or_else(|| "haul".to_owned(), |name| name.to_string_lossy().into_owned());

@@ -29,6 +29,8 @@ twin! {
         pub drain_timeout: Option<At<TypedDuration>>,
         /// How often the files of the project, and what other processes ask for, are looked at. Default `"1s"`.
         pub poll: Option<At<TypedDuration>>,
+        /// The address under which people reach it: messages link to it. Default: they have no links.
+        pub url: Option<At<String>>,
     }
 }
 
@@ -62,5 +64,16 @@ pub fn serve(at: Option<&At<ServeTable>>, reader: &mut Reader) -> ServeSettings 
             default.drain_timeout,
         ),
         poll: within("poll", table.poll.as_ref(), SHORTEST_POLL, LONGEST_POLL, default.poll),
+        url: table.url.as_ref().and_then(|at| address(at, reader)),
     }
+}
+
+/// An address that people can follow.
+fn address(at: &At<String>, reader: &mut Reader) -> Option<String> {
+    let read = url::Url::parse(&at.value).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if read.is_none() {
+        reader.error("bad-address", at.span.clone(), format!("`{}` is no address", at.value)).help =
+            Some("url = \"https://haul.example.com\"".to_owned());
+    }
+    read.map(|_| at.value.trim_end_matches('/').to_owned())
 }

@@ -34,7 +34,9 @@ fn secret_files(root: &Path) -> Vec<PathBuf> {
             for (key, value) in connection {
                 let file = value.as_table().and_then(|place| place.get("file")).and_then(toml::Value::as_str);
                 // Certificates are for everybody to see.
-                files.extend(file.filter(|_| !["ca", "client_cert"].contains(&key.as_str())).map(|file| root.join(file)));
+                files.extend(
+                    file.filter(|_| !["ca", "client_cert"].contains(&key.as_str())).map(|file| root.join(file)),
+                );
             }
         }
     }

@@ -93,7 +93,9 @@ pub async fn examine(examination: Examination<'_>, redactor: &Redactor) -> Vec<C
         }
     };
     let names = names.unwrap_or_else(|error| {
-        checks.push(Check::fail("project", "connections", error.chain()).hint("is HAUL_KEY the one that sealed the store?"));
+        checks.push(
+            Check::fail("project", "connections", error.chain()).hint("is HAUL_KEY the one that sealed the store?"),
+        );
         Vec::new()
     });
     let options = Options { known_connections: Some(&names), check_connections: true, ..Options::default() };

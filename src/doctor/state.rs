@@ -34,8 +34,9 @@ pub(super) async fn check(dir: &Path, project: Option<&Project>, now: Instant) -
 fn file(health: &Health) -> Check {
     let seen = format!("{}, {} of it unused", Bytes(health.bytes), Bytes(health.free));
     if let Some(damage) = health.damage.first() {
-        return Check::fail("state", "file", format!("it is damaged: {damage}"))
-            .hint("put back a copy, state.db.before-…; or move it away: the next run finds what is loaded in the warehouse");
+        return Check::fail("state", "file", format!("it is damaged: {damage}")).hint(
+            "put back a copy, state.db.before-…; or move it away: the next run finds what is loaded in the warehouse",
+        );
     }
     if health.free > WASTE && health.free > health.bytes / 2 {
         return Check::warn("state", "file", seen).hint("haul gc gives it back");
@@ -54,10 +55,8 @@ fn version(health: &Health) -> Check {
     let seen = format!("{version}{copies}");
     match version.cmp(&known) {
         std::cmp::Ordering::Equal => Check::ok("state", "version", seen),
-        std::cmp::Ordering::Less => {
-            Check::warn("state", "version", format!("{seen}, this haul writes {known}"))
-                .hint("the next run copies the file, and brings it up to date")
-        }
+        std::cmp::Ordering::Less => Check::warn("state", "version", format!("{seen}, this haul writes {known}"))
+            .hint("the next run copies the file, and brings it up to date"),
         std::cmp::Ordering::Greater => {
             Check::fail("state", "version", format!("{seen}, this haul knows no more than {known}"))
                 .hint("use the newer haul that wrote it")
@@ -95,20 +94,32 @@ async fn inside(project: &Project, dir: &Path, now: Instant) -> Vec<Check> {
     match retention::stale_stages(project, &state, now).await {
         Ok(stale) if stale.is_empty() => checks.push(Check::ok("state", "stages", "none that nobody goes on with")),
         Ok(stale) => checks.push(
-            Check::warn("state", "stages", format!("{} that nobody goes on with", counted(stale.len() as u64, "stage")))
-                .hint("haul gc removes them"),
+            Check::warn(
+                "state",
+                "stages",
+                format!("{} that nobody goes on with", counted(stale.len() as u64, "stage")),
+            )
+            .hint("haul gc removes them"),
         ),
         Err(error) => checks.push(Check::new("state", "stages", Level::Fail, error.chain())),
     }
     let orphans = orphans(dir);
     if let Some(first) = orphans.first() {
         let seen = format!("{}, such as {}", counted(orphans.len() as u64, "file"), first.display());
-        checks.push(Check::warn("state", "leftovers", format!("{seen}, of a process that was killed")).hint("they may be removed"));
+        checks.push(
+            Check::warn("state", "leftovers", format!("{seen}, of a process that was killed"))
+                .hint("they may be removed"),
+        );
     }
     if let Ok(waiting) = state.waiting_messages().await {
         for one in waiting {
             let fault = one.fault.map(|fault| format!(": {fault}")).unwrap_or_default();
-            let seen = format!("{} for `{}` since {}{fault}", counted(one.messages, "message"), one.channel, one.since.format("%Y-%m-%d %H:%MZ"));
+            let seen = format!(
+                "{} for `{}` since {}{fault}",
+                counted(one.messages, "message"),
+                one.channel,
+                one.since.format("%Y-%m-%d %H:%MZ")
+            );
             checks.push(Check::warn("state", "messages", seen).hint(format!("haul notify test {}", one.channel)));
         }
     }

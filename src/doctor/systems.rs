@@ -62,7 +62,8 @@ pub(super) async fn connection(
 /// The time that a server tells in the head of its answers (RFC 9110, `Date`).
 async fn time_of(url: &str) -> Option<Instant> {
     let origin = url::Url::parse(url).ok()?.origin().ascii_serialization();
-    let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build().ok()?;
+    let client =
+        reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build().ok()?;
     // Without who we are: any answer has a date.
     let answer = client.get(origin).send().await.ok()?;
     let date = answer.headers().get(reqwest::header::DATE)?.to_str().ok()?;
@@ -111,6 +112,9 @@ mod tests {
     fn a_clock_is_worth_a_line_only_when_it_is_away() {
         let at = chrono::DateTime::UNIX_EPOCH;
         let level = |seconds| skew("api", at + chrono::Duration::seconds(seconds), at).map(|check| check.level);
-        assert_eq!([level(-30), level(31), level(-300), level(301)], [None, Some(Level::Warn), Some(Level::Warn), Some(Level::Fail)]);
+        assert_eq!(
+            [level(-30), level(31), level(-300), level(301)],
+            [None, Some(Level::Warn), Some(Level::Warn), Some(Level::Fail)]
+        );
     }
 }

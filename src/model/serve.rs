@@ -13,6 +13,8 @@ pub struct ServeSettings {
     pub drain_timeout: Duration,
     /// How often the project's files and what others have written into the state store are looked at.
     pub poll: Duration,
+    /// The address under which people reach it, without a trailing slash; messages link to it.
+    pub url: Option<String>,
 }
 
 impl Default for ServeSettings {
@@ -22,6 +24,7 @@ impl Default for ServeSettings {
             lease: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             poll: Duration::from_secs(1),
+            url: None,
         }
     }
 }

@@ -52,7 +52,9 @@ pub(super) async fn sweep(project: &Project, state: &State, now: Instant, dry_ru
         if !dry_run {
             stage::discard(&path)?;
             // Fails, as it should, while another stage of the unit or of the step is there.
-            let _ = path.parent().map(|unit| fs::remove_dir(unit).is_ok() && unit.parent().is_some_and(|step| fs::remove_dir(step).is_ok()));
+            let _ = path.parent().map(|unit| {
+                fs::remove_dir(unit).is_ok() && unit.parent().is_some_and(|step| fs::remove_dir(step).is_ok())
+            });
         }
     }
     Ok(swept)
