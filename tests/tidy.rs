@@ -72,6 +72,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "plan",
             "schedule",
             "execute",
+            "notify",
+            "retention",
         ],
     ),
     (

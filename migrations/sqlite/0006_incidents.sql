@@ -49,3 +49,4 @@ CREATE TABLE mark (
 
 CREATE INDEX unit_in_trouble ON unit (state, table_name, unit) WHERE state <> 'loaded';
 CREATE INDEX run_by_end ON run (finished_at);
+CREATE INDEX job_in_vain ON job (finished_at) WHERE outcome = 'failed' AND run IS NULL;

@@ -21,7 +21,6 @@ mod notify;
 mod progress;
 mod remote;
 mod retry;
-mod rounds;
 mod run;
 mod schedule;
 mod screen;

@@ -6,7 +6,6 @@ use clap::ValueEnum;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 
-use super::rounds::Rounds;
 use super::screen::{BAD, DIM, WARN, counted};
 use super::{Common, Screen, door, session};
 use crate::api::Metrics;
@@ -15,7 +14,9 @@ use crate::error::{Context, Kind, Result};
 use crate::model::job::Job;
 use crate::model::run::TaskEvent;
 use crate::monitor::{Event, Monitor};
-use crate::serve::{Level, Life, LifeOrder, Listen, Note, Steward, Supervisor, Tell, Version, Watched, told_broken};
+use crate::serve::{
+    self, Level, Life, LifeOrder, Listen, Note, Steward, Supervisor, Tell, Version, Watched, told_broken,
+};
 use crate::time::Clock;
 
 /// How many of the next runs the first line names.
@@ -43,26 +44,36 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     // Before anything is begun: a signal that comes meanwhile is kept.
     let (order, orders) = orders()?;
     let (watched, changes) = Watched::open(&root, clock, screen.redactor.clone()).await?;
-    let tell = teller(args.log, clock, screen);
+    let (tell, stirred) = (teller(args.log, clock, screen), Arc::new(Notify::new()));
+    let tell = stirring(tell, Arc::clone(&stirred));
     for change in changes {
         tell(told_broken(change));
     }
     let service = config::service();
     let supervisor = Supervisor::new(service.socket, service.watchdog);
     let metrics = Metrics::new();
-    let ended = Arc::new(Notify::new());
-    let listen = listener(Arc::clone(&tell), metrics.clone(), Arc::clone(&ended));
+    let listen = listener(Arc::clone(&tell), metrics.clone());
     let version = Arc::clone(watched.version());
     let life = Life::open(watched, listen, Arc::clone(&tell), clock, supervisor).await?;
     tell(Note::info(first_line(&version, clock).await?));
     let door = door::open(&version, (life.versions(), life.vitals()), order, metrics, &tell).await?;
-    let rounds = Rounds::begin(life.versions(), ended, clock, screen.redactor.clone(), tell);
+    let beside = tokio::spawn(serve::beside(life.versions(), stirred, Arc::clone(&tell), clock));
     let lived = life.run(orders).await;
-    rounds.end().await;
+    beside.abort();
     if let Some(door) = door {
         door.close().await;
     }
     lived.map(|()| 0)
+}
+
+/// Notes of jobs stir whoever tells people of them.
+fn stirring(tell: Tell, stirred: Arc<Notify>) -> Tell {
+    Arc::new(move |note: Note| {
+        if note.job.is_some() {
+            stirred.notify_one();
+        }
+        tell(note);
+    })
 }
 
 /// What begins: the version, the project, its pipelines, the next runs.
@@ -161,11 +172,10 @@ fn text(now: &str, note: &Note) -> String {
 }
 
 /// Tells of the tasks of runs what somebody should know, and counts them.
-fn listener(tell: Tell, metrics: Metrics, ended: Arc<Notify>) -> Listen {
+fn listener(tell: Tell, metrics: Metrics) -> Listen {
     Arc::new(move |job: &Job| {
         let about = Note::info("").of(&job.pipeline).job(job.id);
-        let (tell, ended) = (Arc::clone(&tell), Arc::clone(&ended));
-        Arc::new(Listening { tell, about, count: metrics.listen(&job.pipeline), ended })
+        Arc::new(Listening { tell: Arc::clone(&tell), about, count: metrics.listen(&job.pipeline) })
     })
 }
 
@@ -173,8 +183,6 @@ struct Listening {
     tell: Tell,
     about: Note,
     count: Arc<dyn Monitor>,
-    /// Somebody looks around when a run has ended.
-    ended: Arc<Notify>,
 }
 
 impl Listening {
@@ -196,7 +204,6 @@ impl Monitor for Listening {
             Event::Task { task, event: TaskEvent::Late { reason } } => {
                 self.say(Level::Info, format!("{task} is late: {reason}"));
             }
-            Event::RunFinished { .. } => self.ended.notify_one(),
             Event::Warning { task, message } => {
                 let task = task.map(|task| format!("{task}: ")).unwrap_or_default();
                 self.say(Level::Warning, format!("{task}{message}"));

@@ -192,6 +192,7 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     }
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
     let (mut telling, retention) = people(&project, &folder, deadlines, &pipelines, options, &mut faults);
+    telling.url.clone_from(&settings.url);
     let state_dir = project.state_dir.as_ref().map_or(Path::new(STATE_DIR), |at| Path::new(&at.value));
     if telling.project.is_empty() {
         telling.project =

@@ -64,6 +64,7 @@ impl Ended {
         let last = marks.get(LOOKED).and_then(|text| text.parse::<Instant>().ok());
         // Whoever begins to look tells nothing of what was long ago.
         let since = last.map_or(now - Duration::days(1), |last| last - OVERLAP);
+        state.note_vain_jobs(since).await?;
         let mut ended = Self { until: last, ..Self::default() };
         for run in state.runs_ended(since).await? {
             let Some(at) = run.finished_at else { continue };
@@ -234,6 +235,11 @@ fn units(project: &Project, facts: &Facts) -> Vec<Finding> {
         let (Some(topic), Some((pipeline, step))) = (topic(record), owners.get(&record.table)) else { continue };
         let reason = record.reason.clone().unwrap_or_else(|| format!("it is {}", record.state.name()));
         let key = format!("{}:{}", topic.name(), record.table);
+        // What is going to be tried again soon is nobody's news yet.
+        let known = facts.open.iter().any(|incident| incident.key == key);
+        if topic == Topic::Failure && !known && facts.retried.contains(&pipeline.name) {
+            continue;
+        }
         let subject = match &step.action {
             Action::Run(_) | Action::Wait(_) => format!("{}.{}", pipeline.name, step.name),
             Action::Extract(_) | Action::Transform(_) | Action::Load(_) => record.table.to_string(),
@@ -369,11 +375,8 @@ fn missed(deadline: &Deadline, facts: &Facts, now: Instant) -> Option<Finding> {
         if at < day.start && !told {
             continue;
         }
-        let lacks: Vec<&TableName> = deadline
-            .tables
-            .iter()
-            .filter(|table| !want.is_met(table, &deadline.pipeline, facts))
-            .collect();
+        let lacks: Vec<&TableName> =
+            deadline.tables.iter().filter(|table| !want.is_met(table, &deadline.pipeline, facts)).collect();
         if !lacks.is_empty() {
             first.get_or_insert(at);
             units.push(want.word());

@@ -1,6 +1,6 @@
 //! Incidents in the file: what is wrong is compared with what is known to be wrong, in one transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, SqliteConnection};
@@ -15,6 +15,9 @@ use crate::model::name::TableName;
 use crate::model::notify::Topic;
 use crate::model::run::RunRecord;
 use crate::time::{Instant, UnitKey};
+
+/// A job that is tried again within so long is not given up.
+const SOON: chrono::Duration = chrono::Duration::minutes(30);
 
 /// What somebody who judges wants to know besides what is always told.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +47,8 @@ pub struct Facts {
     pub evidence: HashMap<String, Instant>,
     /// The pipelines that could not begin, with why and when.
     pub obstacles: Vec<(String, String, Instant)>,
+    /// The pipelines whose failed job is going to be tried again within half an hour.
+    pub retried: HashSet<String>,
     /// Words that were kept under their names.
     pub marks: BTreeMap<String, String>,
 }
@@ -76,7 +81,7 @@ pub(super) async fn judge(
 ) -> Result<usize> {
     let doing = "comparing what is wrong with";
     let mut transaction = store.begin(doing).await?;
-    let facts = facts(store, &mut transaction, ask).await?;
+    let facts = facts(store, &mut transaction, ask, now).await?;
     let judged = judge(facts)?;
     for (passing, found) in
         judged.opened.iter().map(|one| (false, one)).chain(judged.passing.iter().map(|one| (true, one)))
@@ -110,7 +115,7 @@ pub(super) async fn judge(
     Ok(judged.messages.len())
 }
 
-async fn facts(store: &Store, connection: &mut SqliteConnection, ask: &FactsAsk) -> Result<Facts> {
+async fn facts(store: &Store, connection: &mut SqliteConnection, ask: &FactsAsk, now: Instant) -> Result<Facts> {
     let doing = "reading how things stand in";
     let open = open_in(store, &mut *connection).await?;
     let rows = sqlx::query("SELECT * FROM unit WHERE state <> 'loaded' ORDER BY state, table_name, unit")
@@ -145,6 +150,14 @@ async fn facts(store: &Store, connection: &mut SqliteConnection, ask: &FactsAsk)
     let obstacles = rows.iter().map(obstacle).collect::<Result<_>>()?;
     let marks = marks(store, &mut *connection).await?;
     let mut facts = Facts { open, troubles, units, evidence, obstacles, marks, ..Facts::default() };
+    let retried: Vec<(String,)> = sqlx::query_as(
+        "SELECT DISTINCT pipeline FROM job WHERE state = 'queued' AND attempts > 0 AND not_before <= $1",
+    )
+    .bind((now + SOON).timestamp_micros())
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(store.fault(doing))?;
+    facts.retried.extend(retried.into_iter().map(|(pipeline,)| pipeline));
     for (table, pipeline) in &ask.whole {
         let row = sqlx::query(
             "SELECT (SELECT max(finished_at) FROM pull WHERE table_name = $1 AND unit = $2
@@ -258,6 +271,27 @@ pub(super) async fn note_obstacle(store: &Store, pipeline: &str, reason: &str, n
         .await
         .map_err(store.fault(doing))?;
     store.commit(transaction, doing).await
+}
+
+/// Notes as obstacles why jobs failed that came to no run, since an instant: the newest of each pipeline.
+pub(super) async fn note_vain_jobs(store: &Store, since: Instant) -> Result<()> {
+    let doing = "looking for jobs that came to nothing in";
+    let vain: Vec<(String, Option<String>, i64)> = sqlx::query_as(
+        "SELECT pipeline, reason, finished_at FROM job
+         WHERE outcome = 'failed' AND run IS NULL AND finished_at >= $1
+           AND NOT EXISTS (SELECT 1 FROM obstacle WHERE obstacle.pipeline = job.pipeline AND obstacle.at >= $2)
+         ORDER BY finished_at",
+    )
+    .bind(since.timestamp_micros())
+    .bind(instant(since))
+    .fetch_all(store.readers())
+    .await
+    .map_err(store.fault(doing))?;
+    for (pipeline, reason, at) in vain {
+        let at = Instant::from_timestamp_micros(at).unwrap_or(since);
+        note_obstacle(store, &pipeline, &reason.unwrap_or_else(|| "its job failed".to_owned()), at).await?;
+    }
+    Ok(())
 }
 
 /// The runs that ended at or after an instant, in the order in which they ended.

@@ -263,6 +263,11 @@ impl State {
         incidents::note_obstacle(&self.store, pipeline, reason, now).await
     }
 
+    /// Keeps why jobs failed that came to no run, since an instant, as [`State::note_obstacle`] does.
+    pub async fn note_vain_jobs(&self, since: Instant) -> Result<()> {
+        incidents::note_vain_jobs(&self.store, since).await
+    }
+
     /// The runs that ended at or after an instant, in the order in which they ended.
     pub async fn runs_ended(&self, since: Instant) -> Result<Vec<RunRecord>> {
         incidents::runs_ended(&self.store, since).await
