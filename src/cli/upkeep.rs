@@ -31,7 +31,7 @@ pub(super) struct GcArgs {
 pub(super) async fn doctor(args: &DoctorArgs, common: &Common, screen: &Screen) -> Result<u8> {
     let root = session::root(common)?;
     let examination = Examination { root: &root, online: !args.offline, clock: common.clock() };
-    let checks = doctor::examine(examination, &screen.redactor).await;
+    let checks = Box::pin(doctor::examine(examination, &screen.redactor)).await;
     let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
     if screen.is_json() {
         screen.json(&json!({ "level": worst, "checks": checks }));

@@ -14,7 +14,7 @@ pub(super) fn secrets(root: &Path) -> Vec<Check> {
         let Ok(metadata) = path.metadata() else { continue };
         let mode = metadata.mode() & 0o777;
         let seen = format!("{name} has mode {mode:03o}");
-        checks.push(if mode & 0o077 == 0 {
+        checks.push(if mode.trailing_zeros() >= 6 {
             Check::ok("project", "secrets", seen)
         } else {
             Check::warn("project", "secrets", format!("{seen}: others than its owner may use it"))
@@ -57,7 +57,7 @@ pub(super) fn hooks(root: &Path) -> Option<Check> {
                 None => Check::ok("project", "hooks", seen),
                 Some(fault) => {
                     let check = Check::fail("project", "hooks", format!("{seen}: {}", fault.message));
-                    fault.help.iter().fold(check, |check, help| check.hint(help))
+                    fault.help.iter().fold(check, Check::hint)
                 }
             })
         }

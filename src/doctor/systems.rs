@@ -29,7 +29,7 @@ pub(super) async fn connection(
         Ok(resolved) => resolved,
         Err(error) => {
             let check = Check::fail("connection", name, error.chain());
-            return vec![error.hints().into_iter().take(1).fold(check, |check, hint| check.hint(hint))];
+            return vec![error.hints().into_iter().take(1).fold(check, Check::hint)];
         }
     };
     if let ConnectionKind::DuckDb(settings) = &resolved.kind
@@ -48,7 +48,7 @@ pub(super) async fn connection(
         Ok(probed) => Check::ok("connection", name, format!("{}: {}", probed.kind, probed.answer)),
         Err(error) => {
             let check = Check::fail("connection", name, error.chain());
-            error.hints().into_iter().take(1).fold(check, |check, hint| check.hint(hint))
+            error.hints().into_iter().take(1).fold(check, Check::hint)
         }
     });
     if let ConnectionKind::Http(settings) = &resolved.kind

@@ -25,7 +25,7 @@ use crate::model::incident::{Content, Message, Notice, Report};
 use crate::model::notify::{Channel, Topic};
 use crate::model::pipeline::Project;
 use crate::secret::Redactor;
-use crate::state::State;
+use crate::state::{FactsAsk, Judged, State};
 use crate::time::{Clock, Instant};
 pub use words::{About, Told, told, told_report};
 
@@ -193,8 +193,8 @@ impl Teller {
             self.project.telling.channels.iter().filter(|channel| channel.on.contains(&Topic::Report)).collect();
         let content = Content::Report { report: Box::new(report) };
         let messages = hear.iter().map(|channel| (channel.name.clone(), content.clone())).collect();
-        let judged = crate::state::Judged { messages, ..Default::default() };
-        self.state.judge(&Default::default(), now, |_| Ok(judged)).await?;
+        let judged = Judged { messages, ..Judged::default() };
+        self.state.judge(&FactsAsk::default(), now, |_| Ok(judged)).await?;
         Ok((hear.len(), self.deliver(now).await?))
     }
 }

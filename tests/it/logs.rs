@@ -11,7 +11,7 @@ use crate::support::logs::{lines, parse, said};
 use crate::support::project::{Project, told};
 
 /// How long anything may take on a machine that is busy.
-const FAR: Duration = Duration::from_secs(120);
+const FAR: Duration = Duration::from_mins(2);
 
 /// A project whose pipeline `p` runs programs of the shell, one a step.
 fn commands(steps: &[(&str, &str)]) -> Project {

@@ -96,7 +96,7 @@ fn events(serving: &Serving, path: &str, mut each: impl FnMut(&str, &str)) {
     let mut event = String::new();
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
         if let Some(name) = line.strip_prefix("event: ") {
-            event = name.to_owned();
+            name.clone_into(&mut event);
         } else if let Some(data) = line.strip_prefix("data: ") {
             each(&event, data);
             if event == "end" {
@@ -131,7 +131,7 @@ fn a_log_is_followed_while_the_run_goes_on_until_it_ends() {
     let lines = serving.get(&format!("/api/v1/runs/{name}/logs?task=tell"));
     let after = lines["items"][2]["n"].as_u64().expect("a number");
     events(&serving, &format!("/api/v1/runs/{name}/logs/stream?task=tell&after={after}"), |event, _| {
-        rest.push(event.to_owned())
+        rest.push(event.to_owned());
     });
     assert_eq!(rest, ["line", "end"]);
 }

@@ -100,14 +100,14 @@ fn the_slot_of_a_process_that_was_killed_is_free_at_once() {
 
 #[tokio::test]
 async fn a_slot_is_leased_renewed_given_back_and_none_is_taken_where_another_pool_is_full() {
+    const A: &[(&str, u32)] = &[("a", 1)];
+    const B: &[(&str, u32)] = &[("b", 2)];
+    const BOTH: &[(&str, u32)] = &[("b", 2), ("a", 1)];
     let (_folder, state) = store().await;
     let take = |holder: &'static str, pools: &'static [(&'static str, u32)], second: i64| {
         let state = state.clone();
         async move { state.try_slots(pools, holder, at(second), at(second + 60)).await.expect("a look") }
     };
-    const A: &[(&str, u32)] = &[("a", 1)];
-    const B: &[(&str, u32)] = &[("b", 2)];
-    const BOTH: &[(&str, u32)] = &[("b", 2), ("a", 1)];
     // These runs have no process that could die: their leases count.
     let _one = state.begin_run("one", "2024", haul::model::run::Trigger::Manual, at(0)).await.expect("a run");
     let _two = state.begin_run("two", "2024", haul::model::run::Trigger::Manual, at(0)).await.expect("a run");

@@ -211,34 +211,34 @@ async fn a_year_of_fifty_pipelines_with_outages_crashes_and_clock_jumps_ends_lik
     live(&mut simulation, troubles, &mut dice).await;
 
     // The ledger: whatever the undisturbed year would have brought is there, as it settled.
-    let world = simulation.world.lock().expect("the world");
-    let lossless = |name: &str| {
-        let schedule = simulation.project.pipeline(name).and_then(|pipeline| pipeline.schedule.as_ref());
-        let schedule = schedule.expect("a schedule");
-        matches!(schedule.missed, Missed::Widen | Missed::Each) && schedule.overlap == Overlap::Queue
-    };
-    let daily = |name: &str| {
-        let schedule = simulation.project.pipeline(name).and_then(|pipeline| pipeline.schedule.as_ref());
-        match &schedule.expect("a schedule").when {
-            When::Cron(texts) => texts.iter().all(|text| text.ends_with("* * *") && !text.contains("1-7")),
-            When::Every { .. } | When::After(_) => true,
+    {
+        let world = simulation.world.lock().expect("the world");
+        let lossless = |name: &str| {
+            let schedule = simulation.project.pipeline(name).and_then(|pipeline| pipeline.schedule.as_ref());
+            let schedule = schedule.expect("a schedule");
+            matches!(schedule.missed, Missed::Widen | Missed::Each) && schedule.overlap == Overlap::Queue
+        };
+        let daily = |name: &str| {
+            let schedule = simulation.project.pipeline(name).and_then(|pipeline| pipeline.schedule.as_ref());
+            match &schedule.expect("a schedule").when {
+                When::Cron(texts) => texts.iter().all(|text| text.ends_with("* * *") && !text.contains("1-7")),
+                When::Every { .. } | When::After(_) => true,
+            }
+        };
+        let wanted = undisturbed(&simulation);
+        let mut compared = 0;
+        for ((name, unit), value) in wanted.iter().filter(|((name, _), _)| lossless(name)) {
+            let found = world.ledger.get(&(name.clone(), unit.clone()));
+            assert!(found.is_some(), "{name} {unit} is missing");
+            // Where a unit is seen by one run only, it is as it was then.
+            if daily(name) {
+                assert_eq!(found, Some(value), "{name} {unit}");
+            }
+            compared += 1;
         }
-    };
-    let wanted = undisturbed(&simulation);
-    let mut compared = 0;
-    for ((name, unit), value) in wanted.iter().filter(|((name, _), _)| lossless(name)) {
-        let found = world.ledger.get(&(name.clone(), unit.clone()));
-        assert!(found.is_some(), "{name} {unit} is missing");
-        // Where a unit is seen by one run only, it is as it was then.
-        if daily(name) {
-            assert_eq!(found, Some(value), "{name} {unit}");
-        }
-        compared += 1;
+        assert!(compared > 7_000, "{compared}");
+        assert!(world.refused > 0, "some run came back after its lease had ended, and wrote nothing");
     }
-    assert!(compared > 7_000, "{compared}");
-    assert!(world.refused > 0, "some run came back after its lease had ended, and wrote nothing");
-    println!("{} commits, {} refused, {compared} units compared", world.commits, world.refused);
-    drop(world);
     every_occurrence_has_its_end(&simulation).await;
     let open = [JobState::Queued, JobState::Leased].into();
     let open = simulation.state.jobs(&JobFilter { states: open, ..JobFilter::default() }).await.expect("jobs");
@@ -271,5 +271,4 @@ async fn every_occurrence_has_its_end(simulation: &Simulation) {
         assert_eq!(more, 0, "{name}: no occurrence that the schedule does not have");
     }
     assert_eq!(words.len(), 4, "the year had something of everything: {words:?}");
-    println!("{words:?}");
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::project::Project;
 
 /// How long anything may take on a machine that is busy.
-pub const FAR: Duration = Duration::from_secs(120);
+pub const FAR: Duration = Duration::from_mins(2);
 
 /// Waits for something that another process is about to do.
 pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
