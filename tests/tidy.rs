@@ -14,6 +14,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("template", &["error", "secret", "time", "model"]),
     ("connections", &["error", "secret", "time", "model", "config"]),
     ("bigquery", &["error", "secret", "time", "model"]),
+    ("mail", &["error", "secret", "time", "model"]),
     ("mongo", &["error", "secret", "time", "model"]),
     ("server", &["error", "secret", "time", "model"]),
     ("extract", &["error", "secret", "time", "model", "bigquery", "mongo", "server", "warehouse"]),
@@ -41,6 +42,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "extract",
             "delivery",
             "landing",
+            "mail",
             "stage",
             "warehouse",
             "state",
@@ -50,6 +52,12 @@ const FLOORS: &[(&str, &[&str])] = &[
             "schedule",
         ],
     ),
+    ("retention", &["error", "secret", "time", "model", "stage", "state"]),
+    (
+        "doctor",
+        &["error", "secret", "time", "model", "config", "connections", "schedule", "state", "execute", "retention"],
+    ),
+    ("notify", &["error", "secret", "time", "model", "connections", "mail", "extract", "state", "execute"]),
     (
         "serve",
         &[
@@ -64,6 +72,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "plan",
             "schedule",
             "execute",
+            "notify",
+            "retention",
         ],
     ),
     (

@@ -17,6 +17,7 @@ mod inspect;
 mod junit;
 mod logs;
 mod look;
+mod notify;
 mod progress;
 mod remote;
 mod retry;
@@ -27,6 +28,7 @@ mod serve;
 mod session;
 mod steer;
 mod test;
+mod upkeep;
 mod verify;
 
 use std::path::PathBuf;
@@ -155,6 +157,19 @@ enum Command {
         /// The table; all of them by default
         table: Option<String>,
     },
+    /// List what is wrong now, since when, and who was told
+    Incidents(notify::IncidentsArgs),
+    /// Print the report of the last day: what ran, what is wrong, rows, drift, costs
+    Report(notify::ReportArgs),
+    /// Look after those who are told what goes wrong
+    Notify {
+        #[command(subcommand)]
+        command: notify::Command,
+    },
+    /// Look at everything that may be wrong around the project, and say what to do
+    Doctor(upkeep::DoctorArgs),
+    /// Remove history that is older than the project wants to keep, and give its room back
+    Gc(upkeep::GcArgs),
     /// Load, or throw away, a unit that a guard held
     Approve {
         /// The table
@@ -244,6 +259,11 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Logs(args) => logs::logs(&args, common, screen).await,
         Command::Costs(args) => costs::costs(&args, common, screen).await,
         Command::Drift { table } => inspect::drift(table.as_deref(), common, screen).await,
+        Command::Incidents(args) => notify::incidents(&args, common, screen).await,
+        Command::Report(args) => notify::report(&args, common, screen).await,
+        Command::Notify { command } => notify::notify(command, common, screen).await,
+        Command::Doctor(args) => upkeep::doctor(&args, common, screen).await,
+        Command::Gc(args) => upkeep::gc(&args, common, screen).await,
         Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,
         Command::Render(args) => look::render(&args, common, screen).await,
         Command::Preview(args) => look::preview(&args, common, screen).await,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::fan_view::grouped;
 use super::progress::Progress;
 use super::screen::{BAD, DIM, GOOD, WARN, counted};
-use super::{Common, Screen, remote, session};
+use super::{Common, Screen, notify, remote, session};
 use crate::api::Client;
 use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
@@ -88,6 +88,7 @@ pub(super) async fn run(args: &RunArgs, common: &Common, screen: &Screen) -> Res
 /// Plans and runs one pipeline after the other, and tells how it ended.
 pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &Common, screen: &Screen) -> Result<u8> {
     let cancel = cancel_on_interrupt(screen);
+    let teller = notify::of_run(&gear, common, screen);
     let alone = asks.len() == 1;
     let mut code = 0;
     let mut records = Vec::new();
@@ -97,11 +98,20 @@ pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &C
                 code = worse(code, exit_code(record.status));
                 records.push(record);
             }
-            Err(error) if alone => return Err(error),
+            Err(error) if alone => {
+                if let Some(teller) = &teller {
+                    teller.could_not_begin(&pipeline.name, &error, common.clock().now()).await?;
+                    notify::look(teller, common, screen).await;
+                }
+                return Err(error);
+            }
             // What keeps one pipeline from running is told; the others run all the same.
             Err(error) => {
                 screen.error(&error);
                 code = worse(code, error.kind().exit_code());
+                if let Some(teller) = &teller {
+                    teller.could_not_begin(&pipeline.name, &error, common.clock().now()).await?;
+                }
             }
         }
         if cancel.is_cancelled() {
@@ -110,6 +120,9 @@ pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &C
     }
     if screen.is_json() {
         screen.json(&records);
+    }
+    if let Some(teller) = &teller {
+        notify::look(teller, common, screen).await;
     }
     gear.close().await?;
     Ok(code)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::screen::{BAD, DIM, WARN, counted};
 use super::{Common, Screen, door, session};
@@ -14,7 +14,9 @@ use crate::error::{Context, Kind, Result};
 use crate::model::job::Job;
 use crate::model::run::TaskEvent;
 use crate::monitor::{Event, Monitor};
-use crate::serve::{Level, Life, LifeOrder, Listen, Note, Steward, Supervisor, Tell, Version, Watched, told_broken};
+use crate::serve::{
+    self, Level, Life, LifeOrder, Listen, Note, Steward, Supervisor, Tell, Version, Watched, told_broken,
+};
 use crate::time::Clock;
 
 /// How many of the next runs the first line names.
@@ -42,7 +44,8 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     // Before anything is begun: a signal that comes meanwhile is kept.
     let (order, orders) = orders()?;
     let (watched, changes) = Watched::open(&root, clock, screen.redactor.clone()).await?;
-    let tell = teller(args.log, clock, screen);
+    let (tell, stirred) = (teller(args.log, clock, screen), Arc::new(Notify::new()));
+    let tell = stirring(tell, Arc::clone(&stirred));
     for change in changes {
         tell(told_broken(change));
     }
@@ -54,11 +57,23 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     let life = Life::open(watched, listen, Arc::clone(&tell), clock, supervisor).await?;
     tell(Note::info(first_line(&version, clock).await?));
     let door = door::open(&version, (life.versions(), life.vitals()), order, metrics, &tell).await?;
+    let beside = tokio::spawn(serve::beside(life.versions(), stirred, Arc::clone(&tell), clock));
     let lived = life.run(orders).await;
+    beside.abort();
     if let Some(door) = door {
         door.close().await;
     }
     lived.map(|()| 0)
+}
+
+/// Notes of jobs stir whoever tells people of them.
+fn stirring(tell: Tell, stirred: Arc<Notify>) -> Tell {
+    Arc::new(move |note: Note| {
+        if note.job.is_some() {
+            stirred.notify_one();
+        }
+        tell(note);
+    })
 }
 
 /// What begins: the version, the project, its pipelines, the next runs.

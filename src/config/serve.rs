@@ -38,6 +38,8 @@ twin! {
         pub token: Option<At<SecretValue>>,
         /// Names by which requests may call it, besides `localhost` and IP addresses.
         pub hosts: Option<At<Names>>,
+        /// The address under which people reach it: messages link to it. Default: they have no links.
+        pub url: Option<At<String>>,
     }
 }
 
@@ -72,5 +74,16 @@ pub fn serve(at: Option<&At<ServeTable>>, reader: &mut Reader) -> ServeSettings 
         ),
         poll: within("poll", table.poll.as_ref(), SHORTEST_POLL, LONGEST_POLL, default.poll),
         door: door(table, reader),
+        url: table.url.as_ref().and_then(|at| address(at, reader)),
     }
+}
+
+/// An address that people can follow.
+fn address(at: &At<String>, reader: &mut Reader) -> Option<String> {
+    let read = url::Url::parse(&at.value).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if read.is_none() {
+        reader.error("bad-address", at.span.clone(), format!("`{}` is no address", at.value)).help =
+            Some("url = \"https://haul.example.com\"".to_owned());
+    }
+    read.map(|_| at.value.trim_end_matches('/').to_owned())
 }

@@ -16,6 +16,8 @@ pub struct ServeSettings {
     pub poll: Duration,
     /// Where it can be asked, and by whom.
     pub door: DoorSettings,
+    /// The address under which people reach it, without a trailing slash; messages link to it.
+    pub url: Option<String>,
 }
 
 /// Where the daemon can be asked over HTTP, and by whom.
@@ -67,6 +69,7 @@ impl Default for ServeSettings {
             drain_timeout: Duration::from_secs(30),
             poll: Duration::from_secs(1),
             door: DoorSettings::default(),
+            url: None,
         }
     }
 }

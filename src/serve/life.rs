@@ -236,10 +236,12 @@ pub fn told_broken(change: Change) -> Note {
         let of = files.iter().filter(|(_, known)| *known == wanted).map(|(file, _)| file.display().to_string());
         let names: Vec<String> = of.collect();
         let are = if names.len() == 1 { ("is", "it is") } else { ("are", "they are") };
-        (!names.is_empty()).then(|| match wanted {
-            true => format!("{} {} wrong: what was there before stays in force", names.join(", "), are.0),
-            false => format!("{} {} wrong, and left out until {} right", names.join(", "), are.0, are.1),
-        })
+        let then = if wanted {
+            ": what was there before stays in force".to_owned()
+        } else {
+            format!(", and left out until {} right", are.1)
+        };
+        (!names.is_empty()).then(|| format!("{} {} wrong{then}", names.join(", "), are.0))
     };
     let words: Vec<String> = [named(true), named(false)].into_iter().flatten().collect();
     Note::error(format!("{}; the rest goes on", words.join("; "))).detail(faults)

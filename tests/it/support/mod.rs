@@ -15,6 +15,7 @@ pub mod files;
 pub mod ga4;
 pub mod gate;
 pub mod gcs_store;
+pub mod inbox;
 pub mod logs;
 pub mod mariadb;
 pub mod mongodb;
