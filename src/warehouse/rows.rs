@@ -33,7 +33,6 @@ pub struct Rows {
     /// The columns' names.
     pub columns: Vec<String>,
     /// The rows.
-    #[schema(value_type = Vec<Vec<Object>>)]
     pub rows: Vec<Vec<Value>>,
     /// Whether there were more.
     pub truncated: bool,
