@@ -85,7 +85,7 @@ async fn fill(folder: &Path, pipelines: u64, jobs: u64) {
                     '2024-01-01T00:00:00.000000000Z', '2024-01-01T00:00:01.000000000Z', 10 FROM n"
         ),
         "INSERT INTO event (run, step, unit, at, event)
-         SELECT id, 'items', '2024-01-' || printf('%02d', value), '2024-01-01T00:00:00.000000000Z',
+         SELECT run.id, 'items', '2024-01-' || printf('%02d', value), '2024-01-01T00:00:00.000000000Z',
                 '{\"event\":\"loaded\",\"rows\":100,\"changes\":null}'
          FROM run, generate_series(1, 10)"
             .replace("generate_series(1, 10)", "json_each('[1,2,3,4,5,6,7,8,9,10]')"),

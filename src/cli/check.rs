@@ -1,6 +1,6 @@
 //! `haul check` and `haul schema`: the project's files, without a network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::screen::{GOOD, counted};
@@ -111,8 +111,18 @@ fn missing_variants(connections: &Connections, project: &Project, sources: &Sour
     faults
 }
 
-pub(super) fn schema(dir: Option<&Path>, screen: &Screen) -> Result<u8> {
-    let schemas = config::schemas();
+pub(super) fn schema(dir: Option<&Path>, openapi: bool, screen: &Screen) -> Result<u8> {
+    let schemas = if openapi {
+        let document = serde_json::to_value(crate::api::document());
+        let document = document.context(Kind::Internal, || "writing the OpenAPI document".to_owned())?;
+        if dir.is_none() {
+            screen.json(&document);
+            return Ok(0);
+        }
+        BTreeMap::from([("openapi.json", document)])
+    } else {
+        config::schemas()
+    };
     let Some(dir) = dir else {
         screen.json(&schemas);
         return Ok(0);

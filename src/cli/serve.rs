@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::screen::{BAD, DIM, WARN, counted};
-use super::{Common, Screen, session};
+use super::{Common, Screen, door, session};
+use crate::api::Metrics;
 use crate::config;
 use crate::error::{Context, Kind, Result};
 use crate::model::job::Job;
 use crate::model::run::TaskEvent;
 use crate::monitor::{Event, Monitor};
-use crate::serve::{Level, Life, LifeOrder, Listen, Note, Steward, Supervisor, Tell, Version, Watched, told_broken};
+use crate::serve::{
+    self, Level, Life, LifeOrder, Listen, Note, Steward, Supervisor, Tell, Version, Watched, told_broken,
+};
 use crate::time::Clock;
 
 /// How many of the next runs the first line names.
@@ -39,20 +42,38 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     let root = session::root(common)?;
     let clock = common.clock();
     // Before anything is begun: a signal that comes meanwhile is kept.
-    let orders = orders()?;
+    let (order, orders) = orders()?;
     let (watched, changes) = Watched::open(&root, clock, screen.redactor.clone()).await?;
-    let tell = teller(args.log, clock, screen);
+    let (tell, stirred) = (teller(args.log, clock, screen), Arc::new(Notify::new()));
+    let tell = stirring(tell, Arc::clone(&stirred));
     for change in changes {
         tell(told_broken(change));
     }
     let service = config::service();
     let supervisor = Supervisor::new(service.socket, service.watchdog);
-    let listen = listener(Arc::clone(&tell));
+    let metrics = Metrics::new();
+    let listen = listener(Arc::clone(&tell), metrics.clone());
     let version = Arc::clone(watched.version());
     let life = Life::open(watched, listen, Arc::clone(&tell), clock, supervisor).await?;
     tell(Note::info(first_line(&version, clock).await?));
-    life.run(orders).await?;
-    Ok(0)
+    let door = door::open(&version, (life.versions(), life.vitals()), order, metrics, &tell).await?;
+    let beside = tokio::spawn(serve::beside(life.versions(), stirred, Arc::clone(&tell), clock));
+    let lived = life.run(orders).await;
+    beside.abort();
+    if let Some(door) = door {
+        door.close().await;
+    }
+    lived.map(|()| 0)
+}
+
+/// Notes of jobs stir whoever tells people of them.
+fn stirring(tell: Tell, stirred: Arc<Notify>) -> Tell {
+    Arc::new(move |note: Note| {
+        if note.job.is_some() {
+            stirred.notify_one();
+        }
+        tell(note);
+    })
 }
 
 /// What begins: the version, the project, its pipelines, the next runs.
@@ -76,12 +97,13 @@ async fn first_line(version: &Version, clock: Clock) -> Result<String> {
 
 /// The first signal drains, the second ends at once.
 #[cfg(unix)]
-fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
+fn orders() -> Result<(mpsc::Sender<LifeOrder>, mpsc::Receiver<LifeOrder>)> {
     use tokio::signal::unix::{SignalKind, signal};
     let listening = || "listening for signals".to_owned();
     let mut interrupt = signal(SignalKind::interrupt()).context(Kind::Internal, listening)?;
     let mut terminate = signal(SignalKind::terminate()).context(Kind::Internal, listening)?;
     let (send, receive) = mpsc::channel(2);
+    let order = send.clone();
     tokio::spawn(async move {
         for count in 0.. {
             let code = tokio::select! {
@@ -94,15 +116,16 @@ fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
             let _ = send.send(LifeOrder::Drain).await;
         }
     });
-    Ok(receive)
+    Ok((order, receive))
 }
 
 /// The first Ctrl-C drains, the second ends at once.
 #[cfg(windows)]
-fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
+fn orders() -> Result<(mpsc::Sender<LifeOrder>, mpsc::Receiver<LifeOrder>)> {
     let mut interrupt =
         tokio::signal::windows::ctrl_c().context(Kind::Internal, || "listening for signals".to_owned())?;
     let (send, receive) = mpsc::channel(2);
+    let order = send.clone();
     tokio::spawn(async move {
         for count in 0.. {
             interrupt.recv().await;
@@ -112,7 +135,7 @@ fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
             let _ = send.send(LifeOrder::Drain).await;
         }
     });
-    Ok(receive)
+    Ok((order, receive))
 }
 
 /// Writes notes to stderr, redacted.
@@ -148,17 +171,18 @@ fn text(now: &str, note: &Note) -> String {
     format!("{DIM}{now}{DIM:#} {level} {of}{}{job}{detail}", note.message)
 }
 
-/// Tells of the tasks of runs what somebody should know.
-fn listener(tell: Tell) -> Listen {
+/// Tells of the tasks of runs what somebody should know, and counts them.
+fn listener(tell: Tell, metrics: Metrics) -> Listen {
     Arc::new(move |job: &Job| {
         let about = Note::info("").of(&job.pipeline).job(job.id);
-        Arc::new(Listening { tell: Arc::clone(&tell), about })
+        Arc::new(Listening { tell: Arc::clone(&tell), about, count: metrics.listen(&job.pipeline) })
     })
 }
 
 struct Listening {
     tell: Tell,
     about: Note,
+    count: Arc<dyn Monitor>,
 }
 
 impl Listening {
@@ -169,6 +193,7 @@ impl Listening {
 
 impl Monitor for Listening {
     fn event(&self, event: &Event<'_>) {
+        self.count.event(event);
         match event {
             Event::Task { task, event: TaskEvent::Failed { reason, .. } } => {
                 self.say(Level::Warning, format!("{task} failed: {reason}"));

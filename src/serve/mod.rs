@@ -12,6 +12,7 @@
 //! The daemon holds nothing that the store does not have: it may be killed at any instant, and whoever comes next goes on.
 //! A [`Steward`] steers the queue by the store alone, whether a daemon is at work or not.
 
+mod aside;
 mod book;
 mod daemon;
 mod desk;
@@ -24,10 +25,11 @@ mod steward;
 mod supervisor;
 mod version;
 
+pub use aside::beside;
 pub use book::WAITING;
 pub use daemon::Daemon;
 pub use desk::SET_BACK;
-pub use life::{Life, Order as LifeOrder, told_broken};
+pub use life::{Life, Order as LifeOrder, Vitals, told_broken};
 pub use note::{Level, Note, Tell};
 pub use runner::{Ended, GearRunner, Listen, Order, Runner, Signs};
 pub use steward::{Outlook, Standing, Steward, Triggered};

@@ -99,6 +99,11 @@ impl Watched {
         Ok((watched, told.into_iter().collect()))
     }
 
+    /// The faults of files that are wrong now, drawn.
+    pub fn faults(&self) -> Option<&str> {
+        self.told.as_deref()
+    }
+
     /// The version in force.
     pub fn version(&self) -> &Arc<Version> {
         &self.version

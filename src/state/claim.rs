@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Duration;
-use sqlx::Row;
-
 use super::State;
 use super::jobs::{Columns, micros, micros_of, rank};
 use super::queue::Writing;
@@ -12,6 +9,7 @@ use super::sqlite::Store;
 use crate::error::Result;
 use crate::model::job::{ClaimRules, Class, Job};
 use crate::time::Instant;
+use chrono::Duration;
 
 /// Where no piece of a backfill is under way, one that has waited so long may take the last free worker.
 const LONG_WAIT: Duration = Duration::minutes(10);
@@ -64,11 +62,7 @@ async fn claim(store: &Store, owner: &str, rules: &ClaimRules, now: Instant) -> 
     if under_way.own >= rules.workers {
         return Ok(None);
     }
-    let mut first: Vec<Candidate> = Vec::new();
-    for class in Class::ALL {
-        first.extend(candidate(store, &mut transaction, class, &under_way.busy, rules, now).await?);
-    }
-    let passed_over = passed_over(store, &mut transaction).await?;
+    let (first, passed_over) = candidates(store, &mut transaction, &under_way.busy, rules, now).await?;
     let Some(chosen) = choose(&first, &under_way, rules, passed_over, now) else { return Ok(None) };
     let waits = first.iter().any(|other| other.class > chosen.class);
     let turn = match first.first() {
@@ -143,53 +137,59 @@ async fn under_way(store: &Store, transaction: &mut Writing, owner: &str, rules:
     Ok(UnderWay { busy: serde_json::json!(busy).to_string(), own, own_backfills })
 }
 
-/// The first job of a class whose pipeline is one of the rules' and may have another run.
-async fn candidate(
+/// The first jobs of the classes, of those whose pipelines are the rules' and may have another run, the most urgent class first;
+/// and how many claims have passed over less urgent jobs since the last that did not.
+async fn candidates(
     store: &Store,
     transaction: &mut Writing,
-    class: Class,
     busy: &str,
     rules: &ClaimRules,
     now: Instant,
-) -> Result<Option<Candidate>> {
-    let doing = "claiming a job in";
+) -> Result<(Vec<Candidate>, i64)> {
     let mut left_alone: Vec<String> = Vec::new();
     loop {
-        let row = sqlx::query(
-            "SELECT id, pipeline FROM job
-             WHERE state = 'queued' AND on_hold = 0 AND class = $1 AND not_before <= $2
-               AND pipeline NOT IN (SELECT value FROM json_each($3))
-               AND pipeline NOT IN (SELECT value FROM json_each($4))
-             ORDER BY priority DESC, id LIMIT 1",
-        )
-        .bind(rank(class))
-        .bind(micros(now))
-        .bind(busy)
-        .bind(serde_json::json!(left_alone).to_string())
-        .fetch_optional(&mut **transaction)
-        .await
-        .map_err(store.fault(doing))?;
-        let Some(row) = row else { return Ok(None) };
-        let (id, pipeline): (i64, String) = (Columns(&row).get("id")?, Columns(&row).get("pipeline")?);
-        if !rules.pipelines.contains_key(&pipeline) {
-            // Of a pipeline that is gone or stands still: it is met once in each claim.
-            left_alone.push(pipeline);
-            continue;
-        }
-        let (queued_at,): (i64,) = sqlx::query_as("SELECT max(queued_at, put_at) FROM job WHERE id = $1")
-            .bind(id)
-            .fetch_one(&mut **transaction)
+        let rows = sqlx::query(CANDIDATES)
+            .bind(micros(now))
+            .bind(busy)
+            .bind(serde_json::json!(left_alone).to_string())
+            .fetch_all(&mut **transaction)
             .await
-            .map_err(store.fault(doing))?;
-        return Ok(Some(Candidate { id, class, queued_at }));
+            .map_err(store.fault("claiming a job in"))?;
+        let (mut first, mut passed_over, mut foreign) = (Vec::new(), 0, false);
+        for row in &rows {
+            let row = Columns(row);
+            let (id, pipeline): (i64, String) = (row.get("id")?, row.get("pipeline")?);
+            if !rules.pipelines.contains_key(&pipeline) {
+                // Of a pipeline that is gone, or stands still: it is met once in each claim.
+                left_alone.push(pipeline);
+                foreign = true;
+                continue;
+            }
+            first.push(Candidate { id, class: row.class()?, queued_at: row.get("since")? });
+            passed_over = row.get("passed_over")?;
+        }
+        if !foreign {
+            return Ok((first, passed_over));
+        }
     }
 }
 
-/// How many claims have passed over less urgent jobs since the last that did not.
-async fn passed_over(store: &Store, transaction: &mut Writing) -> Result<i64> {
-    let row = sqlx::query("SELECT passed_over FROM queue_turn")
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(store.fault("claiming a job in"))?;
-    row.try_get("passed_over").map_err(store.fault("claiming a job in"))
-}
+/// The first job of each class, by the index that only has what waits.
+const CANDIDATES: &str = "
+    SELECT first.*, max(job.queued_at, job.put_at) AS since, queue_turn.passed_over FROM (
+        SELECT * FROM (SELECT id, pipeline, class FROM job
+            WHERE state = 'queued' AND on_hold = 0 AND class = 0 AND not_before <= $1
+              AND pipeline NOT IN (SELECT value FROM json_each($2)) AND pipeline NOT IN (SELECT value FROM json_each($3))
+            ORDER BY priority DESC, id LIMIT 1)
+        UNION ALL
+        SELECT * FROM (SELECT id, pipeline, class FROM job
+            WHERE state = 'queued' AND on_hold = 0 AND class = 1 AND not_before <= $1
+              AND pipeline NOT IN (SELECT value FROM json_each($2)) AND pipeline NOT IN (SELECT value FROM json_each($3))
+            ORDER BY priority DESC, id LIMIT 1)
+        UNION ALL
+        SELECT * FROM (SELECT id, pipeline, class FROM job
+            WHERE state = 'queued' AND on_hold = 0 AND class = 2 AND not_before <= $1
+              AND pipeline NOT IN (SELECT value FROM json_each($2)) AND pipeline NOT IN (SELECT value FROM json_each($3))
+            ORDER BY priority DESC, id LIMIT 1)
+    ) AS first JOIN job ON job.id = first.id JOIN queue_turn ON queue_turn.one = 1
+    ORDER BY first.class";

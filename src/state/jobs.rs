@@ -60,7 +60,7 @@ impl Columns<'_> {
         serde_json::from_value(serde_json::Value::String(text)).map_err(|error| unreadable(column).because(error))
     }
 
-    fn class(&self) -> Result<Class> {
+    pub fn class(&self) -> Result<Class> {
         let rank = usize::try_from(self.number("class")?).unwrap_or(usize::MAX);
         Class::ALL.get(rank).copied().ok_or_else(|| unreadable("class"))
     }

@@ -120,8 +120,6 @@ pub(super) async fn put(store: &Store, transaction: &mut Writing, job: &NewJob, 
 }
 
 async fn beat(store: &Store, id: i64, generation: u64, now: Instant, until: Instant) -> Result<Beat> {
-    let doing = "prolonging a lease in";
-    let mut transaction = store.begin(doing).await?;
     let row = sqlx::query(
         "UPDATE job SET lease_until = $4, leased_for = $4 - $3
          WHERE id = $1 AND generation = $2 AND state = 'leased'
@@ -135,10 +133,9 @@ async fn beat(store: &Store, id: i64, generation: u64, now: Instant, until: Inst
     .bind(micros(now))
     .bind(micros(until))
     .bind(rank(Class::Backfill))
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(store.writer())
     .await
-    .map_err(store.fault(doing))?;
-    store.commit(transaction, doing).await?;
+    .map_err(store.fault("prolonging a lease in"))?;
     let Some(row) = row else { return Ok(Beat::Lost) };
     let row = Columns(&row);
     Ok(match (row.get("cancel_asked")?, row.get("give_way")?) {
@@ -149,8 +146,6 @@ async fn beat(store: &Store, id: i64, generation: u64, now: Instant, until: Inst
 }
 
 async fn started(store: &Store, id: i64, generation: u64, run: &str, now: Instant) -> Result<bool> {
-    let doing = "writing a job's run to";
-    let mut transaction = store.begin(doing).await?;
     let done = sqlx::query(
         "UPDATE job SET run = $3, runs = json_insert(runs, '$[#]', $3), started_at = $4
          WHERE id = $1 AND generation = $2 AND state = 'leased'",
@@ -159,10 +154,9 @@ async fn started(store: &Store, id: i64, generation: u64, run: &str, now: Instan
     .bind(super::rows::count(generation))
     .bind(run)
     .bind(micros(now))
-    .execute(&mut *transaction)
+    .execute(store.writer())
     .await
-    .map_err(store.fault(doing))?;
-    store.commit(transaction, doing).await?;
+    .map_err(store.fault("writing a job's run to"))?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -251,19 +245,22 @@ pub(super) async fn end_job(
     now: Instant,
 ) -> Result<()> {
     let doing = "ending a job in";
-    sqlx::query(
+    let row = sqlx::query(
         "UPDATE job SET state = 'done', on_hold = 0, outcome = $2, reason = $3, run = coalesce($4, run), finished_at = $5,
                         lease_until = NULL
-         WHERE id = $1",
+         WHERE id = $1 RETURNING EXISTS (SELECT 1 FROM backfill_job WHERE job = $1) AS is_piece",
     )
     .bind(id)
     .bind(word(end))
     .bind(reason)
     .bind(run)
     .bind(micros(now))
-    .execute(&mut **transaction)
+    .fetch_one(&mut **transaction)
     .await
     .map_err(store.fault(doing))?;
+    if !Columns(&row).get::<bool>("is_piece")? {
+        return Ok(());
+    }
     sqlx::query(
         "UPDATE backfill SET state = CASE state WHEN 'cancelled' THEN state ELSE 'done' END, finished_at = $2
          WHERE number IN (SELECT backfill FROM backfill_job WHERE job = $1) AND finished_at IS NULL AND NOT EXISTS (
