@@ -6,6 +6,7 @@ use super::screen::{BAD, DIM, GOOD, WARN};
 use super::{Common, Screen, session};
 use crate::error::Result;
 use crate::model::job::{Job, JobEnd, JobState, OccurrenceEnd};
+use crate::plan;
 use crate::serve::{Steward, WAITING};
 use crate::state::State;
 use crate::time::Instant;
@@ -76,7 +77,7 @@ pub(super) async fn trigger(args: &TriggerArgs, common: &Common, screen: &Screen
     }
     let job = &triggered.job;
     if triggered.new {
-        screen.data(&format!("{GOOD}queued{GOOD:#}  job {}: {} for {}", job.id, job.pipeline, job.key));
+        screen.data(&format!("{GOOD}queued{GOOD:#}  job {}: {} for {}", job.id, job.pipeline, covers(job)));
         screen.note(&format!("{DIM}a running `haul serve` begins it; `haul queue` shows how it stands{DIM:#}"));
     } else {
         let state = if job.state == JobState::Leased { "under way" } else { "queued" };
@@ -136,7 +137,7 @@ pub(super) async fn queue(args: &QueueArgs, common: &Common, screen: &Screen) ->
         vec![
             job.id.to_string(),
             job.pipeline.clone(),
-            job.key.clone(),
+            covers(job),
             job.class.name().to_owned(),
             standing(job, now),
             job.run.clone().unwrap_or_default(),
@@ -145,6 +146,15 @@ pub(super) async fn queue(args: &QueueArgs, common: &Common, screen: &Screen) ->
     });
     screen.table(&["job", "pipeline", "for", "class", "state", "run", ""], rows.collect());
     Ok(0)
+}
+
+/// What a job is for, in a cell.
+fn covers(job: &Job) -> String {
+    let Ok(ask) = plan::read(&job.ask) else { return job.key.clone() };
+    let date =
+        ask.range.map_or_else(|| ask.logical_date.to_string(), |range| format!("{} .. {}", range.from, range.to));
+    let only = if ask.select.is_empty() { String::new() } else { format!(", only {}", ask.select.join(", ")) };
+    format!("{date}{only}{}", if ask.force { ", forced" } else { "" })
 }
 
 /// How a job stands, in a cell.
