@@ -195,6 +195,24 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
 }
 
+/// Where the project in `root` keeps its state, for what needs no more of it: no pipeline is read.
+///
+/// # Errors
+/// A `haul.toml` that is wrong.
+pub fn state_dir(root: &Path) -> Result<PathBuf> {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+    let path = Path::new("haul.toml");
+    let Ok(text) = std::fs::read_to_string(root.join(path)) else { return Ok(root.join(".haul")) };
+    let source = Arc::new(Source::new(path, text));
+    let (file, faults) = read_project(&source);
+    let errors: Vec<Diagnostic> = faults.into_iter().filter(|fault| fault.severity == Severity::Error).collect();
+    if !errors.is_empty() {
+        let sources = Sources::from([(path.to_path_buf(), source)]);
+        return Err(Error::config("haul.toml is wrong").detail(render(&errors, &sources, false)));
+    }
+    Ok(root.join(file.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value))))
+}
+
 /// Looks at the text of a hook alone, before it becomes a file of the project.
 ///
 /// # Errors
