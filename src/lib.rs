@@ -7,10 +7,12 @@
 //! | 0 | [`error`], [`time`], [`secret`] | the ground |
 //! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
 //! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
-//! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
+//! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`logs`], [`mail`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
+//! | 5.5 | [`notify`], [`retention`], [`doctor`] | beside the work: tells people what goes wrong, keeps the history small, looks for what may be wrong |
 //! | 5.5 | [`serve`] | runs pipelines on their schedules, by itself |
+//! | 5.6 | [`api`] | what the daemon is asked and told over HTTP |
 //! | 6 | [`replay`], [`cli`], [`demo`] | tests on recorded answers; what people see |
 
 pub mod error;
@@ -27,6 +29,8 @@ pub mod bigquery;
 pub mod delivery;
 pub mod extract;
 pub mod landing;
+pub mod logs;
+pub mod mail;
 pub mod mongo;
 pub mod monitor;
 pub mod server;
@@ -39,7 +43,12 @@ pub mod schedule;
 
 pub mod execute;
 
+pub mod doctor;
+pub mod notify;
+pub mod retention;
 pub mod serve;
+
+pub mod api;
 
 pub mod replay;
 

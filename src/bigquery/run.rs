@@ -247,7 +247,7 @@ impl BigQuery {
         };
         // The configuration is told by the job itself, whoever sent it.
         if state.done && !state.labels.is_empty() {
-            return Ok(state);
+            return Ok(self.billed(state, caller));
         }
         self.wait(&job.id, state.location.as_deref(), caller).await
     }
@@ -347,12 +347,7 @@ impl BigQuery {
                 }
             };
             if state.done {
-                // What failed is not billed.
-                if !state.failed() {
-                    let kind = if state.loads { JobKind::Load } else { JobKind::Query };
-                    caller.receipts.add(self.bill_of(state.cost.clone(), kind));
-                }
-                return Ok(state);
+                return Ok(self.billed(state, caller));
             }
             if waited >= most {
                 self.cancel(id, location).await;
@@ -372,6 +367,15 @@ impl BigQuery {
             waited += pause;
             pause = pause.mul_f64(1.6).min(LONGEST_PAUSE);
         }
+    }
+
+    /// A job at its end, of which the caller has its bill; what failed is not billed.
+    pub(super) fn billed(&self, state: JobState, caller: &Caller<'_>) -> JobState {
+        if !state.failed() {
+            let kind = if state.loads { JobKind::Load } else { JobKind::Query };
+            caller.receipts.add(self.bill_of(state.cost.clone(), kind));
+        }
+        state
     }
 
     /// Cancels a job that nobody waits for any more (jobs.cancel), as well as that goes.

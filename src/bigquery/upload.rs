@@ -52,7 +52,7 @@ impl BigQuery {
             Ok(body) => {
                 let state = JobState::read(&body)?;
                 if state.done {
-                    return Ok(state);
+                    return Ok(self.billed(state, caller));
                 }
                 state.location
             }

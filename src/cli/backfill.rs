@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use chrono::NaiveDate;
 use clap::ValueEnum;
 
-use super::{Common, Screen, backfills, run, session};
+use super::{Common, Screen, backfills, remote, run, session};
 use crate::error::{Error, Result};
 use crate::execute::{self, Cut};
 use crate::model::run::Trigger;
@@ -126,5 +126,6 @@ pub(super) async fn backfill(args: &Args, common: &Common, screen: &Screen) -> R
         backfills::queued(&made, common, screen);
         return Ok(0);
     }
+    remote::alone(&gear, &pipeline, screen, "--queue gives the range to it, piece by piece")?;
     run::walk(gear, vec![(pipeline, ask)], common, screen).await
 }

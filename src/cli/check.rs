@@ -1,9 +1,9 @@
 //! `haul check` and `haul schema`: the project's files, without a network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::screen::GOOD;
+use super::screen::{GOOD, counted};
 use super::{Common, Screen, session};
 use crate::config::{self, Diagnostic, Options, Severity, Sources};
 use crate::connections::{Connections, Origin};
@@ -32,10 +32,10 @@ pub(super) fn check(common: &Common, screen: &Screen) -> Result<u8> {
     let Some(project) = loaded.project.filter(|_| sound) else { return Ok(2) };
     if !screen.is_json() {
         screen.data(&format!(
-            "{GOOD}checked{GOOD:#} {} pipelines, {} SQL files: no faults, {} warnings",
-            project.pipelines.len(),
-            project.sql.len(),
-            loaded.diagnostics.len()
+            "{GOOD}checked{GOOD:#} {}, {}: no faults, {}",
+            counted(project.pipelines.len() as u64, "pipeline"),
+            counted(project.sql.len() as u64, "SQL file"),
+            counted(loaded.diagnostics.len() as u64, "warning")
         ));
     }
     Ok(0)
@@ -111,8 +111,18 @@ fn missing_variants(connections: &Connections, project: &Project, sources: &Sour
     faults
 }
 
-pub(super) fn schema(dir: Option<&Path>, screen: &Screen) -> Result<u8> {
-    let schemas = config::schemas();
+pub(super) fn schema(dir: Option<&Path>, openapi: bool, screen: &Screen) -> Result<u8> {
+    let schemas = if openapi {
+        let document = serde_json::to_value(crate::api::document());
+        let document = document.context(Kind::Internal, || "writing the OpenAPI document".to_owned())?;
+        if dir.is_none() {
+            screen.json(&document);
+            return Ok(0);
+        }
+        BTreeMap::from([("openapi.json", document)])
+    } else {
+        config::schemas()
+    };
     let Some(dir) = dir else {
         screen.json(&schemas);
         return Ok(0);

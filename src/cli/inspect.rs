@@ -54,7 +54,7 @@ async fn open(common: &Common, screen: &Screen) -> Result<(Arc<Project>, State)>
 
 /// The state store alone: what the pipelines are is not asked.
 async fn store(common: &Common) -> Result<State> {
-    State::open(&config::state_dir(&session::root(common)?)?).await
+    State::open(&config::state_dir(&session::root(common)?)).await
 }
 
 pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) -> Result<u8> {

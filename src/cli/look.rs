@@ -4,9 +4,10 @@ use chrono::NaiveDate;
 use serde_json::{Map, Value};
 
 use super::screen::{GOOD, counted};
-use super::{Common, Screen, session};
+use super::{Common, Screen, remote, session};
+use crate::api::Client;
 use crate::error::Result;
-use crate::execute;
+use crate::execute::{self, Gear};
 use crate::model::name::TableName;
 use crate::warehouse::Rows;
 
@@ -61,21 +62,33 @@ pub(super) async fn render(args: &Args, common: &Common, screen: &Screen) -> Res
 }
 
 pub(super) async fn preview(args: &PreviewArgs, common: &Common, screen: &Screen) -> Result<u8> {
-    let gear = session::gear(common, screen).await?;
-    let pipeline = session::pipeline(&gear.project, &args.step.pipeline)?;
+    let (project, connections) = session::project(common, screen)?;
+    let pipeline = session::pipeline(&project, &args.step.pipeline)?;
     let date = args.step.date.unwrap_or_else(|| common.today(pipeline.timezone));
-    let rows = execute::preview(&gear, &pipeline, &args.step.step, date, args.rows).await?;
-    gear.close().await?;
+    let rows = if let Some(client) = remote::keeper_of(&pipeline.warehouse, &project, &connections, screen)? {
+        remote::preview(&client, &pipeline.name, &args.step.step, date, args.rows).await?
+    } else {
+        let gear = Gear::open(project, connections, common.clock(), screen.redactor.clone()).await?;
+        let rows = execute::preview(&gear, &pipeline, &args.step.step, date, args.rows).await?;
+        gear.close().await?;
+        rows
+    };
     print(&rows, screen);
     Ok(0)
 }
 
 pub(super) async fn query(args: &QueryArgs, common: &Common, screen: &Screen) -> Result<u8> {
-    let gear = session::gear(common, screen).await?;
-    let first = gear.project.pipelines.first().map(|pipeline| pipeline.warehouse.clone());
+    let (project, connections) = session::project(common, screen)?;
+    let first = project.pipelines.first().map(|pipeline| pipeline.warehouse.clone());
     let connection = args.connection.clone().or(first).unwrap_or_else(|| "warehouse".to_owned());
-    let rows = gear.warehouse(&connection).await?.query(&args.sql, args.rows).await?;
-    gear.close().await?;
+    let rows = if let Some(client) = remote::keeper_of(&connection, &project, &connections, screen)? {
+        remote::query(&client, &args.sql, &connection, args.rows).await?
+    } else {
+        let gear = Gear::open(project, connections, common.clock(), screen.redactor.clone()).await?;
+        let rows = gear.warehouse(&connection).await?.query(&args.sql, args.rows).await?;
+        gear.close().await?;
+        rows
+    };
     print(&rows, screen);
     if rows.truncated {
         let first = if args.rows == 1 { "row".to_owned() } else { format!("{} rows", args.rows) };
@@ -100,14 +113,20 @@ fn print(rows: &Rows, screen: &Screen) {
 }
 
 pub(super) async fn decide(table: &str, unit: &str, reject: bool, common: &Common, screen: &Screen) -> Result<u8> {
-    let gear = session::gear(common, screen).await?;
+    let (project, connections) = session::project(common, screen)?;
     let table = TableName::stored(table);
-    let decided = if reject {
-        execute::reject(&gear, &table, unit).await?
+    let decided = if let Some(client) = Client::of(&project, &connections, &screen.redactor)? {
+        remote::decide(&client, &table, unit, reject).await?
     } else {
-        execute::approve(&gear, &table, unit).await?
+        let gear = Gear::open(project, connections, common.clock(), screen.redactor.clone()).await?;
+        let decided = if reject {
+            execute::reject(&gear, &table, unit).await?
+        } else {
+            execute::approve(&gear, &table, unit).await?
+        };
+        gear.close().await?;
+        decided
     };
-    gear.close().await?;
     if screen.is_json() {
         screen.json(&decided);
         return Ok(0);

@@ -9,14 +9,19 @@ mod check;
 mod connections;
 mod costs;
 mod demo;
+mod door;
 mod fan_view;
 mod hooks;
 mod init;
 mod inspect;
 mod junit;
+mod logs;
 mod look;
+mod notify;
 mod progress;
+mod remote;
 mod retry;
+mod rounds;
 mod run;
 mod schedule;
 mod screen;
@@ -24,6 +29,7 @@ mod serve;
 mod session;
 mod steer;
 mod test;
+mod upkeep;
 mod verify;
 
 use std::path::PathBuf;
@@ -107,7 +113,7 @@ enum Command {
     /// Show what a run would do, and why
     Plan(run::Args),
     /// Run one pipeline, or all
-    Run(run::Args),
+    Run(run::RunArgs),
     /// Run a pipeline for a range of dates, at once or by the queue
     Backfill(backfill::Args),
     /// Send the requests of a fan-out that failed once more, just those
@@ -143,6 +149,8 @@ enum Command {
         /// The run, as `haul runs` lists it
         run: String,
     },
+    /// Show what a run has told, or follow one that is under way
+    Logs(logs::Args),
     /// Show what was billed, and what skipping what had not changed has saved
     Costs(costs::Args),
     /// Show what re-pulls changed, by the age of the unit
@@ -150,6 +158,19 @@ enum Command {
         /// The table; all of them by default
         table: Option<String>,
     },
+    /// List what is wrong now, since when, and who was told
+    Incidents(notify::IncidentsArgs),
+    /// Print the report of the last day: what ran, what is wrong, rows, drift, costs
+    Report(notify::ReportArgs),
+    /// Look after those who are told what goes wrong
+    Notify {
+        #[command(subcommand)]
+        command: notify::Command,
+    },
+    /// Look at everything that may be wrong around the project, and say what to do
+    Doctor(upkeep::DoctorArgs),
+    /// Remove history that is older than the project wants to keep, and give its room back
+    Gc(upkeep::GcArgs),
     /// Load, or throw away, a unit that a guard held
     Approve {
         /// The table
@@ -187,6 +208,9 @@ enum Command {
         /// Write them into this folder
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// The OpenAPI document of `haul serve` instead
+        #[arg(long)]
+        openapi: bool,
     },
     /// Show haul at work on a week of real earthquakes, without a network
     Demo(demo::Args),
@@ -217,7 +241,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
     match arguments.command {
         Command::Init(args) => init::init(&args, screen),
         Command::Check => check::check(common, screen),
-        Command::Schema { dir } => check::schema(dir.as_deref(), screen),
+        Command::Schema { dir, openapi } => check::schema(dir.as_deref(), openapi, screen),
         Command::Plan(args) => run::plan(&args, common, screen).await,
         Command::Run(args) => run::run(&args, common, screen).await,
         Command::Backfill(args) => backfill::backfill(&args, common, screen).await,
@@ -233,8 +257,14 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Status(args) => inspect::status(&args, common, screen).await,
         Command::Runs(args) => inspect::runs(&args, common, screen).await,
         Command::Show { run } => inspect::show(&run, common, screen).await,
+        Command::Logs(args) => logs::logs(&args, common, screen).await,
         Command::Costs(args) => costs::costs(&args, common, screen).await,
         Command::Drift { table } => inspect::drift(table.as_deref(), common, screen).await,
+        Command::Incidents(args) => notify::incidents(&args, common, screen).await,
+        Command::Report(args) => notify::report(&args, common, screen).await,
+        Command::Notify { command } => notify::notify(command, common, screen).await,
+        Command::Doctor(args) => upkeep::doctor(&args, common, screen).await,
+        Command::Gc(args) => upkeep::gc(&args, common, screen).await,
         Command::Approve { table, unit, reject } => look::decide(&table, &unit, reject, common, screen).await,
         Command::Render(args) => look::render(&args, common, screen).await,
         Command::Preview(args) => look::preview(&args, common, screen).await,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::screen::{DIM, counted};
-use super::{Common, Screen, run, session};
+use super::{Common, Screen, remote, run, session};
 use crate::error::Result;
 use crate::execute::{self, Unfinished};
 use crate::monitor::Monitor;
@@ -31,6 +31,7 @@ pub(super) async fn retry(args: &Args, common: &Common, screen: &Screen) -> Resu
         gear.close().await?;
         return Ok(0);
     }
+    remote::alone(&gear, &pipeline, screen, "end it first; or let its next run send them again")?;
     let plans = execute::plan_retry(&gear, &pipeline, args.step.as_deref()).await?;
     let cancel = run::cancel_on_interrupt(screen);
     let (mut code, mut records) = (0, Vec::new());

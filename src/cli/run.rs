@@ -9,16 +9,18 @@ use tokio_util::sync::CancellationToken;
 use super::fan_view::grouped;
 use super::progress::Progress;
 use super::screen::{BAD, DIM, GOOD, WARN, counted};
-use super::{Common, Screen, session};
+use super::{Common, Screen, notify, remote, session};
+use crate::api::Client;
 use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
 use crate::model::cost::{Bytes, Expected, Sum};
 use crate::model::ledger::UnitState;
-use crate::model::pipeline::Pipeline;
+use crate::model::pipeline::{Pipeline, Project};
 use crate::model::plan::{LeftAlone, Plan, PlannedTask};
 use crate::model::run::{RunRecord, RunStatus, Trigger};
 use crate::monitor::Monitor;
 use crate::plan::{Ask, CostTotals, Reprocess};
+use crate::state::State;
 use crate::time::Unit;
 
 /// What a run, or the plan of one, is for.
@@ -37,6 +39,16 @@ pub(super) struct Args {
     force: bool,
 }
 
+/// What is run, and where.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    what: Args,
+    /// Run it here, also where `haul serve` is at work on the project
+    #[arg(long)]
+    local: bool,
+}
+
 impl Args {
     fn ask(&self, pipeline: &Pipeline, common: &Common) -> Ask {
         Ask {
@@ -49,27 +61,34 @@ impl Args {
         }
     }
 
-    fn pipelines(&self, gear: &Gear) -> Result<Vec<Arc<Pipeline>>> {
+    fn pipelines(&self, project: &Project) -> Result<Vec<Arc<Pipeline>>> {
         match &self.pipeline {
-            Some(name) => Ok(vec![session::pipeline(&gear.project, name)?]),
-            None => Ok(gear.project.pipelines.clone()),
+            Some(name) => Ok(vec![session::pipeline(project, name)?]),
+            None => Ok(project.pipelines.clone()),
         }
     }
 }
 
-pub(super) async fn run(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
-    let gear = session::gear(common, screen).await?;
+pub(super) async fn run(args: &RunArgs, common: &Common, screen: &Screen) -> Result<u8> {
+    let (project, connections) = session::project(common, screen)?;
     let mut asks = Vec::new();
-    for pipeline in args.pipelines(&gear)? {
-        let ask = args.ask(&pipeline, common);
+    for pipeline in args.what.pipelines(&project)? {
+        let ask = args.what.ask(&pipeline, common);
         asks.push((pipeline, ask));
     }
+    if !args.local
+        && let Some(client) = Client::of(&project, &connections, &screen.redactor)?
+    {
+        return remote::run(&client, asks, &project, screen).await;
+    }
+    let gear = Gear::open(project, connections, common.clock(), screen.redactor.clone()).await?;
     walk(gear, asks, common, screen).await
 }
 
 /// Plans and runs one pipeline after the other, and tells how it ended.
 pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &Common, screen: &Screen) -> Result<u8> {
     let cancel = cancel_on_interrupt(screen);
+    let teller = notify::of_run(&gear, common, screen);
     let alone = asks.len() == 1;
     let mut code = 0;
     let mut records = Vec::new();
@@ -79,11 +98,20 @@ pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &C
                 code = worse(code, exit_code(record.status));
                 records.push(record);
             }
-            Err(error) if alone => return Err(error),
+            Err(error) if alone => {
+                if let Some(teller) = &teller {
+                    teller.could_not_begin(&pipeline.name, &error, common.clock().now()).await?;
+                    notify::look(teller, common, screen).await;
+                }
+                return Err(error);
+            }
             // What keeps one pipeline from running is told; the others run all the same.
             Err(error) => {
                 screen.error(&error);
                 code = worse(code, error.kind().exit_code());
+                if let Some(teller) = &teller {
+                    teller.could_not_begin(&pipeline.name, &error, common.clock().now()).await?;
+                }
             }
         }
         if cancel.is_cancelled() {
@@ -92,6 +120,9 @@ pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &C
     }
     if screen.is_json() {
         screen.json(&records);
+    }
+    if let Some(teller) = &teller {
+        notify::look(teller, common, screen).await;
     }
     gear.close().await?;
     Ok(code)
@@ -118,7 +149,7 @@ async fn one(
         screen.error(&refusal);
     }
     if record.status == RunStatus::Held {
-        decisions(gear, pipeline, screen).await?;
+        decisions(&gear.state, pipeline, screen).await?;
     }
     Ok(record)
 }
@@ -289,9 +320,9 @@ fn again(ask: &Ask, plan: &Plan, status: RunStatus) -> String {
 }
 
 /// Names the held units of a pipeline with the commands that decide on them.
-async fn decisions(gear: &Gear, pipeline: &Pipeline, screen: &Screen) -> Result<()> {
+pub(super) async fn decisions(state: &State, pipeline: &Pipeline, screen: &Screen) -> Result<()> {
     let tables: Vec<_> = pipeline.steps.iter().map(|step| step.into.clone()).collect();
-    let snapshot = gear.state.snapshot(&tables).await?;
+    let snapshot = state.snapshot(&tables).await?;
     screen.note(&format!("{WARN}held{WARN:#}: the old rows stay until somebody decides:"));
     for record in tables.iter().flat_map(|table| snapshot.table(table)).filter(|unit| unit.state == UnitState::Held) {
         let reason = record.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default();
@@ -303,7 +334,7 @@ async fn decisions(gear: &Gear, pipeline: &Pipeline, screen: &Screen) -> Result<
 
 pub(super) async fn plan(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
     let gear = session::gear(common, screen).await?;
-    let asks = args.pipelines(&gear)?.into_iter().map(|pipeline| {
+    let asks = args.pipelines(&gear.project)?.into_iter().map(|pipeline| {
         let ask = args.ask(&pipeline, common);
         (pipeline, ask)
     });

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use super::rounds::Rounds;
 use super::screen::{BAD, DIM, WARN, counted};
-use super::{Common, Screen, session};
+use super::{Common, Screen, door, session};
+use crate::api::Metrics;
 use crate::config;
 use crate::error::{Context, Kind, Result};
 use crate::model::job::Job;
@@ -39,7 +41,7 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     let root = session::root(common)?;
     let clock = common.clock();
     // Before anything is begun: a signal that comes meanwhile is kept.
-    let orders = orders()?;
+    let (order, orders) = orders()?;
     let (watched, changes) = Watched::open(&root, clock, screen.redactor.clone()).await?;
     let tell = teller(args.log, clock, screen);
     for change in changes {
@@ -47,12 +49,20 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     }
     let service = config::service();
     let supervisor = Supervisor::new(service.socket, service.watchdog);
-    let listen = listener(Arc::clone(&tell));
+    let metrics = Metrics::new();
+    let ended = Arc::new(Notify::new());
+    let listen = listener(Arc::clone(&tell), metrics.clone(), Arc::clone(&ended));
     let version = Arc::clone(watched.version());
     let life = Life::open(watched, listen, Arc::clone(&tell), clock, supervisor).await?;
     tell(Note::info(first_line(&version, clock).await?));
-    life.run(orders).await?;
-    Ok(0)
+    let door = door::open(&version, (life.versions(), life.vitals()), order, metrics, &tell).await?;
+    let rounds = Rounds::begin(life.versions(), ended, clock, screen.redactor.clone(), tell);
+    let lived = life.run(orders).await;
+    rounds.end().await;
+    if let Some(door) = door {
+        door.close().await;
+    }
+    lived.map(|()| 0)
 }
 
 /// What begins: the version, the project, its pipelines, the next runs.
@@ -76,12 +86,13 @@ async fn first_line(version: &Version, clock: Clock) -> Result<String> {
 
 /// The first signal drains, the second ends at once.
 #[cfg(unix)]
-fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
+fn orders() -> Result<(mpsc::Sender<LifeOrder>, mpsc::Receiver<LifeOrder>)> {
     use tokio::signal::unix::{SignalKind, signal};
     let listening = || "listening for signals".to_owned();
     let mut interrupt = signal(SignalKind::interrupt()).context(Kind::Internal, listening)?;
     let mut terminate = signal(SignalKind::terminate()).context(Kind::Internal, listening)?;
     let (send, receive) = mpsc::channel(2);
+    let order = send.clone();
     tokio::spawn(async move {
         for count in 0.. {
             let code = tokio::select! {
@@ -94,15 +105,16 @@ fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
             let _ = send.send(LifeOrder::Drain).await;
         }
     });
-    Ok(receive)
+    Ok((order, receive))
 }
 
 /// The first Ctrl-C drains, the second ends at once.
 #[cfg(windows)]
-fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
+fn orders() -> Result<(mpsc::Sender<LifeOrder>, mpsc::Receiver<LifeOrder>)> {
     let mut interrupt =
         tokio::signal::windows::ctrl_c().context(Kind::Internal, || "listening for signals".to_owned())?;
     let (send, receive) = mpsc::channel(2);
+    let order = send.clone();
     tokio::spawn(async move {
         for count in 0.. {
             interrupt.recv().await;
@@ -112,7 +124,7 @@ fn orders() -> Result<mpsc::Receiver<LifeOrder>> {
             let _ = send.send(LifeOrder::Drain).await;
         }
     });
-    Ok(receive)
+    Ok((order, receive))
 }
 
 /// Writes notes to stderr, redacted.
@@ -148,17 +160,21 @@ fn text(now: &str, note: &Note) -> String {
     format!("{DIM}{now}{DIM:#} {level} {of}{}{job}{detail}", note.message)
 }
 
-/// Tells of the tasks of runs what somebody should know.
-fn listener(tell: Tell) -> Listen {
+/// Tells of the tasks of runs what somebody should know, and counts them.
+fn listener(tell: Tell, metrics: Metrics, ended: Arc<Notify>) -> Listen {
     Arc::new(move |job: &Job| {
         let about = Note::info("").of(&job.pipeline).job(job.id);
-        Arc::new(Listening { tell: Arc::clone(&tell), about })
+        let (tell, ended) = (Arc::clone(&tell), Arc::clone(&ended));
+        Arc::new(Listening { tell, about, count: metrics.listen(&job.pipeline), ended })
     })
 }
 
 struct Listening {
     tell: Tell,
     about: Note,
+    count: Arc<dyn Monitor>,
+    /// Somebody looks around when a run has ended.
+    ended: Arc<Notify>,
 }
 
 impl Listening {
@@ -169,6 +185,7 @@ impl Listening {
 
 impl Monitor for Listening {
     fn event(&self, event: &Event<'_>) {
+        self.count.event(event);
         match event {
             Event::Task { task, event: TaskEvent::Failed { reason, .. } } => {
                 self.say(Level::Warning, format!("{task} failed: {reason}"));
@@ -179,6 +196,7 @@ impl Monitor for Listening {
             Event::Task { task, event: TaskEvent::Late { reason } } => {
                 self.say(Level::Info, format!("{task} is late: {reason}"));
             }
+            Event::RunFinished { .. } => self.ended.notify_one(),
             Event::Warning { task, message } => {
                 let task = task.map(|task| format!("{task}: ")).unwrap_or_default();
                 self.say(Level::Warning, format!("{task}{message}"));

@@ -45,6 +45,12 @@ pub(super) fn offline(common: &Common, screen: &Screen) -> Result<Project> {
     loaded.into_project()
 }
 
+/// The state folder, as far as the project's files tell where it is: others of them may be wrong.
+pub(super) fn state_dir(common: &Common) -> Result<PathBuf> {
+    let root = root(common)?;
+    Ok(config::state_dir(&root))
+}
+
 /// Everything that a run needs.
 pub(super) async fn gear(common: &Common, screen: &Screen) -> Result<Gear> {
     let (project, connections) = project(common, screen)?;

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Diagnostic, Source, quoted};
 use super::reader::{At, Read, Reader, Required, Span, Twin, describe, twin};
 use super::scalar::{Count, Entries, read_word, words};
-use super::server::{PostgresTable, ServerTable};
+use super::server::{PostgresTable, ServerTable, SmtpTable};
 use super::value::{ByteSize, TypedDuration, one_key_of};
 
 /// A value that may be a secret: the text itself, or where it is found.
@@ -96,6 +96,7 @@ enum TypeWord {
     BigQuery,
     Process,
     Files,
+    Smtp,
 }
 
 /// The ways to say who we are.
@@ -464,6 +465,8 @@ pub enum ConnectionTable {
     Process,
     /// Files.
     Files(Box<FilesTable>),
+    /// A mail server.
+    Smtp(SmtpTable),
 }
 
 impl Read for ConnectionTable {
@@ -475,7 +478,8 @@ impl Read for ConnectionTable {
         let Some(kind) = table.get("type") else {
             let message = format!("the connection `{}` has no `type`", reader.path());
             reader.error("missing-key", value.span(), message).help = Some(
-                "one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `process`".to_owned(),
+                "one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `smtp`, `process`"
+                    .to_owned(),
             );
             return None;
         };
@@ -494,6 +498,7 @@ impl Read for ConnectionTable {
             }
             TypeWord::BigQuery => Self::BigQuery(BigQueryTable::read_table(table, span, reader)),
             TypeWord::Files => Self::Files(Box::new(FilesTable::read_table(table, span, reader))),
+            TypeWord::Smtp => Self::Smtp(SmtpTable::read_table(table, span, reader)),
         })
     }
 }
@@ -534,6 +539,7 @@ impl JsonSchema for ConnectionTable {
             of(&["mongodb"], MongoDbTable::json_schema(generator)),
             of(&["bigquery"], BigQueryTable::json_schema(generator)),
             of(&["files"], FilesTable::json_schema(generator)),
+            of(&["smtp"], SmtpTable::json_schema(generator)),
             json_schema!({
                 "description": "What a program wants to know: any fields, any of whose values may be the place of a secret.",
                 "type": "object",

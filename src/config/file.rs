@@ -6,6 +6,7 @@ use super::fanout::{ForEachTable, LimitsTable, MaxFailedValue};
 use super::files::{CsvTable, DownloadTable};
 use super::layout::PartitionValue;
 use super::load_table::LoadTable;
+use super::notify::{DailyReportTable, DeadlineTable, DriftTable, NotifyTable, RetentionTable};
 use super::reader::{At, Required, twin};
 use super::request::{AuthValue, PaginateTable, RequestTable, RetryTable};
 use super::rule::Rules;
@@ -49,6 +50,16 @@ twin! {
         pub pools: Option<At<Entries<Count>>>,
         /// How `haul serve` works.
         pub serve: Option<At<ServeTable>>,
+        /// Who is told what goes wrong.
+        pub notify: Option<At<Vec<At<NotifyTable>>>>,
+        /// By when days have to be there. Those of one pipeline may stand in its file.
+        pub deadline: Option<At<Vec<At<DeadlineTable>>>>,
+        /// The report of the day.
+        pub report: Option<At<DailyReportTable>>,
+        /// Which changes of old units are told.
+        pub drift: Option<At<DriftTable>>,
+        /// How long the history is kept.
+        pub retention: Option<At<RetentionTable>>,
     }
 }
 
@@ -92,6 +103,8 @@ twin! {
         pub wait: Option<At<Vec<At<WaitTable>>>>,
         /// Steps that run a program for its effect.
         pub run: Option<At<Vec<At<RunTable>>>>,
+        /// By when its days have to be there.
+        pub deadline: Option<At<Vec<At<DeadlineTable>>>>,
     }
 }
 

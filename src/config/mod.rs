@@ -13,7 +13,9 @@ mod check;
 mod clock_words;
 mod collection;
 pub mod connection_file;
+mod deadline;
 mod diagnostic;
+mod door;
 pub mod errand;
 mod expect;
 pub mod fanout;
@@ -30,6 +32,7 @@ mod load;
 mod load_table;
 pub mod lock;
 mod manual;
+pub mod notify;
 mod parameter;
 mod pipeline;
 mod process;
@@ -65,13 +68,18 @@ pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
 use crate::error::{Error, Result};
-use crate::model::pipeline::Project;
+use crate::model::notify::{Retention, Telling};
+use crate::model::pipeline::{Pipeline, Project};
 use crate::model::serve::ServeSettings;
+use deadline::DeadlineDraft;
 use file::ProjectFile;
 use folder::Folder;
 use inspect::Inspector;
 use pipeline::{Surroundings, read_pipeline, read_project, vars};
 use reader::{At, Reader};
+
+/// The state folder, where the project says no other.
+const STATE_DIR: &str = ".haul";
 
 /// What a project is checked against.
 #[derive(Debug, Clone, Copy, Default)]
@@ -178,8 +186,17 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         drafts.push(draft);
     }
     schedule::check_after(&drafts, &mut faults);
+    let mut deadlines: Vec<DeadlineDraft> = Vec::new();
+    for draft in &mut drafts {
+        deadlines.push(draft.deadlines.taken());
+    }
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
-    let state_dir = project.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value));
+    let (mut telling, retention) = people(&project, &folder, deadlines, &pipelines, options, &mut faults);
+    let state_dir = project.state_dir.as_ref().map_or(Path::new(STATE_DIR), |at| Path::new(&at.value));
+    if telling.project.is_empty() {
+        telling.project =
+            root.file_name().map_or_else(|| "haul".to_owned(), |name| name.to_string_lossy().into_owned());
+    }
     let loaded = Project {
         state_dir: root.join(options.state_dir.unwrap_or(state_dir)),
         root,
@@ -189,28 +206,43 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         pipelines,
         sql: folder.sql,
         hooks: manuals,
+        telling,
+        retention,
     };
     let diagnostics = in_order(faults);
     let sound = diagnostics.iter().all(|fault| fault.severity != Severity::Error);
     Loaded { project: sound.then_some(loaded), diagnostics, sources: folder.sources }
 }
 
-/// Where the project in `root` keeps its state, for what needs no more of it: no pipeline is read.
-///
-/// # Errors
-/// A `haul.toml` that is wrong.
-pub fn state_dir(root: &Path) -> Result<PathBuf> {
+/// The state folder of the project in `root`, also where other files of it are wrong.
+pub fn state_dir(root: &Path) -> PathBuf {
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-    let path = Path::new("haul.toml");
-    let Ok(text) = std::fs::read_to_string(root.join(path)) else { return Ok(root.join(".haul")) };
-    let source = Arc::new(Source::new(path, text));
-    let (file, faults) = read_project(&source);
-    let errors: Vec<Diagnostic> = faults.into_iter().filter(|fault| fault.severity == Severity::Error).collect();
-    if !errors.is_empty() {
-        let sources = Sources::from([(path.to_path_buf(), source)]);
-        return Err(Error::config("haul.toml is wrong").detail(render(&errors, &sources, false)));
+    let text = std::fs::read_to_string(root.join("haul.toml")).unwrap_or_default();
+    let (file, _) = read_project(&Arc::new(Source::new("haul.toml", text)));
+    root.join(file.state_dir.map_or_else(|| STATE_DIR.to_owned(), |at| at.value))
+}
+
+/// Who is told of what, and how long the history is kept.
+fn people(
+    project: &ProjectFile,
+    folder: &Folder,
+    mut deadlines: Vec<DeadlineDraft>,
+    pipelines: &[Arc<Pipeline>],
+    options: &Options<'_>,
+    faults: &mut Vec<Diagnostic>,
+) -> (Telling, Retention) {
+    let source = folder.project.clone().unwrap_or_else(|| Arc::new(Source::new("haul.toml", "")));
+    let (mut telling, found) = notify::telling(project, &source, pipelines, options.known_connections);
+    faults.extend(found);
+    let own = project.deadline.as_ref().map(|at| at.value.clone()).unwrap_or_default();
+    deadlines.insert(0, DeadlineDraft { pipeline: None, source: source.clone(), tables: own });
+    // Of steps that could not be read nothing is known.
+    if faults.iter().all(|fault| fault.severity != Severity::Error) {
+        telling.deadlines = deadline::deadlines(&deadlines, pipelines, faults);
     }
-    Ok(root.join(file.state_dir.as_ref().map_or(Path::new(".haul"), |at| Path::new(&at.value))))
+    let (retention, found) = notify::retention(project, &source);
+    faults.extend(found);
+    (telling, retention)
 }
 
 /// Looks at the text of a hook alone, before it becomes a file of the project.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deadline::DeadlineDraft;
 use super::diagnostic::{Diagnostic, Source, known_names};
 use super::errand::{run, wait};
 use super::file::{GuardTable, PipelineFile, ProjectFile, WindowTable};
@@ -93,6 +94,8 @@ pub struct PipelineDraft {
     pub steps: Vec<StepDraft>,
     /// Where the file names the pipeline that its schedule follows.
     pub follows: Option<At<String>>,
+    /// By when its days have to be there.
+    pub deadlines: DeadlineDraft,
 }
 
 /// Reads `haul.toml`.
@@ -134,8 +137,13 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
     };
     // What a file with wrong syntax means is not known; its keys and values were looked at all the same.
     let steps = if sound { steps(&file, &pipeline, around, &mut reader) } else { Vec::new() };
+    let deadlines = DeadlineDraft {
+        pipeline: Some(name.to_owned()),
+        source: source.clone(),
+        tables: file.deadline.map(|at| at.value).unwrap_or_default(),
+    };
     let follows = file.schedule.and_then(|at| at.value.after);
-    (PipelineDraft { pipeline, source: source.clone(), sound, steps, follows }, reader.diagnostics)
+    (PipelineDraft { pipeline, source: source.clone(), sound, steps, follows, deadlines }, reader.diagnostics)
 }
 
 fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, reader: &mut Reader) -> Vec<StepDraft> {

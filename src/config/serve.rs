@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::connection_file::SecretValue;
+use super::door::door;
 use super::reader::{At, Reader, twin};
-use super::scalar::Count;
+use super::scalar::{Count, Names};
 use super::value::TypedDuration;
 use crate::model::serve::ServeSettings;
 use crate::time::display_duration;
@@ -29,6 +31,13 @@ twin! {
         pub drain_timeout: Option<At<TypedDuration>>,
         /// How often the files of the project, and what other processes ask for, are looked at. Default `"1s"`.
         pub poll: Option<At<TypedDuration>>,
+        /// The address that requests over HTTP come to: an IP address and a port, 0 for any that is free; `"off"` for none.
+        /// Default `"127.0.0.1:8642"`. One that other machines reach needs a `token`.
+        pub listen: Option<At<String>>,
+        /// Where the token is found that requests have to bring. Default: one is made, in the file `token` of the state folder.
+        pub token: Option<At<SecretValue>>,
+        /// Names by which requests may call it, besides `localhost` and IP addresses.
+        pub hosts: Option<At<Names>>,
     }
 }
 
@@ -62,5 +71,6 @@ pub fn serve(at: Option<&At<ServeTable>>, reader: &mut Reader) -> ServeSettings 
             default.drain_timeout,
         ),
         poll: within("poll", table.poll.as_ref(), SHORTEST_POLL, LONGEST_POLL, default.poll),
+        door: door(table, reader),
     }
 }

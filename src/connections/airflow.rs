@@ -128,7 +128,7 @@ impl Airflow {
             System::Files => {}
             System::DuckDb => self.duckdb(&mut taken),
             // Airflow has no such connections: `system` never names it.
-            System::Process => {}
+            System::Smtp | System::Process => {}
         }
         let faults = taken.definition.faults();
         if faults.is_empty() { Ok(taken) } else { Err(faults) }

@@ -20,6 +20,7 @@ pub(super) enum System {
     MongoDb,
     BigQuery,
     Files,
+    Smtp,
     Process,
 }
 
@@ -71,6 +72,7 @@ const ENCODING: &[&str] = &["hex", "base64"];
 const SECRET_ENCODING: &[&str] = &["text", "base64", "hex"];
 const GRANT: &[&str] = &["client_credentials", "refresh_token"];
 const TLS: &[&str] = &["disable", "prefer", "require", "verify-full"];
+const MAIL_TLS: &[&str] = &["starttls", "tls", "none"];
 
 const HTTP: &[Field] = &[
     field("url", Form::Text).required(),
@@ -142,6 +144,17 @@ const POSTGRES: &[Field] = &[
 
 const MONGODB: &[Field] = &[field("uri", Form::Text).secret().required(), field("database", Form::Text).required()];
 
+const SMTP: &[Field] = &[
+    field("host", Form::Text).required(),
+    field("port", Form::Port),
+    field("user", Form::Text),
+    field("password", Form::Text).secret(),
+    field("from", Form::Text).required(),
+    field("tls", Form::Word(MAIL_TLS)),
+    field("ca", Form::Text),
+    field("timeout", Form::Duration),
+];
+
 const BIGQUERY: &[Field] = &[
     field("project", Form::Text).required(),
     field("location", Form::Text),
@@ -157,7 +170,7 @@ const BIGQUERY: &[Field] = &[
 ];
 
 impl System {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Http,
         Self::DuckDb,
         Self::Postgres,
@@ -165,6 +178,7 @@ impl System {
         Self::MongoDb,
         Self::BigQuery,
         Self::Files,
+        Self::Smtp,
         Self::Process,
     ];
 
@@ -178,6 +192,7 @@ impl System {
             Self::MongoDb => "mongodb",
             Self::BigQuery => "bigquery",
             Self::Files => "files",
+            Self::Smtp => "smtp",
             Self::Process => "process",
         }
     }
@@ -199,6 +214,7 @@ impl System {
             Self::MongoDb => MONGODB,
             Self::BigQuery => BIGQUERY,
             Self::Files => super::files::FIELDS,
+            Self::Smtp => SMTP,
             // A program has any fields.
             Self::Process => &[],
         }
@@ -378,6 +394,9 @@ impl Definition {
                     .help("stage_bucket = \"gs://my-bucket/haul\""),
             );
         }
+        if self.system == System::Smtp && self.fields.contains_key("password") && !self.fields.contains_key("user") {
+            faults.push(Fault::of("password", "`password` needs `user`"));
+        }
         if self.system == System::Files && faults.is_empty() {
             faults.extend(super::files::disagreement(&self.fields).err());
         }
@@ -418,6 +437,7 @@ pub(super) fn names_a_place(key: &str) -> bool {
         "cookie",
         "client_cert",
         "ca",
+        "from",
     ];
     PLACES.contains(&key)
 }

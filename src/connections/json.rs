@@ -18,8 +18,9 @@ pub(super) fn flat_auth_word(word: &str) -> (&str, Option<&str>) {
 pub(super) fn definition(members: &Map<String, Json>) -> Result<Definition, Vec<Fault>> {
     let Some(kind) = members.get("type").and_then(Json::as_str) else {
         return Err(vec![
-            Fault::of("type", "`type` is missing")
-                .help("one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `process`"),
+            Fault::of("type", "`type` is missing").help(
+                "one of `http`, `duckdb`, `postgres`, `mysql`, `mongodb`, `bigquery`, `files`, `smtp`, `process`",
+            ),
         ]);
     };
     let system = System::from_name(kind).map_err(|fault| vec![fault])?;

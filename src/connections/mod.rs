@@ -33,8 +33,9 @@ use zeroize::Zeroizing;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::connection::Connection;
+use crate::model::serve::SecretPlace;
 use crate::secret::{ExposeSecret, MASK, Redactor, SecretString};
-use fields::{Definition, Fault, Value, is_harmless_entry, nearest_or_all};
+use fields::{Definition, Fault, Reference, Value, is_harmless_entry, nearest_or_all};
 use key::Keys;
 use reference::Resolver;
 use store::{Fields, Rotated, Store};
@@ -178,6 +179,21 @@ impl Connections {
         let object = resolve::object(&definition, &self.inner.resolver)
             .map_err(|error| error.while_doing(format!("opening the connection `{name}`")))?;
         Ok(SecretString::from(object.to_string()))
+    }
+
+    /// The secret that lies at a place of the settings; the redactor knows it from now on.
+    ///
+    /// # Errors
+    /// A variable that is not set, a file that cannot be read, a command that fails.
+    pub fn secret(&self, place: &SecretPlace) -> Result<SecretString> {
+        let reference = match place {
+            SecretPlace::Env(name) => Reference::Env(name.clone()),
+            SecretPlace::File(path) => Reference::File(path.clone()),
+            SecretPlace::Command(command) => Reference::Command(command.clone()),
+        };
+        let text = self.inner.resolver.resolve(&reference)?;
+        self.inner.redactor.learn(&text);
+        Ok(SecretString::from(text))
     }
 
     /// A variable of the environment, for `env_var()` in templates.

@@ -14,8 +14,8 @@ use crate::config::value::ByteSize;
 use crate::error::{Context, Kind, Result};
 use crate::model::connection::{
     Auth, BigQueryConnection, ClientCertificate, Connection, ConnectionKind, DuckDbConnection, Grant, Hmac,
-    HttpConnection, KeyPlace, Login, MongoDbConnection, OAuth2, SecretEncoding, ServerConnection, SigV4, Tls, TokenAt,
-    TokenPlace,
+    HttpConnection, KeyPlace, Login, MailTls, MongoDbConnection, OAuth2, SecretEncoding, ServerConnection, SigV4,
+    SmtpConnection, Tls, TokenAt, TokenPlace,
 };
 use crate::model::cost::Tariff;
 use crate::secret::{ExposeSecret, Redactor, SecretString};
@@ -46,6 +46,7 @@ pub(super) fn resolve(
         System::Process => ConnectionKind::Process,
         System::Files => ConnectionKind::Files(super::files::resolve(&fields, root)?),
         System::BigQuery => ConnectionKind::BigQuery(bigquery(&fields)?),
+        System::Smtp => ConnectionKind::Smtp(smtp(&fields)?),
     };
     Ok(Connection { name: name.to_owned(), kind })
 }
@@ -380,6 +381,34 @@ fn server(fields: &Resolved<'_>, port: u16, system: &str) -> Result<ServerConnec
         tls,
         statement_timeout: duration(fields, "statement_timeout")?,
         lock_timeout: duration(fields, "lock_timeout")?,
+    })
+}
+
+fn smtp(fields: &Resolved<'_>) -> Result<SmtpConnection> {
+    let port = fields.text("port")?.map(|text| text.parse::<u16>()).transpose();
+    let port = port.context(Kind::Connection, || "reading the port of an smtp connection".to_owned())?;
+    let tls = match (fields.text("tls")?.as_deref(), port) {
+        (Some("none"), _) => MailTls::None,
+        (Some("tls"), _) | (None, Some(465)) => MailTls::Tls,
+        _ => MailTls::StartTls,
+    };
+    let usual = match tls {
+        MailTls::StartTls => 587,
+        MailTls::Tls => 465,
+        MailTls::None => 25,
+    };
+    let login = match (fields.text("user")?, fields.secret("password")?) {
+        (Some(user), password) => Some((user, password.unwrap_or_default())),
+        (None, _) => None,
+    };
+    Ok(SmtpConnection {
+        host: fields.need("host")?,
+        port: port.unwrap_or(usual),
+        login,
+        from: fields.need("from")?,
+        tls,
+        authorities: fields.text("ca")?,
+        timeout: duration(fields, "timeout")?.unwrap_or(Duration::from_secs(30)),
     })
 }
 

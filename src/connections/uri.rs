@@ -110,6 +110,7 @@ fn own(text: &str) -> Result<Option<Definition>, Fault> {
         "mongodb" | "mongodb+srv" => mongodb(text, &parts),
         "bigquery" => bigquery(parts),
         "file" | "s3" | "gs" => files(parts),
+        "smtp" | "smtps" => smtp(parts),
         scheme if super::airflow::knows(scheme) => return Ok(None),
         scheme => {
             let known = [
@@ -124,6 +125,8 @@ fn own(text: &str) -> Result<Option<Definition>, Fault> {
                 "file",
                 "s3",
                 "gs",
+                "smtp",
+                "smtps",
             ];
             let message = format!("`{scheme}://` is no scheme of a connection");
             return Err(Fault::of("", message).help(nearest_or_all(scheme, &known)));
@@ -155,6 +158,20 @@ fn http(parts: Parts) -> Definition {
     insert(&mut fields, "password", parts.password);
     fields.extend(parts.query.into_iter().map(|(key, text)| (key, Value::plain(text))));
     Definition { system: System::Http, fields }
+}
+
+/// `smtp://user:password@host:587?from=haul@example.com`; `smtps` is encrypted from the first byte on.
+fn smtp(parts: Parts) -> Definition {
+    let mut fields = BTreeMap::new();
+    insert(&mut fields, "host", Some(parts.host).filter(|host| !host.is_empty()));
+    insert(&mut fields, "port", parts.port);
+    insert(&mut fields, "user", parts.user);
+    insert(&mut fields, "password", parts.password);
+    if parts.scheme == "smtps" {
+        fields.insert("tls".to_owned(), Value::plain("tls"));
+    }
+    fields.extend(parts.query.into_iter().map(|(key, text)| (key, Value::plain(text))));
+    Definition { system: System::Smtp, fields }
 }
 
 fn server(system: System, parts: Parts) -> Definition {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::gear::Gear;
-use super::log::TaskLog;
 use super::outcome::{self, Cost, UnitOutcome};
 use super::process;
 use super::scope::{self, Occasion};
@@ -157,19 +156,12 @@ pub(super) struct Listener {
     monitor: Arc<dyn Monitor>,
     task: TaskId,
     redactor: Redactor,
-    log: TaskLog,
 }
 
 impl Listener {
-    /// The one of a task, with a log that is begun anew.
+    /// The one of a task.
     pub fn of(shared: &Shared<'_>, task: &PlannedTask) -> Self {
-        let state_dir = &shared.gear.project.state_dir;
-        Self {
-            monitor: Arc::clone(&shared.monitor),
-            task: task.id.clone(),
-            redactor: shared.gear.redactor.clone(),
-            log: TaskLog::new(state_dir, shared.pipeline, &task.step, &task.id.unit),
-        }
+        Self { monitor: Arc::clone(&shared.monitor), task: task.id.clone(), redactor: shared.gear.redactor.clone() }
     }
 }
 
@@ -179,9 +171,7 @@ impl Sink for Listener {
     }
 
     fn said(&self, line: &str) {
-        let line = self.redactor.redact(line);
-        self.log.add(&line);
-        self.monitor.event(&Event::Said { task: &self.task, line });
+        self.monitor.event(&Event::Said { task: &self.task, line: self.redactor.redact(line) });
     }
 
     fn retrying(&self, _reason: &str, _pause: Duration) {}

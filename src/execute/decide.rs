@@ -27,7 +27,7 @@ use crate::time::{Unit, UnitKey, Window};
 use crate::warehouse::UnitCommit;
 
 /// What a decision did.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Decided {
     /// The table.
     pub table: TableName,

@@ -18,6 +18,7 @@ use super::scope::Occasion;
 use super::slots::{self, Slots};
 use super::worker::{self, Shared};
 use crate::error::{Error, Kind, Result};
+use crate::logs::RunLog;
 use crate::model::pipeline::Action;
 use crate::model::plan::{Plan, PlannedTask};
 use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState};
@@ -34,6 +35,7 @@ pub(super) async fn run(
     let dead = gear.state.close_dead_runs(&plan.pipeline.name, gear.clock.now()).await?;
     let date = plan.logical_date.to_string();
     let record = gear.state.begin_run(&plan.pipeline.name, &date, plan.trigger, gear.clock.now()).await?;
+    let monitor = RunLog::begin(&gear.project.state_dir, &record, gear.clock, gear.redactor.clone(), monitor);
     monitor.event(&Event::RunStarted { run: &record, tasks: plan.tasks.len() });
     for run in dead {
         let message = format!("the run {run} had ended without a word; what it made durable is used");

@@ -8,7 +8,6 @@ use super::bookmark;
 use super::change::{self, Looked};
 use super::fan::{self, Fan};
 use super::gear::Gear;
-use super::log::TaskLog;
 use super::outcome::{Cost, UnitOutcome};
 use super::place::Place;
 use super::scope::{self, Occasion};
@@ -245,7 +244,6 @@ async fn bring(
             monitor: Arc::clone(&shared.monitor),
             task: task.id.clone(),
             redactor: shared.gear.redactor.clone(),
-            log: TaskLog::new(&shared.gear.project.state_dir, shared.pipeline, &task.step, &task.keys()[0]),
         };
         let pulled = pull.pages(progress, Arc::new(sink), shared.cancel_of(task)).await;
         let pulled = pulled.map_err(|mut failure| {
@@ -341,7 +339,6 @@ struct StageSink {
     monitor: Arc<dyn Monitor>,
     task: TaskId,
     redactor: crate::secret::Redactor,
-    log: TaskLog,
 }
 
 impl Sink for StageSink {
@@ -372,9 +369,7 @@ impl Sink for StageSink {
     }
 
     fn said(&self, line: &str) {
-        let line = self.redactor.redact(line);
-        self.log.add(&line);
-        self.monitor.event(&Event::Said { task: &self.task, line });
+        self.monitor.event(&Event::Said { task: &self.task, line: self.redactor.redact(line) });
     }
 
     fn shape(&self, shape: Shape) -> Result<()> {

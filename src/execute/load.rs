@@ -148,7 +148,7 @@ pub(super) fn resolved(gear: &Gear, pipeline: &Pipeline, step: &Load) -> Result<
             ))
             .hint("from = \"…\" names a collection, or files; an `[[extract]]` has `filter` and `pipeline` for collections"));
         }
-        (kind @ (ConnectionKind::Http(_) | ConnectionKind::Process), _) => {
+        (kind @ (ConnectionKind::Http(_) | ConnectionKind::Smtp(_) | ConnectionKind::Process), _) => {
             return Err(Error::config(format!("a load cannot read from `{}`, which has type {kind}", connection.name))
                 .hint("an API or a program is read by an `[[extract]]`"));
         }

@@ -24,7 +24,6 @@ mod gear;
 mod items;
 mod landing;
 mod load;
-mod log;
 mod look;
 mod outcome;
 mod place;

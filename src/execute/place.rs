@@ -260,7 +260,7 @@ fn table_of(target: &Target, kind: &ConnectionKind) -> Result<TableName> {
                 "into = \"schema.table\"; files need a connection of type files",
             );
         }
-        ConnectionKind::Http(_) | ConnectionKind::Process => {
+        ConnectionKind::Http(_) | ConnectionKind::Smtp(_) | ConnectionKind::Process => {
             return wrong(
                 format!("nothing can be loaded into a connection of type {kind}"),
                 "a load goes into duckdb, postgres, mysql, bigquery, mongodb or files",

@@ -44,16 +44,18 @@ pub(super) async fn fill_in(gear: &Gear, plan: &mut Plan, ledger: &Snapshot) {
     }
     let occasion = Occasion::new("plan".to_owned(), plan.logical_date, plan.window.clone(), &plan.pipeline, ledger);
     let known = Prices::default();
-    let priced = stream::iter(plan.tasks.iter().enumerate())
-        .filter(|(_, task)| std::future::ready(asked(task)))
+    let questions: Vec<_> = plan
+        .tasks
+        .iter()
+        .enumerate()
+        .filter(|(_, task)| asked(task))
         .map(|(index, task)| {
             let (occasion, known) = (&occasion, &known);
             let pipeline = &plan.pipeline;
             async move { (index, expected(gear, pipeline, task, occasion, ledger, known).await) }
         })
-        .buffer_unordered(AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
+        .collect();
+    let priced = stream::iter(questions).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     let names: Vec<String> = plan.tasks.iter().map(|task| task.step.name.clone()).collect();
     for (index, expected) in priced {
         let task = &mut plan.tasks[index];

@@ -14,9 +14,10 @@ use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
 use crate::extract::table::connect_postgres;
 use crate::extract::{FileStore, HttpClient};
+use crate::mail::Mailer;
 use crate::model::connection::{
     Auth, BigQueryConnection, Connection, ConnectionKind, FilesConnection, FilesPlace, Grant, HttpConnection,
-    MongoDbConnection, ServerConnection,
+    MongoDbConnection, ServerConnection, SmtpConnection,
 };
 use crate::model::cost::Receipts;
 use crate::model::hook::RetryPolicy;
@@ -65,6 +66,7 @@ pub async fn probe(connections: &Connections, name: &str, redactor: &Redactor, c
         ConnectionKind::MongoDb(settings) => within(mongodb(settings, &mut probed)).await,
         ConnectionKind::Process => program(connections, name, &mut probed),
         ConnectionKind::BigQuery(settings) => within(bigquery(name, settings, redactor, &mut probed)).await,
+        ConnectionKind::Smtp(settings) => within(mail(name, settings, &mut probed)).await,
         ConnectionKind::Files(settings) => within(files(name, settings, redactor, &mut probed)).await,
     };
     probed.answer =
@@ -149,6 +151,17 @@ async fn files(name: &str, settings: &FilesConnection, redactor: &Redactor, prob
         Kind::Unavailable => error.hint("are bucket, region and endpoint right?"),
         _ => error,
     })
+}
+
+async fn mail(name: &str, settings: &SmtpConnection, probed: &mut Probed) -> Result<String> {
+    let mailer = Mailer::open(name, settings)?;
+    probed.tried.push(format!("greeted the mail server {}", mailer.place()));
+    if let Some((user, _)) = &settings.login {
+        probed.tried.push(format!("logged in as {user}"));
+    }
+    mailer.greet().await?;
+    probed.note = Some("`haul notify test NAME` sends a mail to a channel that uses it".to_owned());
+    Ok("it takes mail".to_owned())
 }
 
 async fn duckdb(connection: &Connection, probed: &mut Probed) -> Result<String> {

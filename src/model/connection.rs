@@ -34,6 +34,8 @@ pub enum ConnectionKind {
     BigQuery(BigQueryConnection),
     /// A folder, a bucket or a web server with files.
     Files(FilesConnection),
+    /// A server that sends mail.
+    Smtp(SmtpConnection),
     /// What a program wants to know: any fields.
     Process,
 }
@@ -49,6 +51,7 @@ impl ConnectionKind {
             Self::MongoDb(_) => "mongodb",
             Self::BigQuery(_) => "bigquery",
             Self::Files(_) => "files",
+            Self::Smtp(_) => "smtp",
             Self::Process => "process",
         }
     }
@@ -332,6 +335,36 @@ pub struct BigQueryConnection {
     pub tariff: Tariff,
     /// Another address of Google Cloud Storage, for an emulator.
     pub storage_endpoint: Option<String>,
+}
+
+/// A server that sends mail, by SMTP (RFC 5321).
+#[derive(Debug, Clone)]
+pub struct SmtpConnection {
+    /// The host's name or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// User and password, where the server wants to know them.
+    pub login: Option<(String, SecretString)>,
+    /// Whom the mail is from: `haul <haul@example.com>`.
+    pub from: String,
+    /// Whether and how it is encrypted.
+    pub tls: MailTls,
+    /// Certificates in PEM of authorities that are believed besides those of the system.
+    pub authorities: Option<String>,
+    /// How long the server may take.
+    pub timeout: Duration,
+}
+
+/// Whether and how mail is encrypted on its way to its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailTls {
+    /// After a plain greeting (RFC 3207), and never without.
+    StartTls,
+    /// From the first byte on (RFC 8314).
+    Tls,
+    /// Not at all.
+    None,
 }
 
 /// A place with files.

@@ -1,6 +1,7 @@
 //! The ledger: what is known of every unit of every table, and of every pull of it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::name::TableName;
 use crate::time::{Instant, UnitKey};
@@ -41,7 +42,7 @@ impl<'de> Deserialize<'de> for Fingerprint {
 }
 
 /// How a unit stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitState {
     /// Its rows are in the warehouse.
@@ -77,11 +78,13 @@ impl UnitState {
 }
 
 /// What the ledger knows of one unit of one table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnitRecord {
     /// The table.
+    #[schema(value_type = String)]
     pub table: TableName,
     /// The unit.
+    #[schema(value_type = String)]
     pub unit: UnitKey,
     /// How it stands.
     pub state: UnitState,
@@ -90,6 +93,7 @@ pub struct UnitRecord {
     /// The number of the last pull, whatever became of it.
     pub last_pull: u64,
     /// When the last pull ended.
+    #[schema(value_type = String, format = DateTime)]
     pub pulled_at: Instant,
     /// How many pulls in a row, up to the last, changed nothing.
     pub unchanged_pulls: u32,
@@ -102,7 +106,7 @@ pub struct UnitRecord {
 }
 
 /// What the warehouse has of a unit; the mirror of its row in `_haul_loads`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Loaded {
     /// The pull that the rows are from.
     pub pull: u64,
@@ -111,10 +115,12 @@ pub struct Loaded {
     /// How many rows.
     pub rows: u64,
     /// Their digest.
+    #[schema(value_type = String)]
     pub fingerprint: Fingerprint,
     /// What they were computed from: a digest of the statement and of the upstream units; extracts have none.
     pub inputs: Option<String>,
     /// When the rows last changed.
+    #[schema(value_type = String, format = DateTime)]
     pub loaded_at: Instant,
 }
 
@@ -161,7 +167,7 @@ impl PullOutcome {
 }
 
 /// What a re-pull changed in a unit's rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Changes {
     /// Rows that were not there before.
     pub added: u64,

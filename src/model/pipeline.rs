@@ -17,6 +17,7 @@ use super::layout::Layout;
 use super::load::{Load, Target};
 use super::manual::Manual;
 use super::name::{Origin, TableName, Text};
+use super::notify::{Retention, Telling};
 use super::parameter::ParameterValues;
 use super::schedule::Schedule;
 use super::schema::{Contract, LogicalType};
@@ -44,6 +45,10 @@ pub struct Project {
     pub sql: BTreeMap<String, Arc<str>>,
     /// What the files of `hooks/` tell of themselves, in the order of their names.
     pub hooks: Vec<Manual>,
+    /// Who is told of what.
+    pub telling: Telling,
+    /// How long history is kept.
+    pub retention: Retention,
 }
 
 impl Project {

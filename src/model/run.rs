@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ledger::Changes;
 use crate::error::{Error, Result};
 use crate::time::{Instant, UnitKey};
 
 /// One execution of a pipeline for one logical date.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunRecord {
     /// The run's name: pipeline, logical date and a number, such as `ratings-2024-05-01-3`.
     pub id: String,
@@ -22,15 +23,30 @@ pub struct RunRecord {
     /// How it stands.
     pub status: RunStatus,
     /// When it began.
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Instant,
     /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Instant>,
     /// How many tasks ended how.
     pub counts: RunCounts,
 }
 
+/// Which runs are listed, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only of this pipeline.
+    pub pipeline: Option<String>,
+    /// Only those that stand so.
+    pub status: Option<RunStatus>,
+    /// Only those that began before this one.
+    pub before: Option<String>,
+    /// So many at the most.
+    pub limit: u32,
+}
+
 /// What asked for a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// A person, on the command line.
@@ -42,7 +58,7 @@ pub enum Trigger {
 }
 
 /// How a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     /// It is under way, or its process died.
@@ -62,7 +78,7 @@ pub enum RunStatus {
 }
 
 /// How many tasks of a run ended how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunCounts {
     /// New rows were written.
     pub loaded: u64,
@@ -189,7 +205,7 @@ pub enum TaskEvent {
 }
 
 /// How a task stands: its events, folded.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum TaskState {
     /// It has not begun.

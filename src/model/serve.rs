@@ -1,5 +1,6 @@
 //! How the daemon works: how many runs at once, how long it answers for them, how it ends.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// The settings of `[serve]` in `haul.toml`.
@@ -13,6 +14,49 @@ pub struct ServeSettings {
     pub drain_timeout: Duration,
     /// How often the project's files and what others have written into the state store are looked at.
     pub poll: Duration,
+    /// Where it can be asked, and by whom.
+    pub door: DoorSettings,
+}
+
+/// Where the daemon can be asked over HTTP, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorSettings {
+    /// The address; none where it cannot be asked.
+    pub listen: Option<Listen>,
+    /// Where the token is found; without one it is made, and lies in the state folder.
+    pub token: Option<SecretPlace>,
+    /// Names by which it may be called besides `localhost` and addresses.
+    pub hosts: Vec<String>,
+}
+
+/// An address that requests come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 stands for any that is free.
+    pub address: SocketAddr,
+    /// Whether somebody has chosen it.
+    pub chosen: bool,
+}
+
+/// The port where nothing else is said.
+pub const PORT: u16 = 8642;
+
+/// Where a secret is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// In this variable of the environment.
+    Env(String),
+    /// In this file.
+    File(String),
+    /// What this command prints.
+    Command(String),
+}
+
+impl Default for DoorSettings {
+    fn default() -> Self {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);
+        Self { listen: Some(Listen { address, chosen: false }), token: None, hosts: Vec::new() }
+    }
 }
 
 impl Default for ServeSettings {
@@ -22,6 +66,7 @@ impl Default for ServeSettings {
             lease: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             poll: Duration::from_secs(1),
+            door: DoorSettings::default(),
         }
     }
 }

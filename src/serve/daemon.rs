@@ -20,6 +20,9 @@ use crate::model::serve::ServeSettings;
 use crate::state::State;
 use crate::time::Instant;
 
+/// A clock that goes back by less is being set right, as clocks are all the time.
+const SLIP: Duration = Duration::seconds(2);
+
 /// One process that runs a project's pipelines on their schedules.
 pub struct Daemon {
     pub(super) state: State,
@@ -47,6 +50,8 @@ pub struct Daemon {
     pub(super) job_at: Option<Instant>,
     /// Since when no new work is taken, and until when the runs may go on.
     pub(super) drain: Option<Instant>,
+    /// The instant of the last step.
+    pub(super) last: Instant,
 }
 
 /// A job that is under way here.
@@ -110,6 +115,7 @@ impl Daemon {
             reap_at: None,
             job_at: None,
             drain: None,
+            last: now,
         };
         daemon.renew(project, runner, now).await?;
         Ok(daemon)
@@ -139,13 +145,7 @@ impl Daemon {
                 }
             }
             let (desk, opened) = Desk::open(&self.state, Arc::clone(pipeline), now).await?;
-            if let Opened::SetBack(cursor) = opened {
-                let sentence = format!(
-                    "the clock was set back: the schedule had come to {} and goes on from now",
-                    cursor.format("%Y-%m-%dT%H:%M:%SZ")
-                );
-                (self.tell)(Note::warning(sentence).of(name));
-            }
+            self.tell_set_back(name, &opened);
             self.desks.insert(name.clone(), desk);
         }
         self.desks.retain(|name, _| project.pipeline(name).is_some());
@@ -163,6 +163,10 @@ impl Daemon {
     /// # Errors
     /// A store that cannot be read or written now: nothing is lost, and the next step goes on.
     pub async fn step(&mut self, now: Instant) -> Result<Option<Instant>> {
+        if now + SLIP < self.last {
+            self.set_back(now).await?;
+        }
+        self.last = now;
         self.hear(now).await?;
         self.settle_rest(now).await?;
         if std::mem::take(&mut self.look)
@@ -171,6 +175,8 @@ impl Daemon {
             self.look = true;
             return Err(error);
         }
+        // First of all: what is reaped next must not be ours.
+        self.beat(now).await?;
         self.reap(now).await?;
         self.stop_draining_runs(now);
         if self.drain.is_none() {
@@ -180,11 +186,36 @@ impl Daemon {
                 self.book(&name, now).await?;
             }
         }
-        self.beat(now).await?;
         if self.drain.is_none() {
             self.claim(now).await?;
         }
         Ok(self.wake())
+    }
+
+    /// The clock was set back: what was to be done at times that have not come yet is done anew, or waits for them.
+    async fn set_back(&mut self, now: Instant) -> Result<()> {
+        let (last, shown) = (self.last.format("%H:%M:%SZ"), now.format("%Y-%m-%d %H:%M:%SZ"));
+        (self.tell)(Note::warning(format!("the clock was set back from {last} to {shown}")));
+        let names: Vec<String> = self.desks.keys().cloned().collect();
+        for name in names {
+            let Some(desk) = self.desks.get(&name) else { continue };
+            let (desk, opened) = Desk::open(&self.state, Arc::clone(&desk.pipeline), now).await?;
+            self.tell_set_back(&name, &opened);
+            self.desks.insert(name, desk);
+        }
+        self.running.values_mut().for_each(|running| running.beat_at = now);
+        self.look = true;
+        self.reap_at = Some(now);
+        Ok(())
+    }
+
+    fn tell_set_back(&self, name: &str, opened: &Opened) {
+        if let Opened::SetBack(cursor) = opened {
+            let cursor = cursor.format("%Y-%m-%dT%H:%M:%SZ");
+            let sentence =
+                format!("the schedule had come to {cursor} by a clock that was set back: it goes on from now");
+            (self.tell)(Note::warning(sentence).of(name));
+        }
     }
 
     /// Looks at the store again at the next step: others have written to it.
@@ -216,7 +247,8 @@ impl Daemon {
     /// What others have written: pauses, leases, jobs.
     async fn look_around(&mut self, now: Instant) -> Result<()> {
         self.paused = self.state.paused().await?;
-        self.reap_at = self.state.first_foreign_lease(&self.owner).await?;
+        let first = self.state.first_foreign_lease(&self.owner).await?;
+        self.reap_at = first.into_iter().chain(self.reap_at).min();
         self.hungry = true;
         let cursors = self.state.cursors().await?;
         for (name, desk) in &mut self.desks {
@@ -225,8 +257,11 @@ impl Daemon {
             }
             desk.stirred |= !desk.waiting.is_empty() || desk.follows().is_some();
         }
-        // Somebody may have asked to cancel what is under way.
-        self.running.values_mut().for_each(|running| running.beat_at = now);
+        if !self.running.is_empty() {
+            for id in self.state.called_off(&self.owner, now).await? {
+                self.running.entry(id).and_modify(|running| running.beat_at = now);
+            }
+        }
         Ok(())
     }
 

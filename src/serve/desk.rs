@@ -17,6 +17,9 @@ use crate::time::Instant;
 /// A clock that was set back by no more than this repeats nothing: the schedule waits until the clock has caught up.
 pub const SET_BACK: Duration = Duration::hours(1);
 
+/// So many are looked at first.
+const LAST_RUNS: u32 = 20;
+
 /// How many runs of another pipeline are looked through for days that it has done.
 const LATEST_RUNS: u32 = 500;
 
@@ -110,7 +113,11 @@ impl Desk {
         match self.follows() {
             None => Ok(timetable.occurrences(self.cursor, now).collect()),
             Some(other) => {
-                let runs = state.runs(Some(other), LATEST_RUNS).await?;
+                let mut runs = state.runs(Some(other), LAST_RUNS).await?;
+                let all = |runs: &[RunRecord]| runs.last().is_none_or(|last| last.started_at < self.cursor);
+                if runs.len() == LAST_RUNS as usize && !all(&runs) {
+                    runs = state.runs(Some(other), LATEST_RUNS).await?;
+                }
                 Ok(followed(timetable, &runs, self.cursor, now))
             }
         }

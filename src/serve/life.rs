@@ -37,6 +37,19 @@ pub struct Life {
     pending: bool,
     /// Tells others which version is in force.
     versions: watch::Sender<Arc<Version>>,
+    /// Tells others how it is.
+    vitals: watch::Sender<Vitals>,
+}
+
+/// How a daemon is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// When it looked around the last time.
+    pub looked_at: Option<Instant>,
+    /// Whether it takes no new work any more.
+    pub draining: bool,
+    /// The faults of files that are wrong now, drawn.
+    pub faults: Option<String>,
 }
 
 /// What somebody asks of a daemon that is at work.
@@ -44,6 +57,8 @@ pub struct Life {
 pub enum Order {
     /// To take no new work, to let the runs end, and to end.
     Drain,
+    /// To look around now: there may be something to do.
+    Look,
 }
 
 impl Life {
@@ -64,7 +79,14 @@ impl Life {
         let owner = owner();
         let daemon = Daemon::open(state, project, runner, owner, Arc::clone(&tell), clock.now()).await?;
         let versions = watch::Sender::new(Arc::clone(watched.version()));
-        Ok(Self { daemon, watched, listen, tell, clock, supervisor, seen: 0, pending: false, versions })
+        let faults = watched.faults().map(str::to_owned);
+        let vitals = watch::Sender::new(Vitals { looked_at: Some(clock.now()), draining: false, faults });
+        Ok(Self { daemon, watched, listen, tell, clock, supervisor, seen: 0, pending: false, versions, vitals })
+    }
+
+    /// How it is, now and later.
+    pub fn vitals(&self) -> watch::Receiver<Vitals> {
+        self.vitals.subscribe()
     }
 
     /// The version of the project in force, now and later.
@@ -113,6 +135,7 @@ impl Life {
                 Some(order) = orders.recv() => match order {
                     Order::Drain if end.is_none() => end = Some(self.drain()),
                     Order::Drain => break,
+                    Order::Look => self.look().await,
                 },
             }
         }
@@ -143,12 +166,15 @@ impl Life {
         (self.tell)(Note::info(format!("stopping: no new runs are begun, {runs}")));
         self.supervisor.stopping();
         self.daemon.drain(until);
+        self.vitals.send_modify(|vitals| vitals.draining = true);
         Moment::now() + patience + STOP_WITHIN
     }
 
     /// Looks at what may have changed outside.
     async fn look(&mut self) {
         self.supervisor.alive();
+        let (now, faults) = (self.clock.now(), self.watched.faults().map(str::to_owned));
+        self.vitals.send_modify(|vitals| (vitals.looked_at, vitals.faults) = (Some(now), faults));
         let version = Arc::clone(self.watched.version());
         match version.gear.state.data_version().await {
             Ok(seen) if seen != self.seen => {
@@ -206,10 +232,19 @@ impl Life {
 /// What is told of files that are wrong.
 pub fn told_broken(change: Change) -> Note {
     let Change::Broken { files, faults } = change else { return Note::info("all files are right") };
-    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let are = if files.len() == 1 { "is" } else { "are" };
-    let words = format!("{} {are} wrong: what was there before stays in force, the rest goes on", files.join(", "));
-    Note::error(words).detail(faults)
+    let named = |wanted: bool| {
+        let of = files.iter().filter(|(_, known)| *known == wanted).map(|(file, _)| file.display().to_string());
+        let names: Vec<String> = of.collect();
+        let are = if names.len() == 1 { ("is", "it is") } else { ("are", "they are") };
+        let then = if wanted {
+            ": what was there before stays in force".to_owned()
+        } else {
+            format!(", and left out until {} right", are.1)
+        };
+        (!names.is_empty()).then(|| format!("{} {} wrong{then}", names.join(", "), are.0))
+    };
+    let words: Vec<String> = [named(true), named(false)].into_iter().flatten().collect();
+    Note::error(format!("{}; the rest goes on", words.join("; "))).detail(faults)
 }
 
 /// A name that no other process has.

@@ -27,7 +27,7 @@ mod version;
 pub use book::WAITING;
 pub use daemon::Daemon;
 pub use desk::SET_BACK;
-pub use life::{Life, Order as LifeOrder, told_broken};
+pub use life::{Life, Order as LifeOrder, Vitals, told_broken};
 pub use note::{Level, Note, Tell};
 pub use runner::{Ended, GearRunner, Listen, Order, Runner, Signs};
 pub use steward::{Outlook, Standing, Steward, Triggered};

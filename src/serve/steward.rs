@@ -230,13 +230,19 @@ impl Steward {
 
     /// Refuses a name that is no pipeline's, not even of one whose file is wrong.
     fn exists(&self, name: &str) -> Result<()> {
-        let broken = crate::config::is_plain_name(name)
-            && self.project.root.join("pipelines").join(format!("{name}.toml")).is_file();
-        if broken { Ok(()) } else { self.pipeline(name).map(drop) }
+        if self.has_file(name) { Ok(()) } else { self.pipeline(name).map(drop) }
+    }
+
+    fn has_file(&self, name: &str) -> bool {
+        crate::config::is_plain_name(name) && self.project.root.join("pipelines").join(format!("{name}.toml")).is_file()
     }
 
     fn pipeline(&self, name: &str) -> Result<Arc<Pipeline>> {
         self.project.pipeline(name).cloned().ok_or_else(|| {
+            if self.has_file(name) {
+                return Error::config(format!("the file of the pipeline `{name}` is wrong"))
+                    .hint("`haul check` says how");
+            }
             let names: Vec<&str> = self.project.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
             unknown("pipeline", name, &names)
         })

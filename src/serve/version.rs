@@ -36,8 +36,8 @@ pub enum Change {
     },
     /// Some files are wrong: what they were before stays in force.
     Broken {
-        /// The files, relative to the root.
-        files: Vec<PathBuf>,
+        /// The files, relative to the root, and whether there was a text of them before that was right.
+        files: Vec<(PathBuf, bool)>,
         /// Their faults, drawn.
         faults: String,
     },
@@ -95,8 +95,13 @@ impl Watched {
             credentials,
             next: tokio::time::Instant::now(),
         };
-        let told = watched.tell(reading.broken, reading.faults);
+        let told = watched.tell(reading.broken, reading.faults, &BTreeMap::new());
         Ok((watched, told.into_iter().collect()))
+    }
+
+    /// The faults of files that are wrong now, drawn.
+    pub fn faults(&self) -> Option<&str> {
+        self.told.as_deref()
     }
 
     /// The version in force.
@@ -135,6 +140,7 @@ impl Watched {
         let connections = anew.clone().unwrap_or_else(|| self.version.gear.connections.clone());
         let reading = read_files(self.root.clone(), connections, self.good.clone()).await?;
         let mut changes = Vec::new();
+        let before = self.good.clone();
         if let Some(mut project) = reading.project {
             // The state store is open where it was.
             project.state_dir.clone_from(&self.version.project.state_dir);
@@ -148,7 +154,7 @@ impl Watched {
                 changes.push(Change::Read { changed, gone });
             }
         }
-        changes.extend(self.tell(reading.broken, reading.faults));
+        changes.extend(self.tell(reading.broken, reading.faults, &before));
         Ok(changes)
     }
 
@@ -166,7 +172,7 @@ impl Watched {
     }
 
     /// Tells faults once.
-    fn tell(&mut self, files: Vec<PathBuf>, faults: String) -> Option<Change> {
+    fn tell(&mut self, files: Vec<PathBuf>, faults: String, good: &BTreeMap<PathBuf, Arc<str>>) -> Option<Change> {
         if faults.is_empty() {
             return self.told.take().map(|_| Change::Mended);
         }
@@ -174,7 +180,8 @@ impl Watched {
             return None;
         }
         self.told = Some(faults.clone());
-        Some(Change::Broken { files, faults })
+        let files = files.into_iter().map(|file| (good.contains_key(&file), file)).map(|(known, file)| (file, known));
+        Some(Change::Broken { files: files.collect(), faults })
     }
 }
 
@@ -227,7 +234,7 @@ fn sound(root: &Path, connections: &Connections, good: &BTreeMap<PathBuf, Arc<st
         blamed.sort();
         blamed.dedup();
         if reading.faults.is_empty() {
-            reading.faults = config::render(&errors, &sources, false).trim_end().to_owned();
+            config::render(&errors, &sources, false).trim_end().clone_into(&mut reading.faults);
             reading.broken.clone_from(&blamed);
         }
         let mut changed = false;

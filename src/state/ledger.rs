@@ -1,5 +1,7 @@
 //! The ledger in the file: units, pulls, leases.
 
+use std::collections::HashMap;
+
 use sqlx::{Sqlite, Transaction};
 
 use super::rows::{Reading, count, instant};
@@ -61,6 +63,27 @@ pub(super) async fn odd(store: &Store, tables: &[TableName]) -> Result<Vec<UnitR
     .iter()
     .map(|row| Reading(row).record())
     .collect()
+}
+
+/// These units of these tables, as far as they are known.
+pub(super) async fn units_at(
+    store: &Store,
+    connection: &mut sqlx::SqliteConnection,
+    wanted: &[(TableName, UnitKey)],
+) -> Result<HashMap<(TableName, UnitKey), UnitRecord>> {
+    let mut found = HashMap::with_capacity(wanted.len());
+    for (table, unit) in wanted {
+        let row = sqlx::query("SELECT * FROM unit WHERE table_name = $1 AND unit = $2")
+            .bind(table.to_string())
+            .bind(unit.as_str())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(store.fault("reading the ledger in"))?;
+        if let Some(row) = row {
+            found.insert((table.clone(), unit.clone()), Reading(&row).record()?);
+        }
+    }
+    Ok(found)
 }
 
 /// The tables that have units.

@@ -12,9 +12,13 @@ mod backfills;
 mod bookmarks;
 mod claim;
 mod costs;
+mod health;
+mod incidents;
 mod jobs;
 mod ledger;
 mod liveness;
+mod messages;
+mod migrate;
 mod occurrences;
 mod queue;
 mod repair;
@@ -22,6 +26,7 @@ mod rows;
 mod runs;
 mod slots;
 mod sqlite;
+mod sweep;
 mod watch;
 
 use std::path::Path;
@@ -29,10 +34,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
+pub use health::Health;
+pub use incidents::{Facts, FactsAsk, Judged};
+pub use messages::Waiting;
+pub use sweep::{FileSize, SweepRule, SweptRows};
+
 use crate::model::cost::{Account, CostLine, CostsAsk, JobCost};
+use crate::model::incident::{Incident, Message};
 use crate::model::ledger::{Lease, Loaded, PullRecord, Snapshot, UnitRecord};
 use crate::model::name::TableName;
-use crate::model::run::{RunRecord, TaskLog, Trigger};
+use crate::model::notify::Flood;
+use crate::model::run::{RunFilter, RunRecord, TaskLog, Trigger};
 use crate::time::{Instant, UnitKey};
 
 /// How long a write waits for another process that is writing.
@@ -85,9 +97,27 @@ impl State {
         runs::close_dead(&self.store, pipeline, now).await
     }
 
+    /// Whether a process, this one or another, still walks a run.
+    pub fn lives(&self, run: &str) -> bool {
+        self.store.liveness.lives(run)
+    }
+
     /// The last runs, of one pipeline or of all, newest first.
     pub async fn runs(&self, pipeline: Option<&str>, limit: u32) -> Result<Vec<RunRecord>> {
         runs::list(&self.store, pipeline, limit).await
+    }
+
+    /// The runs that a filter lets through, newest first.
+    pub async fn runs_where(&self, filter: &RunFilter) -> Result<Vec<RunRecord>> {
+        runs::list_where(&self.store, filter).await
+    }
+
+    /// Whether the store can be written now: nothing in it is changed.
+    ///
+    /// # Errors
+    /// A file that is locked or cannot be written, a disk that is full.
+    pub async fn check_writable(&self) -> Result<()> {
+        self.store.check_writable().await
     }
 
     /// A run with its events in their order.
@@ -175,6 +205,99 @@ impl State {
         now: Instant,
     ) -> Result<Vec<String>> {
         repair::repair(&self.store, tables, loads, now).await
+    }
+
+    /// Looks at the state file in `dir` as it lies there, without changing anything; none where there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be read at all, in SQLite's words.
+    pub async fn examine(dir: &Path, now: Instant) -> std::result::Result<Option<Health>, String> {
+        health::examine(dir, now).await
+    }
+
+    /// Removes history that is no longer wanted, a little at a time, or only counts it.
+    pub async fn sweep(&self, rule: SweepRule, dry_run: bool) -> Result<SweptRows> {
+        sweep::sweep(&self.store, rule, dry_run).await
+    }
+
+    /// Gives unused room back to the file system; `whole` rewrites a file of an older haul, which cannot do that piece by piece.
+    pub async fn vacuum(&self, whole: bool) -> Result<()> {
+        sweep::vacuum(&self.store, whole).await
+    }
+
+    /// How large the file is.
+    pub async fn file_size(&self) -> Result<FileSize> {
+        sweep::file_size(&self.store).await
+    }
+
+    /// Keeps a word under its name.
+    pub async fn mark(&self, name: &str, value: &str, now: Instant) -> Result<()> {
+        let marks = vec![(name.to_owned(), value.to_owned())];
+        incidents::judge(&self.store, &FactsAsk::default(), now, |_| Ok(Judged { marks, ..Judged::default() })).await?;
+        Ok(())
+    }
+
+    /// Compares what is wrong with what is known to be wrong: `judge` says what follows from the facts, which are read and
+    /// written in one transaction. Returns how many messages wait that did not before.
+    pub async fn judge(
+        &self,
+        ask: &FactsAsk,
+        now: Instant,
+        judge: impl FnOnce(Facts) -> Result<Judged>,
+    ) -> Result<usize> {
+        incidents::judge(&self.store, ask, now, judge).await
+    }
+
+    /// The incidents that are open, the oldest first.
+    pub async fn open_incidents(&self) -> Result<Vec<Incident>> {
+        incidents::open_now(&self.store).await
+    }
+
+    /// The last incidents, open and over, newest first.
+    pub async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
+        incidents::last(&self.store, limit).await
+    }
+
+    /// Words that were kept under their names.
+    pub async fn marks(&self) -> Result<std::collections::BTreeMap<String, String>> {
+        incidents::marks(&self.store, self.store.readers()).await
+    }
+
+    /// Keeps why a pipeline could not begin; its next run forgets it.
+    pub async fn note_obstacle(&self, pipeline: &str, reason: &str, now: Instant) -> Result<()> {
+        incidents::note_obstacle(&self.store, pipeline, reason, now).await
+    }
+
+    /// The runs that ended at or after an instant, in the order in which they ended.
+    pub async fn runs_ended(&self, since: Instant) -> Result<Vec<RunRecord>> {
+        incidents::runs_ended(&self.store, since).await
+    }
+
+    /// Takes all that waits for a channel, if any of it is due and the channel was not told too much lately; nobody else gets
+    /// it until `until`.
+    pub async fn take_messages(
+        &self,
+        channel: &str,
+        limit: Flood,
+        now: Instant,
+        until: Instant,
+    ) -> Result<Vec<Message>> {
+        messages::take(&self.store, channel, limit, now, until).await
+    }
+
+    /// Writes down that a channel has taken messages as one, and that somebody knows of these incidents.
+    pub async fn messages_sent(&self, ids: &[i64], incidents: &[String], now: Instant) -> Result<()> {
+        messages::sent(&self.store, ids, incidents, now).await
+    }
+
+    /// Lets messages that their channel did not take wait for another time.
+    pub async fn messages_refused(&self, ids: &[i64], fault: &str, again: Instant) -> Result<()> {
+        messages::refused(&self.store, ids, fault, again).await
+    }
+
+    /// The channels that have messages waiting.
+    pub async fn waiting_messages(&self) -> Result<Vec<Waiting>> {
+        messages::waiting(&self.store).await
     }
 
     /// Closes the file, once nothing uses it any more.

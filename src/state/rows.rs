@@ -39,11 +39,11 @@ impl Reading<'_> {
         self.0.try_get(column).map_err(|error| unreadable(column).because(error))
     }
 
-    fn text(&self, column: &str) -> Result<String> {
+    pub fn text(&self, column: &str) -> Result<String> {
         self.get(column)
     }
 
-    fn number(&self, column: &str) -> Result<u64> {
+    pub fn number(&self, column: &str) -> Result<u64> {
         let number: i64 = self.get(column)?;
         u64::try_from(number).map_err(|error| unreadable(column).because(error))
     }
@@ -53,11 +53,11 @@ impl Reading<'_> {
         number.map(|number| u64::try_from(number).map_err(|error| unreadable(column).because(error))).transpose()
     }
 
-    fn instant(&self, column: &str) -> Result<Instant> {
+    pub fn instant(&self, column: &str) -> Result<Instant> {
         parse_instant(column, &self.text(column)?)
     }
 
-    fn maybe_instant(&self, column: &str) -> Result<Option<Instant>> {
+    pub fn maybe_instant(&self, column: &str) -> Result<Option<Instant>> {
         let text: Option<String> = self.get(column)?;
         text.map(|text| parse_instant(column, &text)).transpose()
     }

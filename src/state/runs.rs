@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Sqlite, Transaction};
 use super::rows::{Reading, count, instant, word};
 use super::sqlite::Store;
 use crate::error::{Error, Kind, Result};
-use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, Trigger, fold};
+use crate::model::run::{RunCounts, RunFilter, RunRecord, RunStatus, TaskEvent, TaskLog, Trigger, fold};
 use crate::time::Instant;
 
 /// Rows of one INSERT: five values each, far below SQLite's limit of bound values.
@@ -181,6 +181,34 @@ pub(super) async fn list(store: &Store, pipeline: Option<&str>, limit: u32) -> R
     sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(pipeline)
         .bind(limit)
+        .fetch_all(store.readers())
+        .await
+        .map_err(store.fault("listing the runs in"))?
+        .iter()
+        .map(|row| Reading(row).run())
+        .collect()
+}
+
+/// The runs that a filter lets through, newest first.
+pub(super) async fn list_where(store: &Store, filter: &RunFilter) -> Result<Vec<RunRecord>> {
+    // Words of our own, all values are bound: what is not asked for keeps SQLite from no index.
+    let asked = [
+        (filter.pipeline.is_some(), "AND pipeline = $1"),
+        (filter.status.is_some(), "AND status = $2"),
+        (filter.before.is_some(), "AND seq < (SELECT other.seq FROM run AS other WHERE other.id = $3)"),
+    ];
+    let asked: Vec<&str> = asked.into_iter().filter_map(|(is, words)| is.then_some(words)).collect();
+    let statement = format!(
+        "SELECT *, (SELECT count(*) FROM event WHERE event.run = run.id AND event.event LIKE '%\"incomplete\":\"%') AS incomplete,
+                (SELECT sum(billed) FROM cost WHERE cost.run = run.id) AS billed_bytes
+         FROM run WHERE coalesce($1, $2, $3, '') IS NOT NULL {} ORDER BY seq DESC LIMIT $4",
+        asked.join(" ")
+    );
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(&filter.pipeline)
+        .bind(filter.status.map(word))
+        .bind(&filter.before)
+        .bind(filter.limit)
         .fetch_all(store.readers())
         .await
         .map_err(store.fault("listing the runs in"))?

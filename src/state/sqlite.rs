@@ -1,34 +1,27 @@
-//! The SQLite file: opening, migrations, connections, and what its faults mean.
+//! The SQLite file: opening, connections, and what its faults mean.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Sqlite, Transaction};
 
 use super::liveness::Liveness;
 use crate::error::{Context, Error, Kind, Result};
 
 /// The file's name in the state folder.
-const FILE: &str = "state.db";
-
-/// The migrations in their order; the first makes version 1. A released one never changes.
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../migrations/sqlite/0001_runs_and_ledger.sql"),
-    include_str!("../../migrations/sqlite/0002_probes.sql"),
-    include_str!("../../migrations/sqlite/0003_bookmarks.sql"),
-    include_str!("../../migrations/sqlite/0004_costs.sql"),
-    include_str!("../../migrations/sqlite/0005_queue.sql"),
-];
+pub(super) const FILE: &str = "state.db";
 
 /// Readers beside the one writer.
 const READERS: u32 = 3;
 
 /// An open state file.
 pub(super) struct Store {
-    file: PathBuf,
-    writer: SqlitePool,
+    pub(super) file: PathBuf,
+    pub(super) writer: SqlitePool,
     readers: SqlitePool,
     /// One connection that only looks whether others have written; opened when it is first used.
     watcher: SqlitePool,
@@ -43,6 +36,8 @@ impl Store {
         let options = SqliteConnectOptions::new()
             .filename(&file)
             .create_if_missing(true)
+            // Of a new file only: what is deleted is given back piece by piece.
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(patience)
@@ -54,42 +49,8 @@ impl Store {
         let watcher = pool().max_connections(1).connect_lazy_with(reading.clone());
         let readers = pool().max_connections(READERS).connect_lazy_with(reading);
         let store = Self { file, writer, readers, watcher, liveness: Liveness::new(dir) };
-        store.migrate().await?;
+        super::migrate::migrate(&store).await?;
         Ok(store)
-    }
-
-    /// Applies what the file lacks, in one transaction, so that two processes may open a new file at once.
-    async fn migrate(&self) -> Result<()> {
-        if self.version(&self.writer).await? == MIGRATIONS.len() {
-            return Ok(());
-        }
-        let doing = "bringing up to date";
-        let mut transaction = self.begin(doing).await?;
-        let found = self.version(&mut *transaction).await?;
-        for migration in &MIGRATIONS[found..] {
-            sqlx::raw_sql(*migration).execute(&mut *transaction).await.map_err(self.fault(doing))?;
-        }
-        // A pragma takes no bound values; the number is ours.
-        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", MIGRATIONS.len()));
-        sqlx::raw_sql(pragma).execute(&mut *transaction).await.map_err(self.fault(doing))?;
-        self.commit(transaction, doing).await
-    }
-
-    /// How many migrations the file has had.
-    async fn version<'e>(&self, executor: impl sqlx::Executor<'e, Database = Sqlite>) -> Result<usize> {
-        let (version,): (i64,) = sqlx::query_as("PRAGMA user_version")
-            .fetch_one(executor)
-            .await
-            .map_err(self.fault("reading the version of"))?;
-        let (known, file) = (MIGRATIONS.len(), self.file.display());
-        match usize::try_from(version) {
-            Ok(found) if found <= known => Ok(found),
-            _ => Err(Error::new(
-                Kind::Storage,
-                format!("{file} was written by a newer haul: its version is {version}, this one knows {known}"),
-            )
-            .hint("use the newer haul; or move the file away, and the next run finds what is loaded in the warehouse")),
-        }
     }
 
     /// Where reads go.
@@ -110,6 +71,18 @@ impl Store {
     /// A transaction that may write from its first statement on.
     pub async fn begin(&self, doing: &str) -> Result<Transaction<'static, Sqlite>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&self.file, doing, error))
+    }
+
+    /// Whether the file can be written now; nothing in it is changed.
+    pub async fn check_writable(&self) -> Result<()> {
+        let doing = "trying to write";
+        let transaction = self.begin(doing).await?;
+        let folder = self.file.parent().unwrap_or_else(|| Path::new("."));
+        // A lock needs no room on the disk: a byte does.
+        let tried =
+            tempfile::NamedTempFile::new_in(folder).and_then(|mut file| std::io::Write::write_all(&mut file, b"-"));
+        tried.context(Kind::Storage, || format!("writing beside {}", self.file.display()))?;
+        self.commit(transaction, doing).await
     }
 
     /// Makes a transaction durable.

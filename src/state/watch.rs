@@ -26,6 +26,23 @@ impl State {
         Ok(Columns(&row).maybe_instant("at")?.map(|at| at + chrono::Duration::microseconds(1)))
     }
 
+    /// The jobs of this owner that have to stop: somebody asked to cancel them, or they are pieces of a backfill and a fresh day
+    /// of their pipeline waits. Their next beats say so.
+    pub async fn called_off(&self, owner: &str, now: Instant) -> Result<Vec<i64>> {
+        let found: Vec<(i64,)> = sqlx::query_as(
+            "SELECT id FROM job WHERE state = 'leased' AND owner = $1 AND (cancel_asked = 1 OR class = 2 AND EXISTS (
+                 SELECT 1 FROM job AS fresh
+                 WHERE fresh.state = 'queued' AND fresh.on_hold = 0 AND fresh.class = 0
+                   AND fresh.pipeline = job.pipeline AND fresh.not_before <= $2))",
+        )
+        .bind(owner)
+        .bind(micros(now))
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(self.store.fault("reading the queue in"))?;
+        Ok(found.into_iter().map(|(id,)| id).collect())
+    }
+
     /// When the first of the jobs that wait for their time may begin.
     pub async fn next_job_at(&self, now: Instant) -> Result<Option<Instant>> {
         let row = sqlx::query(

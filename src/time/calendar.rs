@@ -254,7 +254,12 @@ impl Calendar {
     /// The first instant of a date: midnight, or where midnight is skipped the first instant after the gap,
     /// or where it comes twice the earlier one.
     fn midnight(self, date: NaiveDate) -> Instant {
-        let local = date.and_time(NaiveTime::MIN);
+        self.at_clock(date.and_time(NaiveTime::MIN))
+    }
+
+    /// The instant at which the clock on the wall shows this: where it comes twice the earlier one, where it is skipped the
+    /// first instant after the gap.
+    pub fn at_clock(self, local: NaiveDateTime) -> Instant {
         match self.tz.from_local_datetime(&local) {
             chrono::LocalResult::Single(instant) | chrono::LocalResult::Ambiguous(instant, _) => {
                 instant.with_timezone(&Utc)

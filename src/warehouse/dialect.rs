@@ -187,6 +187,7 @@ impl Dialect {
             | ConnectionKind::MySql(_)
             | ConnectionKind::MongoDb(_)
             | ConnectionKind::Files(_)
+            | ConnectionKind::Smtp(_)
             | ConnectionKind::Process) => Err(no_warehouse(&connection.name, kind)),
         }
     }

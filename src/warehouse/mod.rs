@@ -91,6 +91,7 @@ impl Warehouse {
             | ConnectionKind::MySql(_)
             | ConnectionKind::MongoDb(_)
             | ConnectionKind::Files(_)
+            | ConnectionKind::Smtp(_)
             | ConnectionKind::Process) => return Err(dialect::no_warehouse(&connection.name, kind)),
         };
         Ok(Self { driver })

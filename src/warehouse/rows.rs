@@ -28,11 +28,12 @@ pub(super) fn writes(statement: &str) -> bool {
 ///
 /// No digit is lost: whole numbers of up to 64 bits and floats are JSON numbers; longer whole numbers, and decimals of any
 /// length, are JSON texts.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Rows {
     /// The columns' names.
     pub columns: Vec<String>,
     /// The rows.
+    #[schema(value_type = Vec<Vec<Object>>)]
     pub rows: Vec<Vec<Value>>,
     /// Whether there were more.
     pub truncated: bool,

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: each module proves one promise through the public surface.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+mod api;
 mod apis;
 mod bigquery;
 mod bigquery_warehouse;
@@ -20,14 +21,17 @@ mod hooks;
 mod http;
 mod kill;
 mod loads;
+mod logs;
 mod macros;
 mod money;
 mod mongodb;
+mod notify;
 mod process;
 mod queue;
 mod redaction;
 mod replay;
 mod schedules;
+mod serve;
 mod sources;
 mod sql_tests;
 mod stage;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::logs::said;
 use crate::support::project::{Project, told};
 
 const CONNECTIONS: &str = r#"
@@ -123,7 +124,7 @@ fn a_program_that_fails_fails_its_task_with_its_last_words() {
     let (project, told) = fails(script, "connection = \"shop\"");
     assert!(told.contains("the program `") && told.contains("failed with exit code 3"), "{told}");
     assert!(told.contains("word 29") && !told.contains("word 9\n"), "{told}");
-    let log = read(&project, ".haul/logs/days.feed/2024-05-01.log");
+    let log = said(&project, "feed/2024-05-01");
     assert!(log.starts_with("word 0\nword 1\n") && log.contains("word 29\n"), "{log}");
     for text in [&told, &log] {
         assert!(text.contains("localhost") && !text.contains("sesame"), "{text}");
@@ -268,7 +269,7 @@ fn a_hook_describes_a_program_and_its_steps_say_what_differs() {
         rows,
         json!([{ "which": "first", "where": "kr", "how": "so" }, { "which": "other", "where": "eu", "how": "so" }])
     );
-    assert!(read(&project, ".haul/logs/days.one/all.log").trim().ends_with("/inside"));
+    assert!(said(&project, "one").trim().ends_with("/inside"));
     let rendered = project.stdout(&["render", "days", "one"]);
     assert!(rendered.contains("bin/feed first") && rendered.contains("HAUL_STEP=one"), "{rendered}");
     let preview = project.json(&["preview", "days", "two"]);

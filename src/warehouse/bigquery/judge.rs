@@ -280,6 +280,7 @@ impl Task<'_> {
 
 /// The keys of a row as one text; null is a key like any other.
 pub(super) fn keys_of(keys: &[String]) -> String {
-    let names: Vec<String> = keys.iter().map(|key| BIGQUERY.ident(key)).collect();
+    let name = |key: &String| format!("{0} AS {0}", BIGQUERY.ident(key));
+    let names: Vec<String> = keys.iter().map(name).collect();
     format!("TO_JSON_STRING(STRUCT({}))", names.join(", "))
 }

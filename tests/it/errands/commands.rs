@@ -1,6 +1,7 @@
 //! Commands: what they get, what becomes of what they say, how they fail, and when they are run again.
 
 use super::*;
+use crate::support::logs::said;
 
 /// A command by a shell, after the extract.
 fn command(text: &str, more: &str) -> String {
@@ -60,7 +61,7 @@ fn a_command_that_fails_shows_its_last_words_and_is_run_again_by_the_next_run() 
         "{failed}"
     );
     assert!(failed.contains("one") && failed.contains("two"), "{failed}");
-    let log = std::fs::read_to_string(project.path().join(".haul/logs/p.tell/2024-05-02.log")).expect("the log");
+    let log = said(&project, "tell/2024-05-02");
     let mut lines: Vec<&str> = log.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["one", "out", "two"]);
@@ -110,7 +111,7 @@ fn a_command_needs_no_shell_and_gets_the_fields_of_a_connection_without_letting_
     let printed = run(&project, 0);
     assert!(printed.contains("2024-05-03; echo no 2 False"), "{printed}");
     assert!(printed.contains("says") && !printed.contains("s3cret-of-crm"), "{printed}");
-    let log = std::fs::read_to_string(project.path().join(".haul/logs/p.tell/2024-05-02.log")).expect("the log");
+    let log = said(&project, "tell/2024-05-02");
     assert!(log.contains("token") && !log.contains("s3cret-of-crm"), "{log}");
     let rendered = project.stdout(&["render", "p", "tell", "--date", DATE]);
     assert!(rendered.contains("python3 tell.py '2024-05-03; echo no'"), "{rendered}");

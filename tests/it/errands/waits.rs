@@ -29,7 +29,7 @@ fn a_wait_takes_no_place_and_what_comes_after_it_begins_when_it_is_so() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("1 done, 4 loaded"), "{said}");
     assert_eq!(count(&project, "raw.items"), 5);
-    let log = std::fs::read_to_string(project.path().join(".haul/logs/p.ready/all.log")).expect("the task's log");
+    let log = crate::support::logs::said(&project, "ready");
     assert!(log.lines().count() >= 3 && log.ends_with("$.rows[*].state is \"done\"\n"), "{log}");
 }
 

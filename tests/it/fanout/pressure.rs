@@ -69,8 +69,8 @@ fn one_retry_after_holds_for_everybody_and_costs_no_attempt() {
 #[test]
 fn sixty_four_requests_whose_token_dies_renew_it_once() {
     let api = FanApi::start(Manner {
-        latency: Duration::from_millis(20),
-        token_life: Some(Duration::from_millis(400)),
+        latency: Duration::from_millis(40),
+        token_life: Some(Duration::from_millis(800)),
         ..Manner::default()
     });
     let connection = format!(
@@ -87,7 +87,7 @@ fn sixty_four_requests_whose_token_dies_renew_it_once() {
     // Every token but the last was found dead by many requests, and renewed by one of them.
     let lives = api.arrivals();
     let took = lives[lives.len() - 1] - lives[0];
-    let most = usize::try_from(took.as_millis() / 400).expect("a count") + 2;
+    let most = usize::try_from(took.as_millis() / 800).expect("a count") + 2;
     assert!(api.tokens() <= most, "{} tokens in {took:?}", api.tokens());
 }
 

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{project, read};
+use super::project;
 use crate::support::counterparts::program;
+use crate::support::logs::said;
 use crate::support::postgres::Postgres;
 use crate::support::project::{Project, told};
 
@@ -111,7 +112,7 @@ fn brings_two_mornings(server: &Postgres) {
         customers,
         ask(server, database, "select json_build_object('id', id, 'name', name) from customers order by id")
     );
-    let log = read(&project, ".haul/logs/days.orders/all.log");
+    let log = said(&project, "orders");
     assert!(log.contains("incremental replication"), "the tap's own words are the log: {log}");
 
     // Somebody else's password: the tap's words are the reason, and the rows stay.

@@ -73,12 +73,14 @@ fn computed_rows_that_are_what_they_were_are_not_written(driver: Driver) {
         assert_eq!(again.units[0].fingerprint, first.units[0].fingerprint);
         assert_eq!(bench.state().await, before);
         // The same values under another name, or of another type, are other rows.
+        let wide = if driver == Driver::BigQuery { "CAST(id AS NUMERIC)" } else { "id::DECIMAL(38,0)" };
         for sql in [
-            "SELECT id AS nr, 'x' AS t, ARRAY[id] AS l FROM generate_series(0, 2) r(id)",
-            "SELECT id::DECIMAL(38,0) AS id, 'x' AS t, ARRAY[id] AS l FROM generate_series(0, 2) r(id)",
+            "SELECT id AS nr, 'x' AS t, ARRAY[id] AS l FROM generate_series(0, 2) r(id)".to_owned(),
+            format!("SELECT {wide} AS id, 'x' AS t, ARRAY[id] AS l FROM generate_series(0, 2) r(id)"),
         ] {
             let next = bench.loads().await[0].1.pull + 1;
-            let other = bench.compute(&load.clone().pull(next).known(&bench).await, sql, None).await.expect("a commit");
+            let other =
+                bench.compute(&load.clone().pull(next).known(&bench).await, &sql, None).await.expect("a commit");
             assert_eq!(other.units[0].outcome, CommitOutcome::Written, "{sql}");
         }
         // Where the table is gone, nothing is unchanged.
