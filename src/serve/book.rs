@@ -1,13 +1,13 @@
 //! What is written about the occurrences of one pipeline at one look: their ends, the runs that they ask for; pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
 use crate::model::job::{Class, NewJob, OccurrenceEnd};
 use crate::model::pipeline::Pipeline;
 use crate::model::schedule::{Missed, Schedule};
 use crate::plan;
-use crate::schedule::{Circumstances, Decided, End, Occurrence, Pending, ScheduledRun, decide};
+use crate::schedule::{Circumstances, Decided, End, Occurrence, Pending, ScheduledRun, decide, window};
 use crate::time::Instant;
 
 /// The word of an occurrence that waits for the end of the run before: it has no end yet.
@@ -28,6 +28,15 @@ pub(super) struct Page {
     pub cancel_running: bool,
 }
 
+/// The occurrences of a pipeline that have no end yet.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// In their order.
+    pub occurrences: Vec<Occurrence>,
+    /// How many units more than usual those cover whose time it is by a run of another pipeline that did.
+    pub wider: BTreeMap<Instant, i64>,
+}
+
 /// Decides on the occurrences of a pipeline that are due and have no end yet.
 ///
 /// # Errors
@@ -35,10 +44,11 @@ pub(super) struct Page {
 pub(super) fn turn(
     pipeline: &Pipeline,
     schedule: &Schedule,
-    due: Vec<Occurrence>,
+    Due { occurrences: due, wider }: Due,
     waited: &BTreeSet<Instant>,
     under: &Circumstances,
 ) -> Result<Page> {
+    let starts = starts(pipeline, &due, &wider);
     let Some(last) = due.last().map(|occurrence| occurrence.at) else { return Ok(Page::default()) };
     let pending = due.into_iter().map(|occurrence| Pending { queued: waited.contains(&occurrence.at), occurrence });
     let decided = decide(pipeline, schedule, pending.collect(), under);
@@ -53,16 +63,36 @@ pub(super) fn turn(
             page.ends.push(row(occurrence, WAITING, Some(reason)));
         }
     }
-    page.jobs = jobs(pipeline, schedule, &decided, under.now)?;
+    page.jobs = jobs(pipeline, schedule, &decided, &starts, under.now)?;
     let first = page.waiting.first().map(|first| *first - chrono::Duration::nanoseconds(1));
     page.cursor = Some(first.unwrap_or(last));
     Ok(page)
 }
 
-fn jobs(pipeline: &Pipeline, schedule: &Schedule, decided: &Decided, now: Instant) -> Result<Vec<NewJob>> {
+/// Where the windows of occurrences begin that cover more units than usual.
+fn starts(pipeline: &Pipeline, due: &[Occurrence], wider: &BTreeMap<Instant, i64>) -> BTreeMap<Instant, Instant> {
+    let of = |occurrence: &Occurrence| {
+        let (more, calendar) = (*wider.get(&occurrence.at)?, pipeline.calendar()?);
+        let usual = window(pipeline, occurrence)?;
+        Some((occurrence.at, calendar.shift(&calendar.containing(usual.start), -more).start))
+    };
+    due.iter().filter_map(of).collect()
+}
+
+fn jobs(
+    pipeline: &Pipeline,
+    schedule: &Schedule,
+    decided: &Decided,
+    starts: &BTreeMap<Instant, Instant>,
+    now: Instant,
+) -> Result<Vec<NewJob>> {
     let count = decided.runs.len();
     let of = |(place, run): (usize, &ScheduledRun)| {
-        let ask = run.ask();
+        let mut ask = run.ask();
+        let first = run.stands_for.iter().chain([&run.occurrence.at]).filter_map(|at| starts.get(at)).min();
+        if let (Some(window), Some(first)) = (&mut ask.window, first) {
+            window.start = window.start.min(*first);
+        }
         // Of several runs, the newest days come first; those that are made up one by one go behind them.
         let made_up = schedule.missed == Missed::Each && place + 1 < count;
         Ok(NewJob {

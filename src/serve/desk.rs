@@ -1,15 +1,16 @@
 //! What the daemon knows of one pipeline's schedule: where its book stands, and when it is looked at next.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chrono::{Duration, NaiveDate, SubsecRound};
 
-use super::book::WAITING;
+use super::book::{Due, WAITING};
 use crate::error::Result;
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{RunRecord, RunStatus, Trigger};
 use crate::model::schedule::{Schedule, When};
+use crate::plan;
 use crate::schedule::{Occurrence, Timetable};
 use crate::state::State;
 use crate::time::Instant;
@@ -108,34 +109,56 @@ impl Desk {
     }
 
     /// The occurrences that have no end yet.
-    pub async fn due(&self, state: &State, now: Instant) -> Result<Vec<Occurrence>> {
-        let Some(timetable) = &self.timetable else { return Ok(Vec::new()) };
-        match self.follows() {
-            None => Ok(timetable.occurrences(self.cursor, now).collect()),
+    ///
+    /// `other` is the pipeline that it follows.
+    pub async fn due(&self, state: &State, other: Option<&Pipeline>, now: Instant) -> Result<Due> {
+        let Some(timetable) = &self.timetable else { return Ok(Due::default()) };
+        match other {
+            None => Ok(Due { occurrences: timetable.occurrences(self.cursor, now).collect(), wider: BTreeMap::new() }),
             Some(other) => {
-                let mut runs = state.runs(Some(other), LAST_RUNS).await?;
+                let mut runs = state.runs(Some(&other.name), LAST_RUNS).await?;
                 let all = |runs: &[RunRecord]| runs.last().is_none_or(|last| last.started_at < self.cursor);
                 if runs.len() == LAST_RUNS as usize && !all(&runs) {
-                    runs = state.runs(Some(other), LATEST_RUNS).await?;
+                    runs = state.runs(Some(&other.name), LATEST_RUNS).await?;
                 }
-                Ok(followed(timetable, &runs, self.cursor, now))
+                let found = followed(timetable, &runs, self.cursor, now);
+                let mut wider = BTreeMap::new();
+                for (occurrence, run) in &found {
+                    wider.extend(more_units(state, other, run).await?.map(|more| (occurrence.at, more)));
+                }
+                Ok(Due { occurrences: found.into_iter().map(|(occurrence, _)| occurrence).collect(), wider })
             }
         }
     }
 }
 
 /// A day that another pipeline has done makes an occurrence at the end of its run.
-fn followed(timetable: &Timetable, runs: &[RunRecord], after: Instant, until: Instant) -> Vec<Occurrence> {
+fn followed<'a>(
+    timetable: &Timetable,
+    runs: &'a [RunRecord],
+    after: Instant,
+    until: Instant,
+) -> Vec<(Occurrence, &'a RunRecord)> {
     let mut seen = HashSet::new();
-    let of = |run: &RunRecord| {
+    let of = |run: &'a RunRecord| {
         let at = whole(run.finished_at?);
         let done = run.status == RunStatus::Succeeded && run.trigger != Trigger::Backfill;
         let date: NaiveDate = run.logical_date.get(..10)?.parse().ok()?;
-        (done && after < at && at <= until).then(|| timetable.following(date, at))
+        (done && after < at && at <= until).then(|| (timetable.following(date, at), run))
     };
-    let mut found: Vec<Occurrence> = runs.iter().filter_map(of).filter(|one| seen.insert(one.at)).collect();
-    found.sort_by_key(|one| one.at);
+    let mut found: Vec<_> = runs.iter().filter_map(of).filter(|(one, _)| seen.insert(one.at)).collect();
+    found.sort_by_key(|(one, _)| one.at);
     found
+}
+
+/// How many units more than usual a run of another pipeline covered, since it stood for several of its occurrences.
+async fn more_units(state: &State, other: &Pipeline, run: &RunRecord) -> Result<Option<i64>> {
+    let Some(job) = state.job_of_run(&run.id).await? else { return Ok(None) };
+    let ask = plan::read(&job.ask)?;
+    let Some((window, calendar)) = ask.window.zip(other.calendar()) else { return Ok(None) };
+    let lookback = other.window.as_ref().map_or(0, |rule| usize::try_from(rule.lookback()).unwrap_or(0));
+    let more = calendar.between(window.start, window.end).len().saturating_sub(lookback);
+    Ok(i64::try_from(more).ok().filter(|more| *more > 0))
 }
 
 /// The first whole microsecond at or after an instant: the book knows no smaller ones.

@@ -20,8 +20,9 @@ impl Daemon {
     pub(super) async fn book(&mut self, name: &str, now: Instant) -> Result<()> {
         let Some(desk) = self.desks.get(name) else { return Ok(()) };
         let Some(schedule) = desk.schedule.clone() else { return Ok(()) };
-        let due = desk.due(&self.state, now).await?;
-        if due.is_empty() {
+        let other = desk.follows().and_then(|other| self.project.pipeline(other));
+        let due = desk.due(&self.state, other.map(|other| &**other), now).await?;
+        if due.occurrences.is_empty() {
             self.at_rest(name);
             return Ok(());
         }
