@@ -35,6 +35,7 @@ pub(super) async fn units_in<'e>(
 /// The last units of these tables, and all that are not simply loaded.
 pub(super) async fn recent(store: &Store, tables: &[TableName], last: u32) -> Result<Vec<UnitRecord>> {
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let mut records = odd(store, tables).await?;
     let rows = sqlx::query(
         "WITH wanted AS MATERIALIZED (
              SELECT value AS name, (SELECT unit FROM unit WHERE table_name = value ORDER BY unit DESC LIMIT 1 OFFSET $2 - 1) AS first
@@ -46,8 +47,10 @@ pub(super) async fn recent(store: &Store, tables: &[TableName], last: u32) -> Re
     .fetch_all(store.readers())
     .await
     .map_err(store.fault("reading the ledger in"))?;
-    let recent = rows.iter().map(|row| Reading(row).record());
-    recent.chain(odd(store, tables).await?.into_iter().map(Ok)).collect()
+    for row in &rows {
+        records.push(Reading(row).record()?);
+    }
+    Ok(records)
 }
 
 /// All units of these tables that are not simply loaded.
