@@ -51,8 +51,7 @@ pub(super) enum Command {
 
 pub(super) async fn steer(command: &Command, common: &Common, screen: &Screen) -> Result<u8> {
     // What the files warn of has nothing to do with what is queued.
-    let project = config::load(&session::root(common)?, &config::Options::default()).into_project()?;
-    let state = State::open(&project.state_dir).await?;
+    let state = State::open(&config::state_dir(&session::root(common)?)).await?;
     let now = common.clock().now();
     match command {
         Command::List { pipeline, limit } => {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
 use super::{Common, Screen, session};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::model::drift::{Advice, Drift};
 use crate::model::ledger::{Snapshot, UnitRecord, UnitState};
@@ -19,10 +20,15 @@ use crate::time::{Grain, UnitKey, display_duration};
 /// How much of the past is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
+    /// Only the tables of this pipeline
+    pipeline: Option<String>,
     /// How many units back
     #[arg(long, default_value_t = 14)]
     days: usize,
 }
+
+/// More tables than these are not shown day by day.
+const MOST_TABLES: usize = 500;
 
 /// Which runs are listed.
 #[derive(Debug, clap::Args)]
@@ -36,7 +42,7 @@ pub(super) struct RunsArgs {
 
 impl Default for StatusArgs {
     fn default() -> Self {
-        Self { days: 14 }
+        Self { pipeline: None, days: 14 }
     }
 }
 
@@ -46,10 +52,16 @@ async fn open(common: &Common, screen: &Screen) -> Result<(Arc<Project>, State)>
     Ok((project, state))
 }
 
+/// The state store alone: what the pipelines are is not asked.
+async fn store(common: &Common) -> Result<State> {
+    State::open(&config::state_dir(&session::root(common)?)).await
+}
+
 pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) -> Result<u8> {
     let (project, state) = open(common, screen).await?;
-    let tables: Vec<TableName> = project
-        .pipelines
+    let chosen = args.pipeline.as_deref().map(|name| session::pipeline(&project, name)).transpose()?;
+    let pipelines = chosen.as_ref().map_or(project.pipelines.as_slice(), std::slice::from_ref);
+    let tables: Vec<TableName> = pipelines
         .iter()
         .flat_map(|pipeline| &pipeline.steps)
         .filter(|step| step.writes())
@@ -61,10 +73,13 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
         screen.json(&units);
         return Ok(0);
     }
+    if tables.len() > MOST_TABLES {
+        return short(&project, &tables, &state, screen).await;
+    }
     let snapshot = state.recent(&tables, u32::try_from(args.days).unwrap_or(u32::MAX)).await?;
     let width = tables.iter().map(|table| table.to_string().len()).max().unwrap_or(0);
     let mut blocks: Vec<(Option<Grain>, Vec<TableName>)> = Vec::new();
-    for pipeline in &project.pipelines {
+    for pipeline in pipelines {
         for table in pipeline.steps.iter().filter(|step| step.writes()).map(|step| &step.into) {
             let whole = snapshot.unit(table, &UnitKey::whole()).is_some();
             let grain = pipeline.window.as_ref().map(|rule| rule.grain).filter(|_| !whole);
@@ -85,6 +100,19 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
     }
     screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   ~ late   x failed   - missing in the warehouse   · never{DIM:#}"));
     attention(&project, &tables, &snapshot, screen);
+    Ok(0)
+}
+
+/// More tables than anybody reads through: only what somebody should look at.
+async fn short(project: &Project, tables: &[TableName], state: &State, screen: &Screen) -> Result<u8> {
+    let odd = state.odd(tables).await?;
+    let concerned = tables.iter().filter(|table| odd.table(table).next().is_some()).count();
+    screen.data(&format!(
+        "{} tables of {} pipelines: {concerned} with units that are not simply loaded; `haul status PIPELINE` shows the days of one",
+        tables.len(),
+        project.pipelines.len()
+    ));
+    attention(project, tables, &odd, screen);
     Ok(0)
 }
 
@@ -151,7 +179,7 @@ fn sign(record: Option<&UnitRecord>) -> String {
 }
 
 pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> Result<u8> {
-    let (_, state) = open(common, screen).await?;
+    let state = store(common).await?;
     let runs = state.runs(args.pipeline.as_deref(), args.limit).await?;
     if screen.is_json() {
         screen.json(&runs);
@@ -203,7 +231,7 @@ fn word(value: impl serde::Serialize) -> String {
 }
 
 pub(super) async fn show(id: &str, common: &Common, screen: &Screen) -> Result<u8> {
-    let (_, state) = open(common, screen).await?;
+    let state = store(common).await?;
     let Some((run, logs)) = state.run(id).await? else {
         return Err(Error::usage(format!("there is no run `{id}`")).hint("`haul runs` lists them"));
     };

@@ -35,18 +35,31 @@ pub(super) async fn units_in<'e>(
 /// The last units of these tables, and all that are not simply loaded.
 pub(super) async fn recent(store: &Store, tables: &[TableName], last: u32) -> Result<Vec<UnitRecord>> {
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    sqlx::query(
+    let mut records = odd(store, tables).await?;
+    let rows = sqlx::query(
         "WITH wanted AS MATERIALIZED (
              SELECT value AS name, (SELECT unit FROM unit WHERE table_name = value ORDER BY unit DESC LIMIT 1 OFFSET $2 - 1) AS first
              FROM json_each($1))
-         SELECT unit.* FROM wanted JOIN unit ON unit.table_name = wanted.name AND unit.unit >= coalesce(wanted.first, '')
-         UNION
-         SELECT unit.* FROM unit
-         WHERE (state <> 'loaded' OR reason IS NOT NULL) AND table_name IN (SELECT name FROM wanted)
-         ORDER BY table_name, unit",
+         SELECT unit.* FROM wanted CROSS JOIN unit ON unit.table_name = wanted.name AND unit.unit >= coalesce(wanted.first, '')",
     )
     .bind(serde_json::json!(names).to_string())
     .bind(last.max(1))
+    .fetch_all(store.readers())
+    .await
+    .map_err(store.fault("reading the ledger in"))?;
+    for row in &rows {
+        records.push(Reading(row).record()?);
+    }
+    Ok(records)
+}
+
+/// All units of these tables that are not simply loaded.
+pub(super) async fn odd(store: &Store, tables: &[TableName]) -> Result<Vec<UnitRecord>> {
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    sqlx::query(
+        "SELECT * FROM unit WHERE (state <> 'loaded' OR reason IS NOT NULL) AND table_name IN (SELECT value FROM json_each($1))",
+    )
+    .bind(serde_json::json!(names).to_string())
     .fetch_all(store.readers())
     .await
     .map_err(store.fault("reading the ledger in"))?

@@ -135,6 +135,11 @@ impl State {
         Ok(Snapshot::new(ledger::recent(&self.store, tables, last).await?))
     }
 
+    /// The units of these tables that are not simply loaded: held, late, failed, missing, or lacking something.
+    pub async fn odd(&self, tables: &[TableName]) -> Result<Snapshot> {
+        Ok(Snapshot::new(ledger::odd(&self.store, tables).await?))
+    }
+
     /// The tables that the ledger knows, in the order of their names.
     pub async fn tables(&self) -> Result<Vec<TableName>> {
         ledger::tables(&self.store).await
