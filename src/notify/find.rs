@@ -436,7 +436,7 @@ mod tests {
     fn a_cause_is_the_same_for_all_units_and_attempts() {
         let of = |day: &str, code: u32| cause(&format!("GET /ratings?day={day}: {code} Service Unavailable\nmore"));
         assert_eq!(of("2024-05-01", 503), of("2024-05-12", 503));
-        assert_eq!(of("2024-05-01", 503), "GET /ratings?day=#: # Service Unavailable");
+        assert_eq!(of("2024-05-01", 503), "GET /ratings?day=# # Service Unavailable");
         assert_ne!(cause("no answer within 15 s"), cause("the connection was refused"));
     }
 }

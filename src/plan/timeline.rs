@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{Ask, too_many};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::ledger::Snapshot;
 use crate::model::name::TableName;
 use crate::model::pipeline::{Pipeline, WindowRule};
@@ -156,6 +156,7 @@ fn seconds(grain: Grain) -> i64 {
 
 fn before_begin(pipeline: &Pipeline, rule: &WindowRule) -> Error {
     let begin = rule.begin.map(|date| date.to_string()).unwrap_or_default();
-    Error::usage(format!("`{}` begins with {begin}, and the run lies wholly before it", pipeline.name))
+    let what = format!("`{}` begins with {begin}, and the run lies wholly before it", pipeline.name);
+    Error::new(Kind::NothingDue, what)
         .hint("the window of a run for a date ends with the unit before that date")
 }

@@ -70,7 +70,15 @@ impl Store {
 
     /// A transaction that may write from its first statement on.
     pub async fn begin(&self, doing: &str) -> Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|error| fault(&self.file, doing, error))
+        let told = |error| fault(&self.file, doing, error);
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            // SQLite ends a transaction by itself where the disk is full, and the connection goes on counting it.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await.map_err(told)?.close().await.map_err(told)?;
+                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(told)
+            }
+            begun => begun.map_err(told),
+        }
     }
 
     /// Whether the file can be written now; nothing in it is changed.
