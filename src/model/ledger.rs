@@ -81,7 +81,6 @@ impl UnitState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnitRecord {
     /// The table.
-    #[schema(value_type = String)]
     pub table: TableName,
     /// The unit.
     #[schema(value_type = String)]

@@ -11,7 +11,7 @@ use crate::state::{Facts, Judged};
 use crate::time::Instant;
 
 /// Says what follows from what was found, and from what is known.
-pub(super) fn judge(project: &Project, found: Found, facts: &Facts, report: Option<Due>, now: Instant) -> Judged {
+pub(super) fn judge(project: &Project, found: Found, facts: &Facts, now: Instant) -> Judged {
     let mut judge = Judge {
         telling: &project.telling,
         open: facts.open.iter().map(|one| (one.key.clone(), one.clone())).collect(),
@@ -34,7 +34,13 @@ pub(super) fn judge(project: &Project, found: Found, facts: &Facts, report: Opti
     let mut judged = judge.judged;
     let told = judge.notices.into_iter().map(|(channel, notices)| (channel, Content::Notices { notices }));
     judged.messages.extend(told);
-    if let Some(due) = report.filter(|due| facts.marks.get(REPORTED) != Some(&due.date)) {
+    judged
+}
+
+/// A report for those who want to hear it, once for its date.
+pub(super) fn reported(project: &Project, due: Due, facts: &Facts) -> Judged {
+    let mut judged = Judged::default();
+    if facts.marks.get(REPORTED) != Some(&due.date) {
         let hear = project.telling.channels.iter().filter(|channel| channel.on.contains(&Topic::Report));
         let content = Content::Report { report: due.report };
         judged.messages.extend(hear.map(|channel| (channel.name.clone(), content.clone())));

@@ -25,7 +25,7 @@ use crate::model::incident::{Content, Message, Notice, Report};
 use crate::model::notify::{Channel, Topic};
 use crate::model::pipeline::Project;
 use crate::secret::Redactor;
-use crate::state::{FactsAsk, Judged, State};
+use crate::state::{Facts, FactsAsk, Judged, State};
 use crate::time::{Clock, Instant};
 pub use words::{About, Told, told, told_report};
 
@@ -83,17 +83,21 @@ impl Teller {
     /// is part of what is returned, and its messages wait.
     pub async fn look(&self, now: Instant) -> Result<Looked> {
         let ended = find::Ended::since_last(&self.project, &self.state, now).await?;
-        let report = report::due(&self.project, &self.state, now).await?;
         let open = self.state.open_incidents().await?;
         let ask = find::ask(&self.project, &ended, &open, now);
         let project = &self.project;
-        let queued = self
+        let mut queued = self
             .state
             .judge(&ask, now, |facts| {
                 let found = find::find(project, &ended, &facts, now);
-                Ok(judge::judge(project, found, &facts, report, now))
+                Ok(judge::judge(project, found, &facts, now))
             })
             .await?;
+        // What this look has found is part of what the report says.
+        if let Some(due) = report::due(project, &self.state, now).await? {
+            let tell = |facts: Facts| Ok(judge::reported(project, due, &facts));
+            queued += self.state.judge(&FactsAsk::default(), now, tell).await?;
+        }
         let mut looked = self.deliver(now).await?;
         looked.queued = queued;
         Ok(looked)

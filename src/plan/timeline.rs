@@ -157,6 +157,5 @@ fn seconds(grain: Grain) -> i64 {
 fn before_begin(pipeline: &Pipeline, rule: &WindowRule) -> Error {
     let begin = rule.begin.map(|date| date.to_string()).unwrap_or_default();
     let what = format!("`{}` begins with {begin}, and the run lies wholly before it", pipeline.name);
-    Error::new(Kind::NothingDue, what)
-        .hint("the window of a run for a date ends with the unit before that date")
+    Error::new(Kind::NothingDue, what).hint("the window of a run for a date ends with the unit before that date")
 }
