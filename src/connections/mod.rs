@@ -12,6 +12,7 @@
 mod airflow;
 mod fields;
 mod files;
+mod form;
 mod google;
 mod import;
 mod json;

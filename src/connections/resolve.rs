@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::fields::{Definition, Fault, Form, Reference, System, Value, is_harmless_entry, names_a_place, read_rate};
+use super::fields::{Definition, Fault, Form, Reference, System, Value, is_harmless_entry, names_a_place};
+use super::form::read_rate;
 use super::google;
 use super::reference::Resolver;
 use super::store::Rotated;

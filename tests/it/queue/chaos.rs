@@ -21,7 +21,6 @@ const JOBS: usize = 200;
 
 /// A worker of the tests below: this same program, begun once more. Without its folder it has nothing to do.
 #[tokio::test]
-#[ignore = "is begun by other tests"]
 async fn a_worker() {
     let (Ok(folder), Ok(name)) = (std::env::var(FOLDER), std::env::var(NAME)) else { return };
     let folder = PathBuf::from(folder);
@@ -60,7 +59,7 @@ async fn work(state: &State, folder: &Path, name: &str, job: &Job) {
 fn worker(folder: &Path, name: &str) -> Guarded {
     let this = std::env::current_exe().expect("this program");
     let child = Command::new(this)
-        .args(["--exact", "queue::chaos::a_worker", "--ignored", "--nocapture"])
+        .args(["--exact", "queue::chaos::a_worker", "--nocapture"])
         .env(FOLDER, folder)
         .env(NAME, name)
         .stdout(Stdio::null())
