@@ -153,7 +153,7 @@ twin! {
     }
 }
 
-/// Reads what `haul.toml` says of telling people; deadlines are added by [`super::deadline`].
+/// Reads what `haul.toml` says of telling people; deadlines are added by the module `deadline`.
 pub fn telling(
     file: &ProjectFile,
     source: &Arc<Source>,

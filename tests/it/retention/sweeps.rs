@@ -24,7 +24,7 @@ fn aged(inbox: &Inbox, name: &str, days: u64) {
     inbox.days.project.write(name, "old");
     let file = std::fs::File::options().append(true).open(inbox.days.project.path().join(name)).expect("a file");
     // 2025-07-01T00:00:00Z.
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_751_328_000);
+    let now = SystemTime::UNIX_EPOCH + Duration::from_hours(486_480);
     file.set_modified(now - Duration::from_secs(days * 86_400)).expect("a time");
 }
 
@@ -96,7 +96,7 @@ fn logs_answers_and_stages_go_by_their_age_and_what_waits_for_somebody_stays() {
     aged(&inbox, ".haul/stage/days.items/2024-05-02/retry-1/journal.jsonl", 600);
     aged(&inbox, "hooks/api.cassette.jsonl", 600);
     let stage = inbox.days.project.path().join(".haul/stage/days.items/2024-05-01/pull-1");
-    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_751_328_000) - Duration::from_hours(8 * 24);
+    let then = SystemTime::UNIX_EPOCH + Duration::from_hours(486_480) - Duration::from_hours(8 * 24);
     std::fs::File::open(stage).expect("the folder").set_modified(then).expect("a time");
     let counted = gc(&inbox, "2025-07-01T00:00:00Z", &["--dry-run"]);
     assert!(is_there(&inbox, ".haul/logs/days/old.log"));
