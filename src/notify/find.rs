@@ -167,7 +167,9 @@ fn drifted(pipeline: &Pipeline, run: &RunRecord, logs: &[TaskLog], rule: DriftRu
             words.push(format!("{unit}: {changed} of {before} rows ({:.0} %)", share * 100.0));
         }
     }
-    let finding = |(step, (units, words)): (&str, (Vec<String>, Vec<String>))| {
+    let finding = |(step, (mut units, words)): (&str, (Vec<String>, Vec<String>))| {
+        // They are told in their order, not in that in which they were done.
+        units.sort();
         let table = pipeline.step(step)?.into.to_string();
         Some(Finding {
             key: format!("drift:{table}:{}", run.id),

@@ -185,11 +185,9 @@ fn what_is_counted_is_told_in_the_format_of_prometheus() {
     let project = project();
     let serving = Serving::start(&project);
     run(&serving, "p", &date());
-    until("the failed run", || {
-        let asked = serving.post("/api/v1/pipelines/q/trigger", &json!({}));
-        let job = asked["job"]["id"].as_i64().expect("a number");
-        (serving.get(&format!("/api/v1/jobs/{job}"))["job"]["run"].is_string()).then_some(())
-    });
+    let asked = serving.post("/api/v1/pipelines/q/trigger", &json!({}));
+    let job = asked["job"]["id"].as_i64().expect("a number");
+    until("the failed run", || (serving.get(&format!("/api/v1/jobs/{job}"))["job"]["run"].is_string()).then_some(()));
     let failed = "haul_runs_total{pipeline=\"q\",status=\"failed\"} 1";
     let text = until("the count", || {
         let text = serving.ask("GET", "/metrics", "").body;

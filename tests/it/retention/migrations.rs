@@ -113,10 +113,11 @@ fn a_newer_file_is_refused_with_what_helps_and_is_not_touched() {
 #[test]
 fn a_copy_that_cannot_be_written_leaves_the_older_file_as_it_is() {
     let project = old();
-    // A folder stands where the copy is to be made.
-    let part = format!(".haul/state.db.before-{:04}.part/in-the-way", 6);
-    project.write(&part.replace(".part", ""), "");
-    std::fs::remove_file(project.path().join(part.replace(".part", ""))).expect("a file");
+    // Folders stand where the copy is to be put, whatever its number.
+    for number in 5..30 {
+        let folder = project.path().join(format!(".haul/state.db.before-{number:04}"));
+        std::fs::create_dir(folder).expect("a folder");
+    }
     let ran = project.output(&["runs"]);
     assert_eq!(ran.status.code(), Some(1), "{}", told(&ran));
     assert!(told(&ran).contains("before it is brought up to date"), "{}", told(&ran));
