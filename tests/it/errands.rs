@@ -4,12 +4,10 @@ mod commands;
 mod faults;
 mod waits;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStderr, Stdio};
-
 use serde_json::Value;
 
 use crate::support::project::{Project, told};
+use crate::support::running::Running;
 use crate::support::scripted::Scripted;
 
 const DATE: &str = "2024-05-04";
@@ -45,43 +43,7 @@ fn count(project: &Project, table: &str) -> Value {
     project.query(&format!("select count(*) as rows from {table}"))[0]["rows"].clone()
 }
 
-/// A run under way, whose stderr is read line by line.
-struct Running {
-    child: Child,
-    lines: BufReader<ChildStderr>,
-    said: String,
-}
-
-impl Running {
-    fn start(project: &Project) -> Self {
-        let mut command = project.haul(&["run", "p", "--date", DATE, "-v"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("haul starts");
-        let lines = BufReader::new(child.stderr.take().expect("stderr"));
-        Self { child, lines, said: String::new() }
-    }
-
-    /// Reads on until a line has this text.
-    fn says(&mut self, text: &str) {
-        loop {
-            let mut line = String::new();
-            let read = self.lines.read_line(&mut line).expect("a line");
-            self.said.push_str(&line);
-            if line.contains(text) {
-                return;
-            }
-            assert!(read > 0, "`{text}` was never said:\n{}", self.said);
-        }
-    }
-
-    /// Ctrl-C.
-    fn interrupt(&self) {
-        let id = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().expect("kill").success());
-    }
-
-    /// The exit code, and all that was said.
-    fn end(mut self) -> (Option<i32>, String) {
-        std::io::Read::read_to_string(&mut self.lines, &mut self.said).expect("stderr");
-        (self.child.wait().expect("it ends").code(), self.said)
-    }
+/// The pipeline's run for the date, under way.
+fn running(project: &Project) -> Running {
+    Running::start(project, &["run", "p", "--date", DATE, "-v"])
 }

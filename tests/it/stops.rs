@@ -1,12 +1,8 @@
 //! Runs that are stopped, that meet each other, or that are refused: what they say, how they exit, what the next one does.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
-
 use crate::support::mornings::{DAYS, Mornings};
 use crate::support::project::told;
+use crate::support::running::Running;
 use crate::support::scripted::Scripted;
 
 const DATE: &str = "2024-05-04";
@@ -28,56 +24,6 @@ name = "daily"
 sql = "select day, count(*) as items from {{ ref('items') }} where _haul_unit = {{ ds | sql }} group by day"
 "#;
 
-/// A run under way, whose stderr is read line by line.
-struct Running {
-    child: Child,
-    lines: BufReader<ChildStderr>,
-    said: String,
-}
-
-impl Running {
-    fn start(days: &Mornings, arguments: &[&str]) -> Self {
-        let mut command = days.project.haul(arguments);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("haul starts");
-        let lines = BufReader::new(child.stderr.take().expect("stderr"));
-        Self { child, lines, said: String::new() }
-    }
-
-    /// Reads on until a line has this text.
-    fn says(&mut self, text: &str) {
-        loop {
-            let mut line = String::new();
-            let read = self.lines.read_line(&mut line).expect("a line");
-            self.said.push_str(&line);
-            if line.contains(text) {
-                return;
-            }
-            assert!(read > 0, "`{text}` was never said:\n{}", self.said);
-        }
-    }
-
-    /// Ctrl-C.
-    fn interrupt(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
-    }
-
-    /// How it ended, and all that it said; a run that does not end fails the test.
-    fn end(mut self) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
-            while self.lines.read_line(&mut self.said).expect("a line") > 0 {}
-            let status = self.child.wait().expect("an end");
-            drop(tell.send((status.code(), self.said)));
-        });
-        told.recv_timeout(Duration::from_mins(1)).unwrap_or_else(|_| {
-            drop(Command::new("kill").args(["-KILL", &id]).status());
-            panic!("the run did not end")
-        })
-    }
-}
-
 #[test]
 fn a_stopped_run_says_how_to_go_on_and_the_next_one_asks_for_no_durable_page_again() {
     let api = Scripted::start();
@@ -85,7 +31,7 @@ fn a_stopped_run_says_how_to_go_on_and_the_next_one_asks_for_no_durable_page_aga
     api.put_day("2024-05-03", 10);
     let days = Mornings::new(&api.url, ONE_BY_ONE);
     api.close("2024-05-03", 8);
-    let mut run = Running::start(&days, &["run", "days", "--date", DATE]);
+    let mut run = Running::start(&days.project, &["run", "days", "--date", DATE]);
     run.says("loaded    items 2024-05-02");
     api.wait_for("2024-05-03", 8);
     run.interrupt();
@@ -118,7 +64,7 @@ fn a_run_that_is_stopped_twice_goes_on_with_what_both_have_done() {
         for (day, offset) in closed {
             api.close(day, *offset);
         }
-        let mut run = Running::start(&days, &["run", "days", "--date", DATE]);
+        let mut run = Running::start(&days.project, &["run", "days", "--date", DATE]);
         run.says(&format!("loaded    items {done}"));
         api.wait_for(closed[0].0, closed[0].1);
         run.interrupt();
@@ -145,7 +91,7 @@ fn a_stopped_backfill_is_gone_on_with_by_the_same_words() {
     assert!(days.project.output(&command).status.success());
     api.asked();
     api.close("2024-05-02", 4);
-    let mut run = Running::start(&days, &command);
+    let mut run = Running::start(&days.project, &command);
     run.says("loaded    items 2024-05-01");
     api.wait_for("2024-05-02", 4);
     run.interrupt();
@@ -168,7 +114,7 @@ fn a_second_interrupt_ends_at_once_what_the_first_one_could_not() {
     let pipeline =
         ONE_BY_ONE.replace("select day", &format!("with e as ({endless}) select (select n from e) as n, day"));
     let days = Mornings::new(&api.url, &pipeline.replace("lookback = 2", "lookback = 1"));
-    let mut run = Running::start(&days, &["run", "days", "--date", DATE]);
+    let mut run = Running::start(&days.project, &["run", "days", "--date", DATE]);
     run.says("loaded    items 2024-05-03");
     run.interrupt();
     run.says("Ctrl-C again ends at once");
@@ -188,7 +134,7 @@ fn a_second_run_of_one_project_says_who_is_in_the_way_and_disturbs_nothing() {
     api.put_day("2024-05-03", 10);
     let days = Mornings::new(&api.url, ONE_BY_ONE);
     api.close("2024-05-03", 4);
-    let run = Running::start(&days, &["run", "days", "--date", DATE]);
+    let run = Running::start(&days.project, &["run", "days", "--date", DATE]);
     api.wait_for("2024-05-03", 4);
 
     let second = days.project.output(&["run", "days", "--date", DATE]);

@@ -17,7 +17,7 @@ fn a_wait_takes_no_place_and_what_comes_after_it_begins_when_it_is_so() {
     let text = std::fs::read_to_string(project.path().join("pipelines/p.toml")).expect("the file");
     project.write("pipelines/p.toml", &format!("max_active = 1\n{text}"));
     api.put("state", state("working"));
-    let mut running = Running::start(&project);
+    let mut running = running(&project);
     running.says("look 1: $.rows[*].state is \"working\"");
     running.says("loaded    other 2024-05-03");
     api.put("state", state("nearly"));
@@ -68,7 +68,7 @@ fn a_wait_that_is_stopped_ends_at_once() {
     let slow = READY.replace("poll = \"10ms\"", "poll = \"1h\"");
     let (api, project) = project(&format!("{slow}{}", extract("items", "after = \"ready\"")));
     api.put("state", state("working"));
-    let mut running = Running::start(&project);
+    let mut running = running(&project);
     running.says("look 1:");
     running.interrupt();
     let (code, said) = running.end();
@@ -81,7 +81,7 @@ fn an_answer_is_judged_by_its_status_and_a_server_that_is_down_is_looked_at_agai
                 poll = \"10ms\"\n";
     let (api, project) = project(&format!("{wait}{}", extract("items", "after = \"up\"")));
     api.refuse("up", 503, "not yet");
-    let mut running = Running::start(&project);
+    let mut running = running(&project);
     running.says("look 1:");
     api.relent("up");
     running.says("done      up: it answers 200");
@@ -145,7 +145,7 @@ fn what_still_grows_is_not_there_yet() {
     let wait = "[[wait]]\nname = \"file\"\nfiles = \"in.csv\"\npoll = \"10ms\"\nstable_for = \"1h\"\n";
     let (_api, project) = project(&format!("{wait}{}", extract("items", "after = \"file\"")));
     project.write("in.csv", "a\n");
-    let mut running = Running::start(&project);
+    let mut running = running(&project);
     running.says("look 1: in.csv is there, 2 bytes");
     project.write("in.csv", "a\n1\n");
     running.says("in.csv is there, 4 bytes");

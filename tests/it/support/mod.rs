@@ -23,6 +23,7 @@ pub mod mornings;
 pub mod pages;
 pub mod postgres;
 pub mod project;
+pub mod running;
 pub mod scripted;
 pub mod shelf;
 pub mod station;
