@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Color, Common, Output};
 use crate::error::Error;
+pub(super) use crate::model::count::counted;
 use crate::secret::Redactor;
 
 /// Prints data to stdout and the rest to stderr, without any secret.
@@ -32,12 +33,6 @@ const WIDEST_CELL: usize = 80;
 
 /// Less important.
 pub(super) const DIM: Style = Style::new().dimmed();
-
-/// A count with its noun: `1 row`, `2 rows`.
-pub(super) fn counted(count: impl Into<u64>, noun: &str) -> String {
-    let count = count.into();
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
 
 /// A text of several lines, all but the first of which begin below `width` columns.
 pub(super) fn indented(text: &str, width: usize) -> String {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::{self, Options};
 use crate::connections::Connections;
+use crate::model::count::counted;
 use crate::model::pipeline::Project;
 use crate::schedule::Timetable;
 use crate::secret::Redactor;
@@ -133,10 +134,14 @@ fn project_files(loaded: &config::Loaded) -> Vec<Check> {
     vec![match (errors, warnings) {
         (0, 0) => {
             let pipelines = loaded.project.as_ref().map_or(0, |project| project.pipelines.len());
-            Check::ok("project", name, format!("{pipelines} pipelines, no faults"))
+            Check::ok("project", name, format!("{}, no faults", counted(pipelines as u64, "pipeline")))
         }
-        (0, some) => Check::warn("project", name, format!("{some} warnings: {first}")).hint("haul check"),
-        (some, _) => Check::fail("project", name, format!("{some} faults: {first}")).hint("haul check"),
+        (0, some) => {
+            Check::warn("project", name, format!("{}: {first}", counted(some as u64, "warning"))).hint("haul check")
+        }
+        (some, _) => {
+            Check::fail("project", name, format!("{}: {first}", counted(some as u64, "fault"))).hint("haul check")
+        }
     }]
 }
 

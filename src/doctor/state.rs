@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Check, Level};
 use crate::model::cost::Bytes;
+use crate::model::count::counted;
 use crate::model::pipeline::Project;
 use crate::retention;
 use crate::state::{Health, State};
@@ -78,10 +79,6 @@ fn left(health: &Health) -> Check {
     }
     Check::warn("state", "processes", seen.join(", "))
         .hint("the next run of the pipeline ends them; what they had made durable is used. Is `haul serve` running?")
-}
-
-fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// What only a file of this version tells.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::line::{Level, What};
+use crate::model::count::counted;
 use crate::model::run::{RunRecord, RunStatus, TaskEvent, TaskId};
 use crate::monitor::{Boundary, Event};
 
@@ -123,11 +124,6 @@ fn of_task<'a>(task: &'a TaskId, event: &TaskEvent) -> Words<'a> {
         _ => {}
     }
     words
-}
-
-/// A count with its noun: `1 row`, `2 rows`.
-fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn lacking(incomplete: Option<&str>) -> String {

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod connection;
 pub mod cost;
+pub mod count;
 pub mod drift;
 pub mod errand;
 pub mod exchange;
