@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::jobs::accepted;
-use crate::api::exchange::{Answer, Body, Named, Page, Params, json, limit};
+use crate::api::exchange::{Answer, Body, Named, Page, Params, json, limit, no_page};
 use crate::api::fault::{Fault, FaultBody};
 use crate::api::house::House;
 use crate::error::{Error, Kind};
