@@ -28,10 +28,6 @@ pub fn traces(at: &At<TracesTable>, reader: &mut Reader) -> Option<TraceSettings
     let endpoint = table.endpoint.0.as_ref().and_then(|at| endpoint(at, reader));
     let headers = table.headers.iter().flat_map(|at| &at.value.0);
     let headers = headers.filter_map(|(name, value)| header(name, value, reader)).collect();
-    if let Some(service) = table.service.as_ref().filter(|service| service.value.trim().is_empty()) {
-        reader.error("empty-name", service.span.clone(), "the service has no name").help =
-            Some("service = \"haul\" is what holds without it".to_owned());
-    }
     if !cfg!(feature = "otel") {
         reader.warning("no-traces", at.span.clone(), "this haul was built without traces: none are sent").help =
             Some("cargo install --path . --features otel builds one with them".to_owned());

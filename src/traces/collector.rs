@@ -38,7 +38,9 @@ pub(super) enum Answer {
     /// It does not want it.
     Refused(String),
     /// It can be sent again, after a pause that it may name.
-    Later { why: String, after: Option<Duration> },
+    Busy { why: String, after: Option<Duration> },
+    /// Nobody has answered.
+    Away(String),
 }
 
 impl Collector {
@@ -89,7 +91,7 @@ impl Collector {
             Err(error) => {
                 let error = Error::new(Kind::Unavailable, format!("{} cannot be reached", self.place()))
                     .because(error.without_url());
-                Answer::Later { why: self.redactor.redact(&error.chain()), after: None }
+                Answer::Away(self.redactor.redact(&error.chain()))
             }
         }
     }
@@ -125,7 +127,7 @@ impl Collector {
             return Answer::Refused(why);
         }
         let after = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()?.trim().parse().ok());
-        Answer::Later { why, after: after.map(Duration::from_secs) }
+        Answer::Busy { why, after: after.map(Duration::from_secs) }
     }
 
     /// The address as it may be shown: without what stands in its path.

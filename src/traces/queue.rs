@@ -176,16 +176,18 @@ impl Sender {
                 Answer::Taken { refused: 0, .. } => break None,
                 Answer::Taken { refused, why } => break Some((refused.min(count), why)),
                 Answer::Refused(why) => break Some((count, why)),
-                Answer::Later { why, .. } if tries == TRIES || self.stop.is_cancelled() => break Some((count, why)),
-                Answer::Later { after, .. } => {
-                    tokio::select! {
-                        () = tokio::time::sleep(after.unwrap_or(pause).min(LONGEST_PAUSE)) => {}
-                        // At the end there is one more try, and no pause before it.
-                        () = self.stop.cancelled() => {}
-                    }
-                    (tries, pause) = (tries + 1, pause * 2);
+                Answer::Busy { why, .. } | Answer::Away(why) if tries == TRIES => break Some((count, why)),
+                Answer::Busy { after, .. } => {
+                    tokio::time::sleep(after.unwrap_or(pause).min(LONGEST_PAUSE)).await;
                 }
+                // At the end nobody waits for a collector to come.
+                Answer::Away(why) if self.stop.is_cancelled() => break Some((count, why)),
+                Answer::Away(_) => tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.stop.cancelled() => {}
+                },
             }
+            (tries, pause) = (tries + 1, pause * 2);
         };
         let (missing, why) = lost.map_or((0, None), |(missing, why)| (missing, Some(why)));
         self.counted.sent.fetch_add(count - missing, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Lists in pages: nothing is left out and nothing comes twice, also while rows are added.
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DurationRound as _, TimeDelta};
 use haul::model::incident::Finding;
 use haul::model::job::{Class, NewBackfill, NewJob, OccurrenceEnd, Planned};
 use haul::model::notify::Topic;
@@ -15,9 +15,11 @@ use crate::support::steward::Serving;
 /// So many rows are there at first; in two pages more than two.
 const ROWS: i64 = 5;
 
-/// A moment long ago, and so many minutes after it.
+/// A moment of yesterday, which the daemon does not let go of, and so many minutes after it.
 fn at(minutes: i64) -> Instant {
-    DateTime::from_timestamp(1_700_000_000, 0).expect("an instant") + TimeDelta::minutes(minutes)
+    #[expect(clippy::disallowed_methods, reason = "the daemon lets go of what is old by the machine's clock")]
+    let now = chrono::Utc::now();
+    now.duration_trunc(TimeDelta::days(1)).expect("a day") - TimeDelta::days(1) + TimeDelta::minutes(minutes)
 }
 
 /// Adds a row to every list, all of a pipeline that the project does not have; nobody works on it.

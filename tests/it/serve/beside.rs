@@ -1,5 +1,11 @@
 //! Runs of one pipeline beside each other: as many as it says, whoever runs them, and never two commits of one unit.
 
+use std::sync::{Arc, Mutex};
+
+use haul::config::{Options, load};
+use haul::serve::{Daemon, Order, Runner, Tell};
+use haul::state::State;
+
 use super::*;
 use crate::support::gate::{Door, Served};
 
@@ -30,19 +36,50 @@ fn two_runs_of_a_pipeline_are_under_way_at_once_over_all_processes_where_it_says
     both.into_iter().for_each(Served::stop);
 }
 
-#[test]
-fn an_occurrence_waits_only_where_all_places_of_its_pipeline_are_taken() {
-    let project = shared();
-    let schedule = "max_runs = 2\n[schedule]\nevery = \"1s\"\noverlap = \"skip\"";
-    project.write("pipelines/a.toml", &command(schedule, WAITS));
-    let served = Served::start(&project, &[]);
-    served.says("was still under way");
-    until("two that have begun", || (lines(&project, "out.txt").len() == 2).then_some(()));
-    let ran =
-        project.json(&["occurrences"]).as_array().expect("a list").iter().filter(|one| one["end"] == "ran").count();
-    assert_eq!(ran, 2, "the third one was skipped");
-    project.write("go", "");
-    served.stop();
+/// Runs that never end, by their dates.
+#[derive(Default)]
+struct Endless(Mutex<Vec<Order>>);
+
+impl Runner for Endless {
+    fn start(&self, order: Order) {
+        self.0.lock().expect("no panic here").push(order);
+    }
+}
+
+#[tokio::test]
+async fn an_occurrence_waits_only_where_all_places_of_its_pipeline_are_taken() {
+    for (max_runs, overlap, ends, cancelled) in [
+        ("", "skip", ["ran", "skipped", "skipped"], 0),
+        ("max_runs = 2", "skip", ["ran", "ran", "skipped"], 0),
+        ("max_runs = 2", "queue", ["ran", "ran", "waiting"], 0),
+        ("max_runs = 2", "cancel_other", ["ran", "ran", "ran"], 1),
+    ] {
+        let project = shared();
+        project.write("haul.toml", "warehouse = \"warehouse\"\n[serve]\nlease = \"1d\"\n");
+        let schedule = format!("[schedule]\ncron = \"0 * * * *\"\noverlap = \"{overlap}\"\n[window]\ngrain = \"hour\"");
+        project.write(
+            "pipelines/a.toml",
+            &format!("{max_runs}\n{}", command(&schedule, "true").replacen("\n[window]\nlookback", "\nlookback", 1)),
+        );
+        let loaded = load(project.path(), &Options::default()).into_project().expect("a project");
+        let state = State::open(&project.path().join(".haul")).await.expect("a store");
+        let at = |text: &str| format!("2024-05-04T{text}Z").parse().expect("an instant");
+        let runner = Arc::new(Endless::default());
+        let (tell, loaded): (Tell, _) = (Arc::new(|_| ()), Arc::new(loaded));
+        let opened =
+            Daemon::open(state.clone(), loaded, Arc::clone(&runner) as _, "me".to_owned(), tell, at("00:30:00"));
+        let mut daemon = opened.await.expect("a daemon");
+        for time in ["00:30:00", "01:00:01", "02:00:01", "03:00:01", "03:00:02"] {
+            daemon.step(at(time)).await.expect("a step");
+        }
+        let found = state.occurrences(Some("a"), at("00:00:00"), 10).await.expect("occurrences");
+        let found: Vec<&str> = found.iter().rev().map(|one| one.end.as_str()).collect();
+        assert_eq!(found, ends, "{max_runs} {overlap}");
+        let begun = runner.0.lock().expect("no panic here");
+        let stopped: Vec<i64> = begun.iter().filter(|one| one.cancel.is_cancelled()).map(|one| one.job.id).collect();
+        assert_eq!(stopped.len(), cancelled, "{max_runs} {overlap}");
+        assert!(stopped.iter().all(|job| *job == begun[0].job.id), "the oldest makes room");
+    }
 }
 
 #[test]
