@@ -50,6 +50,7 @@ mod sql;
 mod steering;
 mod step;
 mod table;
+mod traces;
 mod trial;
 pub mod value;
 

@@ -77,12 +77,19 @@ impl State {
         row.as_ref().map(|row| read(&Columns(row))).transpose()
     }
 
-    /// The backfills of one pipeline or of all, newest first.
-    pub async fn backfills(&self, pipeline: Option<&str>, limit: u32) -> Result<Vec<Backfill>> {
-        let statement = format!("{SELECT} WHERE $1 IS NULL OR pipeline = $1 ORDER BY number DESC LIMIT $2");
+    /// The backfills of one pipeline or of all, newest first; those that were asked for before one, where it is named.
+    ///
+    /// # Errors
+    /// A name that no backfill can have.
+    pub async fn backfills(&self, pipeline: Option<&str>, before: Option<&str>, limit: u32) -> Result<Vec<Backfill>> {
+        let statement = format!(
+            "{SELECT} WHERE ($1 IS NULL OR pipeline = $1) AND ($3 IS NULL OR number < $3) ORDER BY number DESC LIMIT $2"
+        );
+        let before = before.map(number).transpose()?;
         sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(pipeline)
             .bind(limit)
+            .bind(before)
             .fetch_all(self.store.readers())
             .await
             .map_err(self.store.fault("listing the backfills in"))?

@@ -6,6 +6,8 @@ pub mod bigquery_gate;
 pub mod bigquery_service;
 pub mod bigquery_strict;
 pub mod buckets;
+#[cfg(feature = "otel")]
+pub mod collector;
 pub mod counterparts;
 pub mod databases;
 pub mod days;
