@@ -2,11 +2,12 @@
 
 The emulator looks for a table in DuckDB's lists of all tables, several times in every statement, and each of these lists is put
 together from the catalogs of all projects: with ten projects an empty SELECT takes a second. Here the same questions go to the
-catalog of the one project that is asked for. Every other statement is the emulator's own.
+catalog of the one project that is asked for, and each statement has one thread. Every other statement is the emulator's own.
 
-usage: as `local-bigquery`; with LOOK_TWICE=1 the emulator's own way is gone, too, and it ends where the answers differ.
+usage: as `local-bigquery`; with LOOK_TWICE=1 the emulator's own way is gone as well, and it ends where the answers differ.
 """
 
+import functools
 import os
 import re
 import sys
@@ -51,7 +52,7 @@ QUESTION = re.compile("|".join(re.escape(question) for question in QUESTIONS))
 # Temporary tables belong to a session, and each statement of these tests has a new one.
 TEMPORARY = "SELECT table_name FROM duckdb_tables() WHERE temporary"
 
-fetch, connection = database.fetch, database.connection
+fetch, connection, first_connection = database.fetch, database.connection, database._connect.__wrapped__
 
 
 def literal(text):
@@ -107,9 +108,17 @@ class Connection(Cursor):
         return Cursor(self._own.cursor())
 
 
+@functools.cache
+def connect():
+    """The emulator's database, with one thread for each statement: several run at a time anyway."""
+    opened = first_connection()
+    opened.execute("SET threads = 1")
+    return opened
+
+
 if __name__ == "__main__":
     # Before the modules that take these functions by name are imported.
-    database.fetch = scoped
+    database.fetch, database._connect = scoped, connect
     database.connection = lambda: Connection(connection())
     from local_bigquery.cli import main
 

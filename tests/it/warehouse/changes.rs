@@ -232,9 +232,3 @@ suite!(
     computed_numbers_follow_the_same_types_as_staged_ones,
     a_column_of_untyped_nulls_fits_every_table_and_makes_no_column
 );
-
-on_bigquery!(
-    rows_that_came_went_and_changed_are_counted,
-    computed_rows_that_are_what_they_were_are_not_written,
-    computed_rows_of_a_window_find_their_unit_by_their_time_column,
-);

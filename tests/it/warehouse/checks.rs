@@ -196,5 +196,3 @@ suite!(
     checks_of_computed_rows_see_only_the_units_that_are_written,
     a_check_runs_in_every_write_mode
 );
-
-on_bigquery!(rules_pass_what_is_right_and_stop_what_is_wrong,);

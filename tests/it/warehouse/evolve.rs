@@ -233,5 +233,3 @@ suite!(
     a_frozen_contract_refuses_and_a_discarding_one_leaves_out_and_says_so,
     a_table_that_somebody_made_keeps_its_own_types
 );
-
-on_bigquery!(new_columns_are_added_and_absent_ones_are_null,);
