@@ -36,6 +36,7 @@ macro_rules! suite {
 mod bench;
 mod changes;
 mod checks;
+mod dialects;
 mod evolve;
 mod merging;
 mod nested;

@@ -295,6 +295,4 @@ impl State {
             Err((status, reason, message)) => refusal(status, reason, &message),
         }
     }
-
 }
-

@@ -24,7 +24,13 @@ pub(super) struct Session {
 
 impl State {
     /// An upload begins, or comes as a whole.
-    pub(super) fn upload(&mut self, path: &str, query: &HashMap<String, String>, headers: &HeaderMap, body: &Bytes) -> Response {
+    pub(super) fn upload(
+        &mut self,
+        path: &str,
+        query: &HashMap<String, String>,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Response {
         let header =
             |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let bucket = path.strip_prefix("/upload/storage/v1/b/").and_then(|rest| rest.strip_suffix("/o"));
