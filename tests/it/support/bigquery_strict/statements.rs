@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use super::{Answer, Job, PROJECT, Refusal, State, known};
+use super::{Answer, Job, PROJECT, Refusal, State, Table, known};
 
 impl State {
     /// jobs.query: a statement that is answered at once.
@@ -29,6 +29,13 @@ impl State {
         known(query, &["query", "useLegacySql", "maximumBytesBilled"])?;
         assert_eq!(query["useLegacySql"], false);
         let sql = query["query"].as_str().expect("a statement");
+        if let Some(change) = sql.strip_prefix("ALTER TABLE ") {
+            return self.alter(&change.replace('`', ""));
+        }
+        if let Some(table) = sql.strip_prefix("SELECT * FROM ").and_then(|name| self.tables.get(name)) {
+            job.result = table_rows(table);
+            return Ok(0);
+        }
         let dataset = sql.split_once("FROM `").and_then(|(_, rest)| rest.split('`').next()).unwrap_or_default();
         let columns: Vec<&str> = if sql.contains("INFORMATION_SCHEMA.PARTITIONS") {
             vec!["unit"]
@@ -51,7 +58,6 @@ impl State {
             }
         };
         let fields: Vec<Value> = columns.iter().map(|name| json!({ "name": name, "type": kind(name) })).collect();
-        let cell = |value: &Value| json!({ "v": match value { Value::Null => Value::Null, Value::String(text) => json!(text), other => json!(other.to_string()) } });
         let rows = if columns == ["unit"] {
             let table = sql.split('\'').find(|part| self.tables.contains_key(&format!("{dataset}.{part}")));
             let rows =
@@ -87,4 +93,48 @@ impl State {
         job.result = (fields, rows);
         Ok(0)
     }
+
+    /// `dataset.table ALTER COLUMN name SET DATA TYPE type`, for the changes that the documentation has ("Change a column's data
+    /// type"): numbers may become wider ones.
+    fn alter(&mut self, change: &str) -> Result<u64, Refusal> {
+        let words: Vec<&str> = change.split(' ').collect();
+        let [table, "ALTER", "COLUMN", column, "SET", "DATA", "TYPE", data_type] = words[..] else {
+            return Err((400, "invalidQuery", format!("this server does not run ALTER TABLE {change}")));
+        };
+        let table = self.tables.get_mut(table).expect("it is there");
+        let fields = table.resource["schema"]["fields"].as_array_mut().expect("columns");
+        let field = fields.iter_mut().find(|field| field["name"] == column).expect("a column of the table");
+        let (name, digits) = data_type.trim_end_matches(')').split_once('(').unwrap_or((data_type, ""));
+        let wider: &[&str] = match field["type"].as_str().unwrap_or_default() {
+            "INTEGER" => &["NUMERIC", "BIGNUMERIC", "FLOAT64"],
+            "NUMERIC" => &["NUMERIC", "BIGNUMERIC", "FLOAT64"],
+            "BIGNUMERIC" => &["BIGNUMERIC", "FLOAT64"],
+            _ => &[],
+        };
+        if !wider.contains(&name) {
+            let told = format!(
+                "ALTER TABLE ALTER COLUMN SET DATA TYPE requires that the existing column type ({}) is assignable to the new type ({name})",
+                field["type"]
+            );
+            return Err((400, "invalidQuery", told));
+        }
+        *field = json!({ "name": column, "type": name, "mode": "NULLABLE" });
+        for (digits, member) in digits.split(',').filter(|digits| !digits.is_empty()).zip(["precision", "scale"]) {
+            field[member] = json!(digits.trim());
+        }
+        Ok(0)
+    }
+}
+
+/// The columns of a table and its rows as cells.
+fn table_rows(table: &Table) -> (Value, Vec<Value>) {
+    let fields = &table.resource["schema"]["fields"];
+    let names: Vec<&str> = fields.as_array().into_iter().flatten().filter_map(|field| field["name"].as_str()).collect();
+    let row = |row: &Value| json!({ "f": names.iter().map(|name| cell(&row[*name])).collect::<Vec<_>>() });
+    (fields.clone(), table.rows.iter().map(row).collect())
+}
+
+/// A value as rows of results have it: everything is a text.
+fn cell(value: &Value) -> Value {
+    json!({ "v": match value { Value::Null => Value::Null, Value::String(text) => json!(text), other => json!(other.to_string()) } })
 }
