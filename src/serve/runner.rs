@@ -152,6 +152,7 @@ impl GearRunner {
         };
         // What an earlier attempt has brought to its end is not asked for again.
         plan.goes_on_with.clone_from(&order.job.runs);
+        plan.leased = Some((order.job.id, order.job.generation));
         let monitor = Arc::new(Both { signs: order.signs.clone(), other: (self.listen)(&order.job) });
         let record = execute::run(gear, &plan, monitor, order.cancel.clone()).await?;
         let refusal = plan::within(&plan).err();

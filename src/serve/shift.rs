@@ -66,14 +66,14 @@ impl Daemon {
 
     /// What of a pipeline is still under way, in words, and its jobs; a backfill that waits for its turn is not.
     async fn under_way_of(&self, name: &str) -> Result<(Option<String>, Vec<Job>)> {
+        // Thousands of pieces of a backfill may have been queued since, and must not hide it.
         let filter = JobFilter {
             pipeline: Some(name.to_owned()),
             states: [JobState::Queued, JobState::Leased].into(),
+            classes: Class::ALL.into_iter().filter(|class| *class != Class::Backfill).collect(),
             ..JobFilter::default()
         };
         let jobs = self.state.jobs(&filter).await?;
-        let counts = |job: &Job| job.class != Class::Backfill;
-        let jobs: Vec<Job> = jobs.into_iter().filter(counts).collect();
         let first = jobs.iter().find(|job| job.state == JobState::Leased).or_else(|| jobs.first());
         let words = first.map(|job| match (&job.run, job.state) {
             (Some(run), JobState::Leased) => run.clone(),

@@ -44,5 +44,6 @@ mod tables;
 mod template;
 mod time;
 mod transforms;
+mod trials;
 mod warehouse;
 mod zones;

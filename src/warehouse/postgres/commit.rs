@@ -50,6 +50,10 @@ pub(super) async fn run(session: &mut Session, commit: &Commit) -> Result<Commit
         };
         match step {
             Ok(Step::Done(committed)) if committed.units.iter().any(|unit| unit.outcome == CommitOutcome::Written) => {
+                if let Err(refused) = commit.permit.holds().await {
+                    session.roll_back().await?;
+                    return Err(refused);
+                }
                 session.batch("committing", "COMMIT").await?;
                 return Ok(committed);
             }

@@ -29,7 +29,7 @@ use crate::model::ledger::Loaded;
 use crate::model::name::TableName;
 use crate::model::schema::TableSchema;
 use crate::time::UnitKey;
-use session::{Server, Session};
+use session::{ANSWER_WITHIN, Server, Session};
 
 /// A PostgreSQL database.
 pub(super) struct Postgres {
@@ -54,7 +54,9 @@ impl Postgres {
 
     /// Ends a transaction that only reads; whatever its statement was, nothing of it stays.
     async fn end<T>(&self, mut session: Session, result: Result<T>) -> Result<T> {
-        if session.roll_back().await.is_ok() {
+        // One that does not answer is closed, and so is its transaction.
+        let ended = tokio::time::timeout(ANSWER_WITHIN, session.roll_back()).await;
+        if matches!(ended, Ok(Ok(()))) {
             self.server.keep(session);
         }
         result
@@ -69,7 +71,7 @@ impl Driver for Postgres {
 
     async fn describe(&self, table: TableName) -> Result<Option<TableSchema>> {
         let mut session = self.reading().await?;
-        let found = table::read(&mut session, &table).await;
+        let found = self.server.watched(session.pid, table::read(&mut session, &table)).await;
         self.end(session, found.map(|found| found.map(|table| table.schema))).await
     }
 
@@ -86,31 +88,31 @@ impl Driver for Postgres {
 
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows> {
         let mut session = self.reading().await?;
-        let rows = query::run(&mut session, &sql, max_rows).await;
+        let rows = self.server.watched(session.pid, query::run(&mut session, &sql, max_rows)).await;
         self.end(session, rows).await
     }
 
     async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
         let mut session = self.reading().await?;
-        let written = query::export(&mut session, &sql, &path).await;
+        let written = self.server.watched(session.pid, query::export(&mut session, &sql, &path)).await;
         self.end(session, written).await
     }
 
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         let mut session = self.reading().await?;
-        let loads = loads::loads(&mut session, &tables).await;
+        let loads = self.server.watched(session.pid, loads::loads(&mut session, &tables)).await;
         self.end(session, loads).await
     }
 
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>> {
         let mut session = self.reading().await?;
-        let stocked = loads::stocked(&mut session, &table).await;
+        let stocked = self.server.watched(session.pid, loads::stocked(&mut session, &table)).await;
         self.end(session, stocked).await
     }
 
     async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()> {
         let mut session = self.reading().await?;
-        let streamed = query::stream(&mut session, &sql, rows).await;
+        let streamed = self.server.watched(session.pid, query::stream(&mut session, &sql, rows)).await;
         self.end(session, streamed).await
     }
 
