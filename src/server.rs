@@ -97,6 +97,10 @@ pub fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {
     let place = format!("connecting to {}:{} as {}", server.host, server.port, server.user);
     let (kind, hint) = match error {
         sqlx::Error::Io(_) => (Kind::Unavailable, format!("is a server listening on {}:{}?", server.host, server.port)),
+        // What stands before the server, such as a balancer, lets us in and hangs up at once: there is no server behind it.
+        sqlx::Error::Protocol(said) if said.contains("response from SSLRequest: 0x00") => {
+            (Kind::Unavailable, "the connection was closed at once; is the server behind it up?".to_owned())
+        }
         sqlx::Error::Tls(_) => (
             Kind::Unavailable,
             "the server and `tls` do not agree; it is one of disable, prefer, require, verify-full".to_owned(),

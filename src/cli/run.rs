@@ -58,6 +58,7 @@ impl Args {
             range: None,
             window: None,
             force: self.force,
+            retry: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Trials: what brought other schedulers down, done to the daemon and its warehouse on purpose.
 
+mod beside;
 mod chaos;
 mod disk;
 mod fences;

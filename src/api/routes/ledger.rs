@@ -196,6 +196,7 @@ async fn decide(house: &House, table: &str, unit: &str, approve: bool) -> Answer
     } else {
         execute::reject(&gear, &table, unit).await?
     };
+    house.stir();
     let (table, unit) = (decided.table.to_string(), decided.unit.to_string());
     json(house, &DecidedView { table, unit, rows: decided.rows, pipeline: decided.pipeline })
 }

@@ -1,6 +1,7 @@
 //! What is away for a while, the state store or the warehouse, unschedules nothing.
 
 use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
 
 use super::*;
 use crate::support::gate::until;
@@ -46,14 +47,18 @@ fn a_state_store_that_is_locked_for_long_unschedules_nothing() {
     let file = project.path().join(".haul/state.db");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let locked = runtime.block_on(async {
-        let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.expect("the file");
-        pool.begin_with("BEGIN EXCLUSIVE").await.expect("the lock")
+        let path = format!("sqlite://{}", file.display());
+        let mut other = sqlx::SqliteConnection::connect(&path).await.expect("the file");
+        sqlx::query("PRAGMA busy_timeout = 60000").execute(&mut other).await.expect("patience");
+        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.expect("the lock");
+        other
     });
     // Longer than anybody waits for it: this is told, once.
-    let told = served.says("another process is writing to it");
+    let told = served.says("database is locked");
     assert!(told["message"].as_str().is_some_and(|text| text.contains("state.db")), "{told}");
+    assert!(told["detail"].as_str().is_some_and(|text| text.contains("another process is writing to it")), "{told}");
     let before = served.said("succeeded");
-    runtime.block_on(locked.rollback()).expect("let go");
+    runtime.block_on(locked.close()).expect("let go");
     served.says("the state store can be used again");
     served.says_times("succeeded", before + 3);
     assert_eq!(served.said("the state store can be used again"), 1);
