@@ -17,6 +17,7 @@ mod table;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -48,7 +49,7 @@ impl Postgres {
     /// A session in a transaction that only reads.
     async fn reading(&self) -> Result<Session> {
         let mut session = self.server.session().await?;
-        session.batch("beginning a query", "BEGIN READ ONLY").await?;
+        session.begin("beginning a query", "BEGIN READ ONLY").await?;
         Ok(session)
     }
 
@@ -71,14 +72,15 @@ impl Driver for Postgres {
 
     async fn describe(&self, table: TableName) -> Result<Option<TableSchema>> {
         let mut session = self.reading().await?;
-        let found = self.server.watched(session.pid, table::read(&mut session, &table)).await;
+        let pid = Arc::clone(&session.pid);
+        let found = self.server.watched(&pid, table::read(&mut session, &table)).await;
         self.end(session, found.map(|found| found.map(|table| table.schema))).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed> {
         let mut session = self.server.session().await?;
-        let pid = session.pid;
-        let committed = self.server.guarded(pid, &commit.cancel, commit::run(&mut session, &commit)).await;
+        let pid = Arc::clone(&session.pid);
+        let committed = self.server.guarded(&pid, &commit.cancel, commit::run(&mut session, &commit)).await;
         // A session of which it is not known how its work ended is closed, and with it the work.
         if committed.is_ok() {
             self.server.keep(session);
@@ -88,31 +90,36 @@ impl Driver for Postgres {
 
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows> {
         let mut session = self.reading().await?;
-        let rows = self.server.watched(session.pid, query::run(&mut session, &sql, max_rows)).await;
+        let pid = Arc::clone(&session.pid);
+        let rows = self.server.watched(&pid, query::run(&mut session, &sql, max_rows)).await;
         self.end(session, rows).await
     }
 
     async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
         let mut session = self.reading().await?;
-        let written = self.server.watched(session.pid, query::export(&mut session, &sql, &path)).await;
+        let pid = Arc::clone(&session.pid);
+        let written = self.server.watched(&pid, query::export(&mut session, &sql, &path)).await;
         self.end(session, written).await
     }
 
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         let mut session = self.reading().await?;
-        let loads = self.server.watched(session.pid, loads::loads(&mut session, &tables)).await;
+        let pid = Arc::clone(&session.pid);
+        let loads = self.server.watched(&pid, loads::loads(&mut session, &tables)).await;
         self.end(session, loads).await
     }
 
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>> {
         let mut session = self.reading().await?;
-        let stocked = self.server.watched(session.pid, loads::stocked(&mut session, &table)).await;
+        let pid = Arc::clone(&session.pid);
+        let stocked = self.server.watched(&pid, loads::stocked(&mut session, &table)).await;
         self.end(session, stocked).await
     }
 
     async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()> {
         let mut session = self.reading().await?;
-        let streamed = self.server.watched(session.pid, query::stream(&mut session, &sql, rows)).await;
+        let pid = Arc::clone(&session.pid);
+        let streamed = self.server.watched(&pid, query::stream(&mut session, &sql, rows)).await;
         self.end(session, streamed).await
     }
 

@@ -1,7 +1,8 @@
 //! Sessions of a PostgreSQL server: kept open between commits, named after the work, and stopped when a run is stopped.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, PgRow};
@@ -62,8 +63,8 @@ pub(super) struct Server {
 /// One session of the server.
 pub(super) struct Session {
     pub connection: PgConnection,
-    /// The number by which its statements are cancelled.
-    pub pid: i32,
+    /// The number by which its statements are cancelled; behind a pooler each transaction may have another.
+    pub pid: Arc<AtomicI32>,
     /// Whether it has done work before: then the server may have ended it since.
     used: bool,
 }
@@ -104,7 +105,7 @@ impl Server {
         let alive = "SELECT set_config('client_connection_check_interval', '10s', false) \
                      WHERE current_setting('client_connection_check_interval', true) IS NOT NULL";
         let _ = sqlx::raw_sql(alive).execute(&mut connection).await;
-        Ok(Session { connection, pid, used: false })
+        Ok(Session { connection, pid: Arc::new(AtomicI32::new(pid)), used: false })
     }
 
     /// Keeps a session for the next work.
@@ -130,7 +131,7 @@ impl Server {
     /// What is under way then ends as a whole or not at all; the caller is told which, if the server can be asked.
     pub async fn guarded<T>(
         &self,
-        pid: i32,
+        pid: &AtomicI32,
         cancel: &CancellationToken,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
@@ -165,19 +166,20 @@ impl Server {
     /// # Errors
     /// Besides those of the work: a server that is out of reach, or has no such session any more. What was not committed is not
     /// there then.
-    pub async fn watched<T>(&self, pid: i32, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn watched<T>(&self, pid: &AtomicI32, work: impl Future<Output = Result<T>>) -> Result<T> {
         let silent = Mutex::new(HashMap::new());
         let look = || async { tokio::time::timeout(ANSWER_WITHIN, self.look(pid, &silent)).await.unwrap_or(false) };
         as_long_as(work, LOOK_EVERY, look).await
     }
 
     /// Whether the server has a session, which is freed from those that hold it up for nothing.
-    async fn look(&self, pid: i32, silent: &Mutex<HashMap<i32, (String, u32)>>) -> bool {
+    async fn look(&self, pid: &AtomicI32, silent: &Mutex<HashMap<i32, (String, u32)>>) -> bool {
         let mut second = match try_postgres(&self.settings, "haul: looking").await {
             Ok(second) => second,
             // One that answers and does not let us in, since it has no place left or is starting, may well have it.
             Err(error) => return matches!(error, sqlx::Error::Database(_)),
         };
+        let pid = pid.load(Ordering::Relaxed);
         let has = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1)").bind(pid);
         let has: bool = has.fetch_one(&mut second).await.unwrap_or(false);
         let held_up: Vec<(i32, String)> =
@@ -190,7 +192,8 @@ impl Server {
     }
 
     /// Asks the server to end the statement of a session; it may have ended by itself.
-    async fn cancel(&self, pid: i32) {
+    async fn cancel(&self, pid: &AtomicI32) {
+        let pid = pid.load(Ordering::Relaxed);
         let asked = async {
             if let Ok(mut second) = connect_postgres(&self.settings, "haul: cancelling").await {
                 let _ = sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&mut second).await;
@@ -206,6 +209,13 @@ impl Server {
 }
 
 impl Session {
+    /// Begins a transaction, and finds out by which number it is cancelled.
+    pub async fn begin(&mut self, doing: &str, begin: &str) -> Result<()> {
+        let pid = self.number(doing, &format!("{begin}; SELECT pg_backend_pid()::int8")).await?;
+        self.pid.store(i32::try_from(pid).unwrap_or_default(), Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Runs statements of ours, one after the other.
     pub async fn batch(&mut self, doing: &str, sql: &str) -> Result<()> {
         self.write(doing, sql).await.map(drop)
