@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 
 use super::screen::{BAD, DIM, GOOD, WARN, indented};
 use super::{Screen, logs, run};
-use crate::api::{Client, Followed, JobView, JobWithNotes, QueryBody, TriggerBody, TriggeredView};
+use crate::api::{Client, DecidedView, Followed, JobView, JobWithNotes, QueryBody, TriggerBody, TriggeredView};
 use crate::connections::Connections;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{Decided, Gear};
@@ -58,7 +58,9 @@ pub(super) async fn preview(client: &Client, pipeline: &str, step: &str, date: N
 pub(super) async fn decide(client: &Client, table: &TableName, unit: &str, reject: bool) -> Result<Decided> {
     let word = if reject { "reject" } else { "approve" };
     let unit: String = url::form_urlencoded::byte_serialize(unit.as_bytes()).collect();
-    client.post(&format!("/api/v1/tables/{table}/units/{unit}/{word}"), &serde_json::json!({})).await
+    let path = format!("/api/v1/tables/{table}/units/{unit}/{word}");
+    let DecidedView { table, unit, rows, pipeline } = client.post(&path, &serde_json::json!({})).await?;
+    Ok(Decided { table: TableName::stored(&table), unit, rows, pipeline })
 }
 
 /// Asks the daemon for runs, and shows them until they end; the exit code is that of runs that are walked here.

@@ -75,6 +75,8 @@ fn a_warehouse_that_is_away_for_some_runs_unschedules_nothing() {
     let told = served.says_times("tried again", 4);
     assert!(told[0]["message"].as_str().is_some_and(|text| text.contains("failed, and is tried again at")), "{told:?}");
     let before = served.said("succeeded");
+    let wait = |found: Value| found.as_array().expect("a list").iter().filter(|one| one["end"] == "waiting").count();
+    until("occurrences that wait", || (wait(house.project.json(&["occurrences"])) >= 3).then_some(()));
     cable.mend();
     served.says_times("succeeded", before + 3);
     served.stop();
