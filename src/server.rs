@@ -16,7 +16,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// Waits for a connection, but not for ever.
 async fn in_time<C>(connecting: impl Future<Output = Result<C, sqlx::Error>>) -> Result<C, sqlx::Error> {
     let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer for 30 seconds");
-    tokio::time::timeout(CONNECT_WITHIN, connecting).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silent())))
+    tokio::time::timeout(CONNECT_WITHIN, Box::pin(connecting)).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silent())))
 }
 
 /// How a session of a PostgreSQL server is begun.

@@ -80,7 +80,8 @@ impl Driver for Postgres {
     async fn commit(&self, commit: Commit) -> Result<Committed> {
         let mut session = self.server.session().await?;
         let pid = Arc::clone(&session.pid);
-        let committed = self.server.guarded(&pid, &commit.cancel, commit::run(&mut session, &commit)).await;
+        let work = Box::pin(commit::run(&mut session, &commit));
+        let committed = Box::pin(self.server.guarded(&pid, &commit.cancel, work)).await;
         // A session of which it is not known how its work ended is closed, and with it the work.
         if committed.is_ok() {
             self.server.keep(session);

@@ -311,7 +311,7 @@ mod tests {
         let error = as_long_as(std::future::pending::<Result<()>>(), every, || async {
             // It is seen now and then, and in the end no more.
             let look = looks.fetch_add(1, Ordering::Relaxed);
-            look < 10 && look % LOOKS_IN_VAIN == 0
+            look < 10 && look.is_multiple_of(LOOKS_IN_VAIN)
         });
         let error = error.await.expect_err("nobody is at it");
         assert_eq!((error.kind(), looks.load(Ordering::Relaxed)), (Kind::Unavailable, 10 + LOOKS_IN_VAIN));
