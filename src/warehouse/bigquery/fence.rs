@@ -68,6 +68,7 @@ impl Task<'_> {
             let id = format!("haul_commit_{row}_{number}");
             let mut labels = self.labels.clone();
             labels.insert(COMMIT.to_owned(), identity.clone());
+            self.commit.permit.holds().await?;
             let sql = self.script(arrival, written, reconciled, forget, committed, (number, &id));
             let job = JobRequest { id, labels, work: Work::Statement { sql, max_bytes: None } };
             let state = client.settled(&job, &self.caller).await.map_err(failed)?;

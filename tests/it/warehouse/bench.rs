@@ -192,6 +192,7 @@ impl Load {
             labels: Labels { pipeline: "suite".to_owned(), step: "items".to_owned() },
             billing: haul::model::cost::Billing::default(),
             cancel: self.cancel.clone(),
+            permit: haul::warehouse::Permit::default(),
             run: "suite-1".to_owned(),
             at: instant("2024-06-01T03:04:05.678901Z"),
         }
