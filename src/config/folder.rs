@@ -98,6 +98,7 @@ impl Folder {
         }
         let texts: Vec<Text> = paths.par_iter().map(|path| self.text(root, path)).collect();
         let mut found = Vec::with_capacity(texts.len());
+        self.sources.reserve(texts.len());
         for (path, text) in paths.into_iter().zip(texts) {
             let Some(source) = self.keep(&path, text, faults) else { continue };
             let stem = stem(&path);
@@ -135,10 +136,10 @@ impl Folder {
     /// The text that counts for a file.
     fn text(&self, root: &Path, path: &Path) -> Text {
         if let Some(instead) = self.instead.get(path) {
-            return instead.clone().map_or(Text::Absent, Text::Read);
+            return instead.clone().map_or(Text::Absent, |text| Text::Read(Arc::new(Source::new(path, text))));
         }
         match std::fs::read(root.join(path)).map(String::from_utf8) {
-            Ok(Ok(text)) => Text::Read(text.into()),
+            Ok(Ok(text)) => Text::Read(Arc::new(Source::new(path, text))),
             Ok(Err(error)) => Text::NotUtf8(error),
             Err(error) => Text::Unreadable(error),
         }
@@ -152,8 +153,7 @@ impl Folder {
                 faults.push(unreadable(path, &error));
                 None
             }
-            Text::Read(text) => {
-                let source = Arc::new(Source::new(path, text));
+            Text::Read(source) => {
                 self.sources.insert(path.to_path_buf(), source.clone());
                 Some(source)
             }
@@ -175,7 +175,7 @@ impl Folder {
 
 /// What reading a file gave.
 enum Text {
-    Read(Arc<str>),
+    Read(Arc<Source>),
     NotUtf8(FromUtf8Error),
     Unreadable(std::io::Error),
     /// It counts as if it were not there.

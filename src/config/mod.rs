@@ -184,7 +184,8 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     }
     let read = |(name, source): &(String, Arc<Source>)| read_pipeline(name, source, &around);
     // A pipeline is read for itself: a project may have thousands, and all cores read.
-    let (mut drafts, found): (Vec<_>, Vec<_>) = folder.pipelines.par_iter().map(read).unzip();
+    let (mut drafts, mut found) = (Vec::new(), Vec::new());
+    folder.pipelines.par_iter().map(read).unzip_into_vecs(&mut drafts, &mut found);
     faults.extend(found.into_iter().flatten());
     schedule::check_after(&drafts, &mut faults);
     let mut deadlines: Vec<DeadlineDraft> = Vec::new();
