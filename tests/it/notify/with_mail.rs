@@ -127,15 +127,6 @@ fn mail_goes_by_tls_from_the_start_and_only_to_whom_the_certificate_names() {
     assert!(sent.status.success(), "{}", told(&sent));
     let letter = server.letter(1);
     assert_eq!((&letter["user"], &letter["to"][0]), (&json!("haul"), &json!("data@example.com")));
-
-    // A server that speaks TLS from the start is none that is asked for it later.
-    project.write(
-        "connections.toml",
-        &(std::fs::read_to_string(project.path().join("connections.toml")).expect("the file")
-            + "tls = \"starttls\"\ntimeout = \"2s\"\n"),
-    );
-    let wrong = project.output(&["notify", "test", "people"]);
-    assert!(!wrong.status.success(), "{}", told(&wrong));
 }
 
 /// A text as it stands in an address.

@@ -27,7 +27,7 @@ fn every_wrong_key_of_traces_is_told_with_what_would_be_right() {
         ("endpoint = \"http://u:p@a\"", ["error[bad-address]", "does not say who we are"]),
         ("endpoint = \"http://a\", service = \" \"", ["error[empty]", "`serve.traces.service` is empty"]),
         ("endpoint = \"http://a\", headers = { \"a b\" = \"c\" }", ["error[bad-header]", "is no name of a header"]),
-        ("endpoint = \"http://a\", headers = { x = \"ü\" }", ["error[bad-header]", "cannot stand in a header"]),
+        ("endpoint = \"http://a\", headers = { x = \"a\\nb\" }", ["error[bad-header]", "cannot stand in a header"]),
         ("endpoint = \"http://a\", header = {}", ["error[unknown-key]", "did you mean `headers`?"]),
     ] {
         let told = told(table);

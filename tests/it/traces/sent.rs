@@ -11,7 +11,7 @@ use crate::support::collector::{Collector, attribute};
 use crate::support::doors::Ran;
 use crate::support::steward::{Serving, until};
 
-fn of<'a>(span: &'a Span, key: &str) -> String {
+fn of(span: &Span, key: &str) -> String {
     attribute(&span.attributes, key)
 }
 
