@@ -7,7 +7,7 @@
 //! | 0 | [`error`], [`time`], [`secret`] | the ground |
 //! | 1 | [`model`] | plain data: pipelines, schemas, the ledger, runs, plans |
 //! | 2 | [`config`], [`template`], [`connections`] | text becomes model |
-//! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`logs`], [`mail`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`] | gear, one trait a family |
+//! | 3 | [`bigquery`], [`delivery`], [`extract`], [`landing`], [`logs`], [`mail`], [`mongo`], [`server`], [`stage`], [`warehouse`], [`state`], [`monitor`], [`traces`] | gear, one trait a family |
 //! | 4 | [`plan`], [`schedule`] | pure: what is due, and why; when that is asked |
 //! | 5 | [`execute`] | walks the plan |
 //! | 5.5 | [`notify`], [`retention`], [`doctor`] | beside the work: tells people what goes wrong, keeps the history small, looks for what may be wrong |
@@ -36,6 +36,7 @@ pub mod monitor;
 pub mod server;
 pub mod stage;
 pub mod state;
+pub mod traces;
 pub mod warehouse;
 
 pub mod plan;

@@ -25,6 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("state", &["error", "secret", "time", "model"]),
     ("monitor", &["error", "secret", "time", "model"]),
     ("logs", &["error", "secret", "time", "model", "monitor"]),
+    ("traces", &["error", "secret", "time", "model", "monitor"]),
     ("plan", &["error", "secret", "time", "model"]),
     ("schedule", &["error", "secret", "time", "model", "plan"]),
     (
@@ -91,6 +92,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "plan",
             "schedule",
             "execute",
+            "traces",
             "serve",
         ],
     ),

@@ -39,6 +39,11 @@ impl<T> Page<T> {
         let next = items.last().filter(|_| more).map(key);
         Self { items, next }
     }
+
+    /// The same page of something else.
+    pub fn map<U>(self, each: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(each).collect(), next: self.next }
+    }
 }
 
 /// How many items a page has.
@@ -50,6 +55,11 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Fault> {
         }
         limit => Ok(limit),
     }
+}
+
+/// What is answered to an `after` that no page has told.
+pub(super) fn no_page() -> Fault {
+    Fault::bad("`after` is not what a page said").hint("it is `next` of the page before, as it is")
 }
 
 /// An answer as JSON, of which every text has passed the redactor.

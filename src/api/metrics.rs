@@ -1,6 +1,7 @@
 //! What is counted: by the runs of this process as they go, and by the queue and the schedules when somebody asks.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant as Moment;
 
@@ -18,6 +19,7 @@ use crate::error::{Context as _, Kind, Result};
 use crate::model::run::{RunStatus, TaskEvent, TaskId};
 use crate::monitor::{Event, Monitor};
 use crate::schedule::Timetable;
+use crate::traces::{Counts, Traces};
 
 /// So many pipelines have lines of their own; the others are counted together.
 const MOST_PIPELINES: usize = 500;
@@ -32,6 +34,8 @@ pub struct Metrics {
 }
 
 struct Inner {
+    traces: Option<Traces>,
+    spans: Family<Span, Counter>,
     registry: Registry,
     pipelines: Mutex<BTreeSet<Arc<str>>>,
     runs: Family<Ended, Counter>,
@@ -76,6 +80,11 @@ struct Queued {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Span {
+    outcome: &'static str,
+}
+
 /// A pipeline's name, or the word for all others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Name(Arc<str>);
@@ -88,7 +97,7 @@ impl EncodeLabelValue for Name {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new(None)
     }
 }
 
@@ -98,10 +107,12 @@ fn durations() -> Histogram {
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
-    pub fn new() -> Self {
+    /// Nothing is counted yet; of `traces` it is told what became of their spans.
+    pub fn new(traces: Option<Traces>) -> Self {
         let mut registry = Registry::with_prefix("haul");
         let mut inner = Inner {
+            traces,
+            spans: Family::default(),
             registry: Registry::default(),
             pipelines: Mutex::default(),
             runs: Family::default(),
@@ -191,6 +202,11 @@ impl Metrics {
         }
         inner.paused.set(whole(paused.len() as u64));
         inner.loaded.set(whole(project.pipelines.len() as u64));
+        if let Some(Counts { sent, dropped }) = inner.traces.as_ref().map(Traces::counts) {
+            for (outcome, count) in [("sent", sent), ("dropped", dropped)] {
+                inner.spans.get_or_create(&Span { outcome }).inner().store(count, Ordering::Relaxed);
+            }
+        }
         inner.uptime.set(whole(house.age().as_secs()));
         inner.memory.set(resident_bytes().map_or(0, whole));
         Ok(())
@@ -215,6 +231,9 @@ fn counted(registry: &mut Registry, inner: &Inner) {
     registry.register("rows_loaded", "Rows of the units that were loaded", inner.rows.clone());
     registry.register("bytes_received", "Bytes of pages that came from sources", inner.bytes.clone());
     registry.register("bytes_billed", "Bytes that runs were billed for", inner.billed.clone());
+    if inner.traces.is_some() {
+        registry.register("trace_spans", "Spans of traces that arrived, and that were dropped", inner.spans.clone());
+    }
     registry.register("requests_retried", "Requests that were sent again", inner.retried.clone());
 }
 

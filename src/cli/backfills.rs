@@ -55,7 +55,8 @@ pub(super) async fn steer(command: &Command, common: &Common, screen: &Screen) -
     let now = common.clock().now();
     match command {
         Command::List { pipeline, limit } => {
-            let all = state.backfills(pipeline.as_deref(), *limit).await?;
+            let all = state.backfills(pipeline.as_deref(), None, limit.saturating_add(1)).await?;
+            let all = screen.newest(all, *limit);
             list(&all, now, screen);
         }
         Command::Show { id } => {

@@ -180,7 +180,8 @@ fn sign(record: Option<&UnitRecord>) -> String {
 
 pub(super) async fn runs(args: &RunsArgs, common: &Common, screen: &Screen) -> Result<u8> {
     let state = store(common).await?;
-    let runs = state.runs(args.pipeline.as_deref(), args.limit).await?;
+    let runs = state.runs(args.pipeline.as_deref(), args.limit.saturating_add(1)).await?;
+    let runs = screen.newest(runs, args.limit);
     if screen.is_json() {
         screen.json(&runs);
         return Ok(0);

@@ -28,6 +28,7 @@ mod serve;
 mod session;
 mod steer;
 mod test;
+mod traces;
 mod upkeep;
 mod verify;
 

@@ -144,7 +144,11 @@ async fn list(project: &Project, state: &State, screen: &Screen) -> Result<u8> {
 
 pub(super) async fn incidents(args: &IncidentsArgs, common: &Common, screen: &Screen) -> Result<u8> {
     let (_, state, _) = open(common, screen).await?;
-    let incidents = if args.all { state.incidents(args.limit).await? } else { state.open_incidents().await? };
+    let incidents = if args.all {
+        screen.newest(state.incidents(false, None, args.limit.saturating_add(1)).await?, args.limit)
+    } else {
+        state.open_incidents().await?
+    };
     if screen.is_json() {
         screen.json(&incidents);
         return Ok(0);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::fan_view::grouped;
 use super::progress::Progress;
 use super::screen::{BAD, DIM, GOOD, WARN, counted};
-use super::{Common, Screen, notify, remote, session};
+use super::{Common, Screen, notify, remote, session, traces};
 use crate::api::Client;
 use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
@@ -22,6 +22,7 @@ use crate::monitor::Monitor;
 use crate::plan::{Ask, CostTotals, Reprocess};
 use crate::state::State;
 use crate::time::Unit;
+use crate::traces::{About, Say, Traces};
 
 /// What a run, or the plan of one, is for.
 #[derive(Debug, clap::Args)]
@@ -90,11 +91,14 @@ pub(super) async fn run(args: &RunArgs, common: &Common, screen: &Screen) -> Res
 pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &Common, screen: &Screen) -> Result<u8> {
     let cancel = cancel_on_interrupt(screen);
     let teller = notify::of_run(&gear, common, screen);
+    let warn = screen.clone();
+    let say: Say = Arc::new(move |sentence| warn.tell(&format!("{WARN}warning{WARN:#}: {sentence}")));
+    let traces = traces::open(&gear.project, &gear.connections, common, &screen.redactor, say);
     let alone = asks.len() == 1;
     let mut code = 0;
     let mut records = Vec::new();
     for (pipeline, ask) in asks {
-        match one(&gear, &pipeline, &ask, common, screen, &cancel).await {
+        match one(&gear, &pipeline, &ask, (common, screen), traces.as_ref(), &cancel).await {
             Ok(record) => {
                 code = worse(code, exit_code(record.status));
                 records.push(record);
@@ -125,6 +129,9 @@ pub(super) async fn walk(gear: Gear, asks: Vec<(Arc<Pipeline>, Ask)>, common: &C
     if let Some(teller) = &teller {
         notify::look(teller, common, screen).await;
     }
+    if let Some(traces) = traces {
+        traces.close().await;
+    }
     gear.close().await?;
     Ok(code)
 }
@@ -133,13 +140,17 @@ async fn one(
     gear: &Gear,
     pipeline: &Arc<Pipeline>,
     ask: &Ask,
-    common: &Common,
-    screen: &Screen,
+    (common, screen): (&Common, &Screen),
+    traces: Option<&Traces>,
     cancel: &CancellationToken,
 ) -> Result<RunRecord> {
     let (plan, mended) = execute::plan(gear, pipeline, ask).await?;
     tell_mended(&mended, screen);
     let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, &plan, common.kill_at.as_deref()));
+    let monitor = match traces {
+        Some(traces) => traces.listen(About::default(), monitor),
+        None => monitor,
+    };
     let begun = Instant::now();
     let record = execute::run(gear, &plan, monitor, cancel.clone()).await?;
     summary(&record, &plan, ask, begun.elapsed(), screen);

@@ -109,6 +109,16 @@ impl Screen {
         let _ = writeln!(stream, "{}", self.redactor.redact(text));
     }
 
+    /// The newest of a list, of which one more was looked up than are shown; that there are older ones is told.
+    pub fn newest<T>(&self, mut items: Vec<T>, limit: u32) -> Vec<T> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if items.len() > limit {
+            items.truncate(limit);
+            self.note(&format!("{DIM}older ones are left out: --limit shows more{DIM:#}"));
+        }
+        items
+    }
+
     /// An error with its detail and its hints.
     pub fn error(&self, error: &Error) {
         if self.is_json() {

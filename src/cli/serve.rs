@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 
 use super::screen::{BAD, DIM, WARN, counted};
-use super::{Common, Screen, door, session};
+use super::{Common, Screen, door, session, traces};
 use crate::api::Metrics;
 use crate::config;
 use crate::error::{Context, Kind, Result};
@@ -18,6 +18,7 @@ use crate::serve::{
     self, Level, Life, LifeOrder, Listen, Note, Steward, Supervisor, Tell, Version, Watched, told_broken,
 };
 use crate::time::Clock;
+use crate::traces::{About, Traces};
 
 /// How many of the next runs the first line names.
 const NAMED: usize = 3;
@@ -51,9 +52,10 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     }
     let service = config::service();
     let supervisor = Supervisor::new(service.socket, service.watchdog);
-    let metrics = Metrics::new();
-    let listen = listener(Arc::clone(&tell), metrics.clone());
     let version = Arc::clone(watched.version());
+    let traces = traces_of(&version, common, screen, &tell);
+    let metrics = Metrics::new(traces.clone());
+    let listen = listener(Arc::clone(&tell), metrics.clone(), traces.clone());
     let life = Life::open(watched, listen, Arc::clone(&tell), clock, supervisor).await?;
     tell(Note::info(first_line(&version, clock).await?));
     let door =
@@ -61,10 +63,20 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     let beside = tokio::spawn(serve::beside(life.versions(), stirred, Arc::clone(&tell), clock));
     let lived = life.run(orders).await;
     beside.abort();
+    if let Some(traces) = traces {
+        traces.close().await;
+    }
     if let Some(door) = door {
         door.close().await;
     }
     lived.map(|()| 0)
+}
+
+/// Where traces go, as the version says it that is in force at the start.
+fn traces_of(version: &Version, common: &Common, screen: &Screen, tell: &Tell) -> Option<Traces> {
+    let tell = Arc::clone(tell);
+    let say = Arc::new(move |sentence: &str| tell(Note::warning(sentence)));
+    traces::open(&version.project, &version.gear.connections, common, &screen.redactor, say)
 }
 
 /// Notes of jobs stir whoever tells people of them.
@@ -172,11 +184,20 @@ fn text(now: &str, note: &Note) -> String {
     format!("{DIM}{now}{DIM:#} {level} {of}{}{job}{detail}", note.message)
 }
 
-/// Tells of the tasks of runs what somebody should know, and counts them.
-fn listener(tell: Tell, metrics: Metrics) -> Listen {
+/// Tells of the tasks of runs what somebody should know, counts them, and traces them where somebody wants it.
+fn listener(tell: Tell, metrics: Metrics, traces: Option<Traces>) -> Listen {
     Arc::new(move |job: &Job| {
         let about = Note::info("").of(&job.pipeline).job(job.id);
-        Arc::new(Listening { tell: Arc::clone(&tell), about, count: metrics.listen(&job.pipeline) })
+        let count = metrics.listen(&job.pipeline);
+        let listening: Arc<dyn Monitor> = Arc::new(Listening { tell: Arc::clone(&tell), about, count });
+        let Some(traces) = &traces else { return listening };
+        let about = About {
+            job: Some(job.id),
+            attempt: Some(job.attempts),
+            scheduled_for: job.scheduled_for,
+            backfill: job.backfill.clone(),
+        };
+        traces.listen(about, listening)
     })
 }
 

@@ -42,9 +42,12 @@ pub(super) struct PauseArgs {
 pub(super) struct QueueArgs {
     /// Only of this pipeline
     pipeline: Option<String>,
-    /// Those that have ended too: the last hundred
+    /// Those that have ended too
     #[arg(long)]
     all: bool,
+    /// How many, the newest first; 1000 by default, and 100 with --all
+    #[arg(long)]
+    limit: Option<u32>,
 }
 
 /// Which occurrences are listed.
@@ -123,7 +126,10 @@ pub(super) async fn cancel(what: &str, common: &Common, screen: &Screen) -> Resu
 }
 
 pub(super) async fn queue(args: &QueueArgs, common: &Common, screen: &Screen) -> Result<u8> {
-    let jobs = steward(common, screen).await?.queue(args.pipeline.as_deref(), args.all).await?;
+    let limit = args.limit.unwrap_or(if args.all { 100 } else { 1000 });
+    let more = limit.saturating_add(1);
+    let jobs = steward(common, screen).await?.queue(args.pipeline.as_deref(), args.all, more).await?;
+    let jobs = screen.newest(jobs, limit);
     if screen.is_json() {
         screen.json(&jobs);
         return Ok(0);
@@ -174,7 +180,9 @@ fn standing(job: &Job, now: Instant) -> String {
 
 pub(super) async fn occurrences(args: &OccurrencesArgs, common: &Common, screen: &Screen) -> Result<u8> {
     let since = args.since.and_then(|date| date.and_hms_opt(0, 0, 0)).map_or(Instant::UNIX_EPOCH, |at| at.and_utc());
-    let found = steward(common, screen).await?.occurrences(args.pipeline.as_deref(), since, args.limit).await?;
+    let more = args.limit.saturating_add(1);
+    let found = steward(common, screen).await?.occurrences(args.pipeline.as_deref(), since, more).await?;
+    let found = screen.newest(found, args.limit);
     if screen.is_json() {
         screen.json(&found);
         return Ok(0);

@@ -74,6 +74,8 @@ twin! {
         pub warehouse: Option<At<String>>,
         /// How many tasks of one run may be under way at once.
         pub max_active: Option<At<Count>>,
+        /// How many of its runs `haul serve` has under way at once, over all processes. Default 1.
+        pub max_runs: Option<At<Count>>,
         /// The most that one run may be billed for, all its statements together: a run that would be billed for more is
         /// refused before anything is spent. Over the project's.
         pub max_bytes: Option<At<ByteSize>>,

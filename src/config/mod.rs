@@ -50,6 +50,7 @@ mod sql;
 mod steering;
 mod step;
 mod table;
+mod traces;
 mod trial;
 pub mod value;
 
@@ -66,6 +67,8 @@ pub use schema::schemas;
 pub use service::{Service, service};
 pub use trial::{Trials, trials};
 pub use value::TypedDuration;
+
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::model::notify::{Retention, Telling};
@@ -179,12 +182,10 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         faults.extend(found);
         manuals.push(manual);
     }
-    let mut drafts = Vec::with_capacity(folder.pipelines.len());
-    for (name, source) in &folder.pipelines {
-        let (draft, found) = read_pipeline(name, source, &around);
-        faults.extend(found);
-        drafts.push(draft);
-    }
+    let read = |(name, source): &(String, Arc<Source>)| read_pipeline(name, source, &around);
+    // A pipeline is read for itself: a project may have thousands, and all cores read.
+    let (mut drafts, found): (Vec<_>, Vec<_>) = folder.pipelines.par_iter().map(read).unzip();
+    faults.extend(found.into_iter().flatten());
     schedule::check_after(&drafts, &mut faults);
     let mut deadlines: Vec<DeadlineDraft> = Vec::new();
     for draft in &mut drafts {

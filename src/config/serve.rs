@@ -6,6 +6,7 @@ use super::connection_file::SecretValue;
 use super::door::door;
 use super::reader::{At, Reader, twin};
 use super::scalar::{Count, Names};
+use super::traces::{TracesTable, traces};
 use super::value::TypedDuration;
 use crate::model::serve::ServeSettings;
 use crate::time::display_duration;
@@ -40,6 +41,8 @@ twin! {
         pub hosts: Option<At<Names>>,
         /// The address under which people reach it: messages link to it. Default: they have no links.
         pub url: Option<At<String>>,
+        /// Where the traces of runs go, of `haul run` too. Needs a haul that was built with the feature `otel`. Default: nowhere.
+        pub traces: Option<At<TracesTable>>,
     }
 }
 
@@ -75,6 +78,7 @@ pub fn serve(at: Option<&At<ServeTable>>, reader: &mut Reader) -> ServeSettings 
         poll: within("poll", table.poll.as_ref(), SHORTEST_POLL, LONGEST_POLL, default.poll),
         door: door(table, reader),
         url: table.url.as_ref().and_then(|at| address(at, reader)),
+        traces: table.traces.as_ref().and_then(|at| traces(at, reader)),
     }
 }
 

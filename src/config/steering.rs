@@ -59,6 +59,7 @@ pub fn steering(file: &PipelineFile, project: &ProjectFile, reader: &mut Reader)
     let shared = retry_of(project, &mut Reader::new(reader.source.clone()));
     let mut steering = Steering {
         priority: priority(file.priority.as_ref(), reader),
+        max_runs: file.max_runs.as_ref().map_or(default.max_runs, |at| at.value.0),
         retry: file.retry.as_ref().map_or(shared.retry, |at| retry_over(at, shared.retry, reader)),
         timeout: timeout(file.timeout.as_ref(), reader),
         pools: pool(file.pool.as_ref(), &known, reader).unwrap_or_default(),

@@ -21,6 +21,7 @@ mod reference;
 mod resolve;
 mod store;
 mod style;
+mod traces;
 mod uri;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -86,8 +86,14 @@ impl<'a> Slots<'a> {
             }
         }
         if self.full.is_empty() {
-            // A slot came free between the two looks.
-            self.full.extend(self.pools(task).iter().map(|(pool, _)| *pool));
+            // A slot came free between the two looks, or is for somebody who has waited longer.
+            for (pool, _) in self.pools(task) {
+                self.full.insert(pool);
+                if self.told.insert(pool) {
+                    let sentence = format!("tasks wait for their turn at the pool `{pool}`: others came before");
+                    monitor.event(&Event::Pace { sentence });
+                }
+            }
         }
         Ok(false)
     }

@@ -28,7 +28,9 @@ pub use http::{
     Breaker, Cache, FanPull, HttpClient, HttpPull, ItemLines, ItemRequest, Limits, Manner, Render, RenderItem, Report,
     TokenKeeper, Values,
 };
-pub use process::{Catalogs, Errand, ProcessPull, Program, Replication, Speaks, Tap, sweep_private_files};
+pub use process::{
+    Catalogs, Errand, GRACE, ProcessPull, Program, Replication, Speaks, Tap, Watch, sweep_private_files,
+};
 
 use crate::error::{Error, Result};
 use crate::model::cost::{Prices, Quote};

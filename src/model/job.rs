@@ -276,6 +276,8 @@ pub struct JobFilter {
     pub classes: BTreeSet<Class>,
     /// Of this backfill.
     pub backfill: Option<String>,
+    /// Only those that were asked for before this one.
+    pub before: Option<i64>,
     /// So many at the most; 0 for 100.
     pub limit: u32,
 }

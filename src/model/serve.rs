@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::secret::SecretString;
+
 /// The settings of `[serve]` in `haul.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeSettings {
@@ -18,6 +20,41 @@ pub struct ServeSettings {
     pub door: DoorSettings,
     /// The address under which people reach it, without a trailing slash; messages link to it.
     pub url: Option<String>,
+    /// Where the traces of runs go; none where nobody wants them.
+    pub traces: Option<TraceSettings>,
+}
+
+/// Where the traces of runs go, as the project says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceSettings {
+    /// The address of a collector that speaks OTLP over HTTP, without the path of traces.
+    pub endpoint: String,
+    /// The name of the service that the spans are of.
+    pub service: Option<String>,
+    /// Headers that every request has.
+    pub headers: Vec<(String, HeaderText)>,
+}
+
+/// What stands in a header: a text, or the place of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderText {
+    /// The text.
+    Plain(String),
+    /// Where it is found.
+    Secret(SecretPlace),
+}
+
+/// Where traces are sent, with all that is secret in it.
+#[derive(Debug, Clone)]
+pub struct TraceTarget {
+    /// The address that spans are posted to.
+    pub url: url::Url,
+    /// Headers of every request.
+    pub headers: Vec<(String, SecretString)>,
+    /// The name of the service that the spans are of.
+    pub service: String,
+    /// Further attributes of the service.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// Where the daemon can be asked over HTTP, and by whom.
@@ -70,6 +107,7 @@ impl Default for ServeSettings {
             poll: Duration::from_secs(1),
             door: DoorSettings::default(),
             url: None,
+            traces: None,
         }
     }
 }

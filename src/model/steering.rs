@@ -1,6 +1,7 @@
 //! How the runs of a pipeline go beside those of others: how urgent they are, what they share, when they are tried again.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::hook::RetryPolicy;
@@ -10,6 +11,8 @@ use super::hook::RetryPolicy;
 pub struct Steering {
     /// Within a class of the queue, the higher number comes first.
     pub priority: i32,
+    /// How many of its runs the queue lets be under way at once.
+    pub max_runs: NonZeroU32,
     /// When a run that failed in a way that passes is tried again, and how often.
     pub retry: RetryPolicy,
     /// How long a run may take, its waits included.
@@ -33,6 +36,7 @@ impl Default for Steering {
     fn default() -> Self {
         Self {
             priority: 0,
+            max_runs: NonZeroU32::MIN,
             retry: RetryPolicy {
                 max_attempts: 4,
                 min_backoff: Duration::from_mins(1),

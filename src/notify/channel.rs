@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::words::{self, About, Told};
 use super::{Teller, slack};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
-use crate::extract::{HttpClient, TokenKeeper};
+use crate::extract::{GRACE, HttpClient, TokenKeeper, Watch};
 use crate::mail::{Mail, Mailer};
 use crate::model::connection::{Connection, ConnectionKind, SmtpConnection};
 use crate::model::hook::{Body, Method, Request};
@@ -26,6 +26,9 @@ const SECRET_PART: usize = 8;
 
 /// How much of a program's complaint is told.
 const COMPLAINT: usize = 400;
+
+/// How many bytes of it are looked at.
+const LISTENED: usize = 16 << 10;
 
 /// Sends a message; `id` is the same when it is sent once more.
 ///
@@ -158,31 +161,56 @@ async fn run(teller: &Teller, command: &[String], timeout: Duration, told: &Told
     };
     let doing = || format!("telling the program `{program}`");
     let path = if program.contains('/') { teller.project.root.join(program) } else { program.into() };
+    // A shell leads its group of processes, so that all of them can be ended, also when haul itself is killed.
+    let mut watch = Watch::begin(None).context(Kind::Storage, doing)?;
     let mut process = tokio::process::Command::new(path);
-    process.args(arguments).current_dir(&teller.project.root).kill_on_drop(true);
+    process.args(arguments).current_dir(&teller.project.root).process_group(watch.group()).kill_on_drop(true);
     process.env("HAUL_TITLE", &told.title).env("HAUL_MESSAGE", &told.text);
     process.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = process.spawn().context(Kind::Source, doing)?;
     let stdin = child.stdin.take();
+    let complaint = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
     let ended = tokio::time::timeout(timeout, async {
         if let Some(mut stdin) = stdin {
             // A program that wants to read nothing has been told all the same.
             let _ = stdin.write_all(body.as_bytes()).await;
         }
-        child.wait_with_output().await
+        child.wait().await
     })
     .await;
-    let output = match ended {
+    if ended.is_err() {
+        watch.ask().await;
+        let _ = tokio::time::timeout(GRACE, child.wait()).await;
+    }
+    // What it has left running ends with it: such a process could hold its pipe open for ever.
+    watch.end().await;
+    let status = match ended {
         Ok(ended) => ended.context(Kind::Source, doing)?,
         Err(_) => {
             let late = format!("it had not ended after {}", display_duration(timeout));
             return Err(Error::new(Kind::Source, doing()).because(late).hint("timeout = \"2m\""));
         }
     };
-    if output.status.success() {
+    if status.success() {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
+    let complaint = match complaint {
+        Some(complaint) => tokio::time::timeout(Duration::from_secs(1), complaint).await,
+        None => return Err(Error::new(Kind::Source, doing()).because(status.to_string())),
+    };
+    let complaint = complaint.ok().and_then(std::result::Result::ok).unwrap_or_default();
     let complaint: String = teller.redactor.redact(complaint.trim()).chars().take(COMPLAINT).collect();
-    Err(Error::new(Kind::Source, doing()).because(format!("{}: {complaint}", output.status)))
+    Err(Error::new(Kind::Source, doing()).because(format!("{status}: {complaint}")))
+}
+
+/// The beginning of what a program says on stderr; the rest is read, so that it need not wait, and forgotten.
+async fn complaint(mut stderr: tokio::process::ChildStderr) -> String {
+    let mut beginning = Vec::new();
+    let mut piece = [0; 4096];
+    // A stream that breaks off has given all that it has.
+    while let Ok(length @ 1..) = stderr.read(&mut piece).await {
+        let room = LISTENED.saturating_sub(beginning.len()).min(length);
+        beginning.extend_from_slice(&piece[..room]);
+    }
+    String::from_utf8_lossy(&beginning).into_owned()
 }

@@ -289,7 +289,11 @@ impl Daemon {
             .map(|(id, running)| (*id, running.generation))
             .collect();
         for (id, generation) in due {
-            let beat = self.state.beat(id, generation, now, now + lease).await?;
+            let mut beat = self.state.beat(id, generation, now, now + lease).await?;
+            let pipeline = self.running.get(&id).map(|running| running.pipeline.clone()).unwrap_or_default();
+            if beat == Beat::GiveWay && !self.gives_way(&pipeline).await? {
+                beat = Beat::Alive;
+            }
             let Some(running) = self.running.get_mut(&id) else { continue };
             running.beat_at = now + lease / 3;
             let stop = match beat {

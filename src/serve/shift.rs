@@ -1,16 +1,18 @@
 //! The daemon's two decisions: which occurrences become jobs, and which jobs are begun.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use chrono::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::book::{self, WAITING};
-use super::daemon::{Daemon, Running};
+use super::daemon::{Daemon, Running, Stop};
+use super::desk::Desk;
 use super::note::Note;
 use super::runner::{Order, Signs};
 use crate::error::Result;
-use crate::model::job::{ClaimRules, Class, Job, JobFilter, JobState};
+use crate::model::job::{ClaimRules, Class, Job, JobFilter, JobState, Lane};
 use crate::model::pipeline::Pipeline;
 use crate::schedule::Circumstances;
 use crate::time::Instant;
@@ -64,7 +66,8 @@ impl Daemon {
         }
     }
 
-    /// What of a pipeline is still under way, in words, and its jobs; a backfill that waits for its turn is not.
+    /// What of a pipeline is still under way where no further run of it may be, in words, and the jobs that would make room for
+    /// one; a backfill that waits for its turn is not under way.
     async fn under_way_of(&self, name: &str) -> Result<(Option<String>, Vec<Job>)> {
         // Thousands of pieces of a backfill may have been queued since, and must not hide it.
         let filter = JobFilter {
@@ -73,13 +76,34 @@ impl Daemon {
             classes: Class::ALL.into_iter().filter(|class| *class != Class::Backfill).collect(),
             ..JobFilter::default()
         };
-        let jobs = self.state.jobs(&filter).await?;
+        let mut jobs = self.state.jobs(&filter).await?;
+        let Some(too_many) = (jobs.len() + 1).checked_sub(self.max_runs(name)).filter(|many| *many > 0) else {
+            return Ok((None, Vec::new()));
+        };
         let first = jobs.iter().find(|job| job.state == JobState::Leased).or_else(|| jobs.first());
         let words = first.map(|job| match (&job.run, job.state) {
             (Some(run), JobState::Leased) => run.clone(),
             _ => format!("job {}", job.id),
         });
+        // The newest come first; the oldest make room.
+        jobs.drain(..jobs.len().saturating_sub(too_many));
         Ok((words, jobs))
+    }
+
+    /// How many runs of a pipeline may be under way at once.
+    fn max_runs(&self, name: &str) -> usize {
+        let max = self.desks.get(name).map_or(NonZeroU32::MIN, |desk| desk.pipeline.steering.max_runs);
+        usize::try_from(max.get()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a piece of a backfill has to make room for a fresh day of its pipeline: no other does, and there is no room.
+    pub(super) async fn gives_way(&self, name: &str) -> Result<bool> {
+        if self.running.values().any(|other| other.pipeline == name && other.stop == Some(Stop::GiveWay)) {
+            return Ok(false);
+        }
+        let filter =
+            JobFilter { pipeline: Some(name.to_owned()), states: [JobState::Leased].into(), ..JobFilter::default() };
+        Ok(self.state.jobs(&filter).await?.len() >= self.max_runs(name))
     }
 
     /// Claims jobs while there is room, and begins them.
@@ -97,8 +121,9 @@ impl Daemon {
                 return Ok(());
             }
             let room = u32::try_from(self.settings.workers + idle).unwrap_or(u32::MAX);
-            let names = self.desks.keys().map(String::as_str);
-            let rules = ClaimRules::of(names, self.settings.lease, room);
+            let mut rules = ClaimRules::of([], self.settings.lease, room);
+            let lane = |desk: &Desk| Lane { max_runs: desk.pipeline.steering.max_runs.get() };
+            rules.pipelines.extend(self.desks.iter().map(|(name, desk)| (name.clone(), lane(desk))));
             let Some(job) = self.state.claim(&self.owner, &rules, now).await? else { break };
             self.begin(job, now);
         }

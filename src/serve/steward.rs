@@ -193,10 +193,9 @@ impl Steward {
     ///
     /// # Errors
     /// A pipeline that does not exist.
-    pub async fn queue(&self, pipeline: Option<&str>, all: bool) -> Result<Vec<Job>> {
+    pub async fn queue(&self, pipeline: Option<&str>, all: bool, limit: u32) -> Result<Vec<Job>> {
         let pipeline = pipeline.map(|name| self.pipeline(name)).transpose()?.map(|pipeline| pipeline.name.clone());
         let states = if all { Vec::new() } else { vec![JobState::Queued, JobState::Leased] };
-        let limit = if all { 0 } else { LISTED };
         self.state
             .jobs(&JobFilter { pipeline, states: states.into_iter().collect(), limit, ..JobFilter::default() })
             .await

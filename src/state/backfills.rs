@@ -11,7 +11,9 @@ use crate::time::Instant;
 
 /// Backfills with their progress: the jobs that are counted are those of the chosen ones alone.
 const SELECT: &str = "WITH chosen AS (
-    SELECT * FROM backfill WHERE ($1 IS NULL OR number = $1) AND ($2 IS NULL OR pipeline = $2) ORDER BY number DESC LIMIT $3
+    SELECT * FROM backfill
+    WHERE ($1 IS NULL OR number = $1) AND ($2 IS NULL OR pipeline = $2) AND ($4 IS NULL OR number < $4)
+    ORDER BY number DESC LIMIT $3
 ), piece AS (
     SELECT chosen.number AS of,
            count(*) AS jobs,
@@ -73,19 +75,29 @@ impl State {
 
     /// A backfill with its progress.
     pub async fn backfill(&self, id: &str) -> Result<Option<Backfill>> {
-        Ok(self.chosen(Some(number(id)?), None, 1).await?.pop())
+        Ok(self.chosen(Some(number(id)?), None, None, 1).await?.pop())
     }
 
-    /// The backfills of one pipeline or of all, newest first.
-    pub async fn backfills(&self, pipeline: Option<&str>, limit: u32) -> Result<Vec<Backfill>> {
-        self.chosen(None, pipeline, limit).await
+    /// The backfills of one pipeline or of all, newest first; those that were asked for before one, where it is named.
+    ///
+    /// # Errors
+    /// A name that no backfill can have.
+    pub async fn backfills(&self, pipeline: Option<&str>, before: Option<&str>, limit: u32) -> Result<Vec<Backfill>> {
+        self.chosen(None, pipeline, before.map(number).transpose()?, limit).await
     }
 
-    async fn chosen(&self, number: Option<i64>, pipeline: Option<&str>, limit: u32) -> Result<Vec<Backfill>> {
+    async fn chosen(
+        &self,
+        number: Option<i64>,
+        pipeline: Option<&str>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Backfill>> {
         sqlx::query(SELECT)
             .bind(number)
             .bind(pipeline)
             .bind(limit)
+            .bind(before)
             .fetch_all(self.store.readers())
             .await
             .map_err(self.store.fault("reading the backfills in"))?

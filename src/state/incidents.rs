@@ -247,10 +247,14 @@ async fn open_in<'e>(store: &Store, executor: impl sqlx::Executor<'e, Database =
         .collect()
 }
 
-/// The last incidents, open and over, newest first.
-pub(super) async fn last(store: &Store, limit: u32) -> Result<Vec<Incident>> {
-    sqlx::query("SELECT * FROM incident ORDER BY id DESC LIMIT $1")
+/// The last incidents, newest first; only those that were seen before one, where it is named.
+pub(super) async fn last(store: &Store, open: bool, before: Option<i64>, limit: u32) -> Result<Vec<Incident>> {
+    let which = if open { "closed_at IS NULL" } else { "1" };
+    let statement = format!("SELECT * FROM incident WHERE {which} AND id < $2 ORDER BY id DESC LIMIT $1");
+    // One of two statements of our own; all values are bound.
+    sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(limit)
+        .bind(before.unwrap_or(i64::MAX))
         .fetch_all(store.readers())
         .await
         .map_err(store.fault("reading incidents in"))?

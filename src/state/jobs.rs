@@ -167,12 +167,14 @@ async fn list(store: &Store, filter: &JobFilter) -> Result<Vec<Job>> {
     } else {
         "AND $2 IS NULL "
     };
+    let before = if filter.before.is_some() { "AND id < $4 " } else { "AND $4 IS NULL " };
     let statement =
-        format!("SELECT * FROM job WHERE 1 {pipeline}{backfill}{classes}{states} ORDER BY id DESC LIMIT $3");
+        format!("SELECT * FROM job WHERE 1 {pipeline}{backfill}{classes}{before}{states} ORDER BY id DESC LIMIT $3");
     sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(&filter.pipeline)
         .bind(number)
         .bind(if filter.limit == 0 { LIMIT } else { filter.limit })
+        .bind(filter.before)
         .fetch_all(store.readers())
         .await
         .map_err(store.fault("listing the jobs in"))?

@@ -253,9 +253,9 @@ impl State {
         incidents::open_now(&self.store).await
     }
 
-    /// The last incidents, open and over, newest first.
-    pub async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
-        incidents::last(&self.store, limit).await
+    /// The last incidents, newest first: all, or those that are open; only those that were seen before one, where it is named.
+    pub async fn incidents(&self, open: bool, before: Option<i64>, limit: u32) -> Result<Vec<Incident>> {
+        incidents::last(&self.store, open, before, limit).await
     }
 
     /// Words that were kept under their names.

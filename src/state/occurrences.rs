@@ -88,17 +88,35 @@ impl State {
 
     /// What became of occurrences since an instant, newest first; with the run of its job as soon as there is one.
     pub async fn occurrences(&self, pipeline: Option<&str>, since: Instant, limit: u32) -> Result<Vec<OccurrenceEnd>> {
+        self.occurrences_before(pipeline, since, None, limit).await
+    }
+
+    /// The same, but only those that are listed behind the one of an instant and a pipeline.
+    pub async fn occurrences_before(
+        &self,
+        pipeline: Option<&str>,
+        since: Instant,
+        before: Option<(Instant, &str)>,
+        limit: u32,
+    ) -> Result<Vec<OccurrenceEnd>> {
         let which = if pipeline.is_some() { "occurrence.pipeline = $1" } else { "$1 IS NULL" };
+        let behind = if before.is_some() {
+            "AND occurrence.at <= $4 AND (occurrence.at < $4 OR occurrence.pipeline > $5)"
+        } else {
+            "AND coalesce($4, $5, '') = ''"
+        };
         let statement = format!(
             "SELECT occurrence.*, coalesce(occurrence.run, job.run) AS its_run
              FROM occurrence LEFT JOIN job ON job.id = occurrence.job
-             WHERE {which} AND occurrence.at >= $2 ORDER BY occurrence.at DESC, occurrence.pipeline LIMIT $3"
+             WHERE {which} AND occurrence.at >= $2 {behind} ORDER BY occurrence.at DESC, occurrence.pipeline LIMIT $3"
         );
-        // One of two statements of our own; all values are bound.
+        // Statements of our own; all values are bound.
         sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(pipeline)
             .bind(micros(since))
             .bind(limit)
+            .bind(before.map(|(at, _)| micros(at)))
+            .bind(before.map(|(_, pipeline)| pipeline))
             .fetch_all(self.store.readers())
             .await
             .map_err(self.store.fault("reading occurrences in"))?

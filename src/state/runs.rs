@@ -103,6 +103,11 @@ async fn insert(
 pub(super) async fn finish(store: &Store, run: &RunRecord) -> Result<()> {
     let doing = "ending a run in";
     let mut transaction = store.begin(doing).await?;
+    let finished_at = match run.finished_at {
+        Some(at) => Some(behind_the_others(store, &mut transaction, &run.pipeline, at).await?),
+        None => None,
+    };
+    let run = &RunRecord { finished_at, ..run.clone() };
     let known = update(store, &mut transaction, run).await?;
     if !known {
         return Err(Error::new(Kind::Internal, format!("the run {} was never begun", run.id)));
@@ -110,6 +115,32 @@ pub(super) async fn finish(store: &Store, run: &RunRecord) -> Result<()> {
     store.commit(transaction, doing).await?;
     store.liveness.release(&run.id);
     Ok(())
+}
+
+/// So many runs of a pipeline are looked at for the last end; there are never as many at once.
+const AT_ONCE: u32 = 100;
+
+/// The instant of a run's end, behind those of all runs of its pipeline whose ends are written already.
+///
+/// Two that end at once may be written in the other order. Who follows the pipeline goes by these instants, and has seen the first: the
+/// second would never be seen if it stood before it. A clock that was put back by more than a moment is left alone.
+async fn behind_the_others(
+    store: &Store,
+    transaction: &mut Transaction<'static, Sqlite>,
+    pipeline: &str,
+    at: Instant,
+) -> Result<Instant> {
+    let statement = "SELECT max(finished_at) AS finished_at
+                     FROM (SELECT finished_at FROM run WHERE pipeline = $1 ORDER BY seq DESC LIMIT $2)";
+    let row = sqlx::query(statement)
+        .bind(pipeline)
+        .bind(AT_ONCE)
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(store.fault("ending a run in"))?;
+    let last = Reading(&row).maybe_instant("finished_at")?;
+    let close = |last: &Instant| *last >= at && *last - at < chrono::Duration::minutes(1);
+    Ok(last.filter(close).map_or(at, |last| last + chrono::Duration::microseconds(1)))
 }
 
 async fn update(store: &Store, transaction: &mut Transaction<'static, Sqlite>, run: &RunRecord) -> Result<bool> {

@@ -3,6 +3,7 @@
 mod cli;
 mod documented;
 mod door;
+mod pages;
 mod work;
 
 use serde_json::{Value, json};

@@ -43,6 +43,7 @@ mod support;
 mod tables;
 mod template;
 mod time;
+mod traces;
 mod transforms;
 mod trials;
 mod warehouse;

@@ -1,5 +1,6 @@
 //! The daemon: a year in seconds by its steps, and the binary at work, killed, stopped, steered and asked to end.
 
+mod beside;
 mod death;
 mod drain;
 mod files;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::jobs::accepted;
-use crate::api::exchange::{Answer, Body, Named, Page, Params, json, limit};
+use crate::api::exchange::{Answer, Body, Named, Page, Params, json, limit, no_page};
 use crate::api::fault::{Fault, FaultBody};
 use crate::api::house::House;
 use crate::error::{Error, Kind};
@@ -123,6 +123,8 @@ pub enum ReprocessWord {
 pub struct BackfillsParams {
     /// Only of this pipeline.
     pipeline: Option<String>,
+    /// What the page before said as `next`.
+    after: Option<String>,
     /// How many, 100 by default and 1000 at the most.
     limit: Option<u32>,
 }
@@ -132,10 +134,11 @@ pub struct BackfillsParams {
     responses((status = 200, body = Page<BackfillView>), (status = 400, body = FaultBody), (status = 401, body = FaultBody)))]
 pub async fn list(State(house): State<House>, Params(params): Params<BackfillsParams>) -> Answer {
     let limit = limit(params.limit)?;
-    let found = house.state().backfills(params.pipeline.as_deref(), limit).await?;
+    let after = params.after.as_deref();
+    let found = house.state().backfills(params.pipeline.as_deref(), after, limit + 1).await;
+    let found = found.map_err(|error| if after.is_some() { no_page() } else { error.into() })?;
     let now = house.now();
-    let items = found.into_iter().map(|backfill| BackfillView::of(backfill, now)).collect();
-    json(&house, &Page { items, next: None })
+    json(&house, &Page::cut(found, limit, |one| one.id.clone()).map(|one| BackfillView::of(one, now)))
 }
 
 /// One backfill.

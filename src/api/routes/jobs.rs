@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::exchange::{Answer, Body, Named, Page, Params, json, limit};
+use crate::api::exchange::{Answer, Body, Named, Page, Params, json, limit, no_page};
 use crate::api::fault::{Fault, FaultBody};
 use crate::api::house::House;
 use crate::error::{Error, Kind};
@@ -132,6 +132,8 @@ pub struct JobsParams {
     backfill: Option<String>,
     /// Only those that stand so: `queued`, `leased` or `done`, with commas between. Default `queued,leased`.
     state: Option<String>,
+    /// What the page before said as `next`.
+    after: Option<String>,
     /// How many, 100 by default and 1000 at the most.
     limit: Option<u32>,
 }
@@ -180,6 +182,8 @@ pub struct OccurrencesParams {
     /// Only since this instant; a week back by default.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Instant>,
+    /// What the page before said as `next`.
+    after: Option<String>,
     /// How many, 100 by default and 1000 at the most.
     limit: Option<u32>,
 }
@@ -226,7 +230,9 @@ fn told(error: Error) -> Fault {
     responses((status = 200, body = Page<JobView>), (status = 400, body = FaultBody), (status = 401, body = FaultBody)))]
 pub async fn list(State(house): State<House>, Params(params): Params<JobsParams>) -> Answer {
     let limit = limit(params.limit)?;
-    let mut filter = JobFilter { pipeline: params.pipeline, backfill: params.backfill, limit, ..JobFilter::default() };
+    let before = params.after.map(|after| after.parse()).transpose().map_err(|_| no_page())?;
+    let (pipeline, backfill) = (params.pipeline, params.backfill);
+    let mut filter = JobFilter { pipeline, backfill, before, limit: limit + 1, ..JobFilter::default() };
     for word in params.state.as_deref().unwrap_or("queued,leased").split(',') {
         let state = serde_json::from_value(word.trim().into());
         filter.states.insert(
@@ -236,7 +242,7 @@ pub async fn list(State(house): State<House>, Params(params): Params<JobsParams>
         );
     }
     let jobs = house.state().jobs(&filter).await?;
-    json(&house, &Page { items: jobs.into_iter().map(JobView::from).collect(), next: None })
+    json(&house, &Page::cut(jobs, limit, |job| job.id.to_string()).map(JobView::from))
 }
 
 /// One job with what happened to it.
@@ -371,6 +377,14 @@ pub async fn occurrences(State(house): State<House>, Params(params): Params<Occu
         house.pipeline(name)?;
     }
     let since = params.since.unwrap_or_else(|| house.now() - chrono::Duration::days(7));
-    let ends = steward(&house).occurrences(params.pipeline.as_deref(), since, limit).await.map_err(told)?;
-    json(&house, &Page { items: ends.into_iter().map(OccurrenceView::from).collect(), next: None })
+    let behind = params.after.as_deref().map(|after| behind(after).ok_or_else(no_page)).transpose()?;
+    let ends = house.state().occurrences_before(params.pipeline.as_deref(), since, behind, limit + 1).await?;
+    let page = Page::cut(ends, limit, |end| format!("{}~{}", end.at.timestamp_micros(), end.pipeline));
+    json(&house, &page.map(OccurrenceView::from))
+}
+
+/// Where a page of occurrences ended: an instant in microseconds, and a pipeline.
+fn behind(after: &str) -> Option<(Instant, &str)> {
+    let (micros, pipeline) = after.split_once('~')?;
+    Some((Instant::from_timestamp_micros(micros.parse().ok()?)?, pipeline))
 }

@@ -4,6 +4,7 @@
 mod backfills;
 mod connections;
 mod health;
+mod incidents;
 mod jobs;
 mod ledger;
 mod logs;
@@ -68,6 +69,7 @@ fn closed() -> OpenApiRouter<House> {
         .routes(routes!(backfills::cancel))
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
+        .routes(routes!(incidents::list))
         .routes(routes!(logs::list))
         .routes(routes!(logs::stream))
         .routes(routes!(ledger::tables))

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::exchange::{Answer, Named, Page, Params, json, limit};
+use crate::api::exchange::{Answer, Named, Page, Params, json, limit, no_page};
 use crate::api::fault::{Fault, FaultBody};
 use crate::api::house::House;
 use crate::model::run::{RunFilter, RunRecord, RunStatus, TaskId, TaskLog, TaskState, fold};
@@ -19,7 +19,7 @@ pub struct RunsParams {
     pipeline: Option<String>,
     /// Only those that stand so.
     status: Option<RunStatus>,
-    /// The run that the page before ended with.
+    /// What the page before said as `next`.
     after: Option<String>,
     /// How many, 100 by default and 1000 at the most.
     limit: Option<u32>,
@@ -60,6 +60,11 @@ pub struct TaskView {
     responses((status = 200, body = Page<RunRecord>), (status = 400, body = FaultBody), (status = 401, body = FaultBody)))]
 pub async fn list(State(house): State<House>, Params(params): Params<RunsParams>) -> Answer {
     let limit = limit(params.limit)?;
+    if let Some(after) = &params.after
+        && house.state().run(after).await?.is_none()
+    {
+        return Err(no_page());
+    }
     let filter = RunFilter { pipeline: params.pipeline, status: params.status, before: params.after, limit: limit + 1 };
     let runs = house.state().runs_where(&filter).await?;
     json(&house, &Page::cut(runs, limit, |run: &RunRecord| run.id.clone()))

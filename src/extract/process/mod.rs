@@ -24,8 +24,9 @@ use xxhash_rust::xxh3::xxh3_128;
 pub use catalog::{Catalogs, Replication};
 pub use command::Errand;
 pub use private::sweep as sweep_private_files;
-pub use program::Program;
+pub use program::{GRACE, Program};
 pub use singer::Tap;
+pub use watch::Watch;
 
 use super::{Failure, Pull, Pulled, Sink};
 use crate::error::{Context, Error, Kind, Result};

@@ -20,7 +20,7 @@ use crate::extract::Sink;
 use crate::time::display_duration;
 
 /// How long a program may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// How many of its last lines on stderr an error shows.
 const LAST_LINES: usize = 12;
@@ -68,7 +68,7 @@ impl Running {
     ) -> Result<Self> {
         let name = program.name.clone();
         let doing = || format!("starting the program `{name}`");
-        let mut watch = Watch::begin(folder.path()).context(Kind::Storage, doing)?;
+        let mut watch = Watch::begin(Some(folder.path())).context(Kind::Storage, doing)?;
         let (path, arguments) = program.command.split_first().ok_or_else(|| Error::config(doing()))?;
         // Started by a path, it is meant from the project's folder, whatever folder it works in.
         let mut command = Command::new(path);

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 
 /// What the shell does: its words are `term` and `end`; the pipe's end means that haul is gone, and so must be the private
-/// folder, which is its first argument.
+/// folder, which is its first argument, where there is one.
 const SCRIPT: &str = r#"
 trap '' TERM INT HUP
 while read -r word; do
@@ -20,24 +20,27 @@ while read -r word; do
     *) kill -KILL 0 ;;
     esac
 done
-rm -rf -- "$1"
+test -z "$1" || rm -rf -- "$1"
 kill -TERM 0
 sleep 2
 kill -KILL 0
 "#;
 
 /// The leader of a program's group of processes; when it is dropped, the group is ended as if haul had been killed.
-pub(super) struct Watch {
+pub struct Watch {
     shell: Child,
     words: Option<ChildStdin>,
     group: i32,
 }
 
 impl Watch {
-    /// Begins to watch; `folder` goes away with the group when haul is killed.
-    pub fn begin(folder: &Path) -> std::io::Result<Self> {
+    /// Begins to watch; `folder`, if there is one, goes away with the group when haul is killed.
+    ///
+    /// # Errors
+    /// A shell that cannot be started.
+    pub fn begin(folder: Option<&Path>) -> std::io::Result<Self> {
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(SCRIPT).arg("haul-watch").arg(folder);
+        shell.arg("-c").arg(SCRIPT).arg("haul-watch").arg(folder.unwrap_or(Path::new("")));
         shell.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").current_dir("/");
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let mut shell = shell.spawn()?;

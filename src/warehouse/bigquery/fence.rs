@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::arrive::Arrival;
 use super::commit::{Task, load_values, rows_of};
-use super::judge::keys_of;
+use super::judge::{keys_of, newest_of};
 use super::layout::every_row;
 use super::loads::{COLUMNS, Known};
 use crate::bigquery::{JobRequest, Refused, Work};
@@ -175,12 +175,7 @@ impl Task<'_> {
                         "DELETE FROM {relation} WHERE {} AND {key} IN (SELECT {key} FROM ({source}))",
                         every_row(self.table.as_ref())
                     ));
-                    let order = newest_by
-                        .as_ref()
-                        .map_or_else(String::new, |name| format!(" ORDER BY {} DESC NULLS LAST", BIGQUERY.ident(name)));
-                    source = format!(
-                        "SELECT * FROM ({source}) WHERE true QUALIFY ROW_NUMBER() OVER (PARTITION BY {key}{order}) = 1"
-                    );
+                    source = newest_of(keys, newest_by.as_deref(), &source);
                 }
             }
         }

@@ -139,3 +139,21 @@ fn commands_follow_each_other_and_a_table_can_be_made_after_a_command() {
     assert_eq!(written(&project)[..2], ["first 2024-05-02", "first 2024-05-02"]);
     assert_eq!(written(&project).len(), 6);
 }
+
+#[test]
+fn a_command_that_is_stopped_ends_with_all_that_it_began() {
+    let text = "trap '' TERM; sleep 600 & echo $! $$ > pids.txt; echo ready >&2; wait; wait";
+    let (_api, project) = project(&command(text, "per = \"window\""));
+    let mut running = running(&project);
+    running.says("ready");
+    running.interrupt();
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    let pids = std::fs::read_to_string(project.path().join("pids.txt")).expect("the numbers");
+    assert_eq!(pids.split_whitespace().count(), 2);
+    for pid in pids.split_whitespace() {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim().chars().next();
+        assert!(matches!(state, None | Some('Z')), "the process {pid} is still there: {stat}");
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::inbox::{DAYS, Day, Inbox, TEAM};
-use crate::support::project::told;
+use crate::support::project::{Project, told};
 
 const ALL: [&str; 3] = ["2024-05-01", "2024-05-02", "2024-05-03"];
 
@@ -85,4 +85,52 @@ fn a_channel_that_is_not_there_or_leads_nowhere_says_so() {
     assert!(told(&ran).contains("there is no channel `taem`") && told(&ran).contains("`team`"), "{}", told(&ran));
     let ran = inbox.days.project.output(&["notify", "test", "team"]);
     assert!(told(&ran).contains("has type http, mail needs one of type smtp"), "{}", told(&ran));
+}
+
+#[test]
+fn a_command_that_takes_too_long_ends_with_all_that_it_began() {
+    let settings = r#"
+[[notify]]
+name = "pager"
+to = "command"
+command = ["sh", "-c", "trap '' TERM; sleep 600 & echo $! $$ > pids.txt; wait; wait"]
+timeout = "300ms"
+"#;
+    let inbox = Inbox::new(settings, DAYS);
+    let project = &inbox.days.project;
+    let output = project.output(&["notify", "test", "pager"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("it had not ended after 300ms"), "{said}");
+    assert_ended(project, 2);
+}
+
+#[test]
+fn what_a_command_leaves_running_ends_with_it_and_keeps_nobody_waiting() {
+    let settings = r#"
+[[notify]]
+name = "pager"
+to = "command"
+command = ["sh", "-c", "sleep 600 & echo $! > pids.txt; echo oh no >&2; exit 4"]
+timeout = "10m"
+"#;
+    let inbox = Inbox::new(settings, DAYS);
+    let project = &inbox.days.project;
+    let output = project.output(&["notify", "test", "pager"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // The pipe of stderr is still held by the child when the program ends.
+    assert!(said.contains("exit status: 4: oh no"), "{said}");
+    assert_ended(project, 1);
+}
+
+/// Whether so many processes have ended whose numbers a program has written down.
+fn assert_ended(project: &Project, count: usize) {
+    let pids = std::fs::read_to_string(project.path().join("pids.txt")).expect("the numbers");
+    let pids: Vec<&str> = pids.split_whitespace().collect();
+    assert_eq!(pids.len(), count);
+    for pid in pids {
+        // Whoever is dead and not yet buried has ended too.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim().chars().next();
+        assert!(matches!(state, None | Some('Z')), "the process {pid} is still there: {stat}");
+    }
 }

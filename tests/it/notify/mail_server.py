@@ -1,10 +1,11 @@
-"""A mail server on the port of its argument: STARTTLS and a login are asked for, and what comes is written to a folder."""
+"""A mail server on the port of its argument: TLS, later or from the start, and a login are asked for; what comes is written to a folder."""
 
 import asyncio, json, pathlib, ssl, sys
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, SMTP
 
 port, folder, tls = int(sys.argv[1]), pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+from_the_start = sys.argv[4] == "tls"
 
 
 class Keep:
@@ -31,11 +32,14 @@ context.load_cert_chain(tls / "server.pem", tls / "server.key")
 
 class Server(Controller):
     def factory(self):
+        if from_the_start:
+            # The library only knows of TLS that it began itself.
+            return SMTP(self.handler, auth_required=True, auth_require_tls=False, authenticator=authenticate)
         return SMTP(
             self.handler, require_starttls=True, tls_context=context, auth_required=True, authenticator=authenticate
         )
 
 
-Server(Keep(), hostname="127.0.0.1", port=port).start()
+Server(Keep(), hostname="127.0.0.1", port=port, ssl_context=context if from_the_start else None).start()
 (folder / "ready").touch()
 sys.stdin.read()

@@ -28,12 +28,18 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::that("starttls")
+    }
+
+    /// One whose TLS begins so: `starttls` or `tls`.
+    fn that(begins: &str) -> Self {
         let letters = tempfile::tempdir().expect("a folder");
         let (port, root) = (nobody(), Path::new(env!("CARGO_MANIFEST_DIR")));
         let process = Command::new(program("mail", "python"))
             .arg(root.join("tests/it/notify/mail_server.py"))
             .arg(port.to_string())
             .args([letters.path(), &root.join("tests/fixtures/tls")])
+            .arg(begins)
             .stdin(Stdio::piped())
             .spawn()
             .expect("python starts");
@@ -100,4 +106,41 @@ fn a_connection_to_a_mail_server_is_tried_and_a_wrong_password_is_told_as_such()
     let said = told(&ran);
     assert!(said.contains("error[auth]") && said.contains("are `user` and `password`"), "{said}");
     assert!(!said.contains("wrong-password-here"), "{said}");
+}
+
+#[test]
+fn mail_goes_by_tls_from_the_start_and_only_to_whom_the_certificate_names() {
+    let server = Server::that("tls");
+    let inbox = server.project("open-the-post-office");
+    let project = &inbox.days.project;
+    let ca = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls/ca.pem");
+    let address = format!("smtps://haul:open-the-post-office@127.0.0.1:{}?from=haul%40example.com", server.port);
+    let with = |more: &str| {
+        let mut command = project.haul(&["notify", "test", "people"]);
+        command.env("HAUL_CONN_POST", format!("{address}{more}")).output().expect("haul starts")
+    };
+    let stranger = with("");
+    let said = told(&stranger);
+    assert!(!stranger.status.success() && said.contains("certificate"), "{said}");
+
+    let sent = with(&format!("&ca={}", std::fs::read_to_string(&ca).map(|pem| escaped(&pem)).expect("a certificate")));
+    assert!(sent.status.success(), "{}", told(&sent));
+    let letter = server.letter(1);
+    assert_eq!((&letter["user"], &letter["to"][0]), (&json!("haul"), &json!("data@example.com")));
+
+    // A server that speaks TLS from the start is none that is asked for it later.
+    project.write(
+        "connections.toml",
+        &(std::fs::read_to_string(project.path().join("connections.toml")).expect("the file")
+            + "tls = \"starttls\"\ntimeout = \"2s\"\n"),
+    );
+    let wrong = project.output(&["notify", "test", "people"]);
+    assert!(!wrong.status.success(), "{}", told(&wrong));
+}
+
+/// A text as it stands in an address.
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

@@ -122,6 +122,53 @@ async fn a_slot_is_leased_renewed_given_back_and_none_is_taken_where_another_poo
     assert!(take("two-2024-1 x", A, -3600).await);
 }
 
+#[tokio::test]
+async fn slots_are_given_in_the_order_of_coming_and_a_dead_waiter_holds_nobody_up() {
+    const A: &[(&str, u32)] = &[("a", 1)];
+    const BOTH: &[(&str, u32)] = &[("a", 1), ("b", 1)];
+    let (_folder, state) = store().await;
+    for pipeline in ["one", "two", "three"] {
+        state.begin_run(pipeline, "2024", haul::model::run::Trigger::Manual, at(0)).await.expect("a run");
+    }
+    let take = |holder: &'static str, pools: &'static [(&'static str, u32)], second: i64| {
+        let state = state.clone();
+        async move { state.try_slots(pools, holder, at(second), at(second + 60)).await.expect("a look") }
+    };
+    let free = |holder: &'static str| state.free_slots(holder);
+    assert!(take("one-2024-1 x", A, 0).await);
+    assert!(!take("two-2024-1 x", BOTH, 1).await);
+    assert!(!take("three-2024-1 x", A, 2).await);
+    free("one-2024-1 x").await.expect("given back");
+    // Whoever looks first: the second is in front of the third, and the first behind both.
+    assert!(!take("three-2024-1 x", A, 3).await);
+    assert!(!take("one-2024-1 y", A, 3).await);
+    assert!(take("two-2024-1 x", BOTH, 3).await);
+    free("two-2024-1 x").await.expect("given back");
+    assert!(!take("one-2024-1 y", A, 4).await);
+    assert!(take("three-2024-1 x", A, 4).await);
+    free("three-2024-1 x").await.expect("given back");
+    assert!(take("one-2024-1 y", A, 5).await);
+
+    // Another task of a run that waits takes its run's turn.
+    assert!(!take("two-2024-1 x", A, 6).await);
+    assert!(!take("three-2024-1 x", A, 6).await);
+    free("one-2024-1 y").await.expect("given back");
+    assert!(take("two-2024-1 y", A, 7).await);
+    // A waiter that does not ask any more loses its place: three asks, two has not.
+    assert!(!take("three-2024-1 x", A, 9).await);
+    free("two-2024-1 y").await.expect("given back");
+    assert!(!take("three-2024-1 x", A, 10).await, "two-2024-1 x is in front");
+    assert!(take("three-2024-1 x", A, 12).await, "and was, until it had not asked for five seconds");
+    free("three-2024-1 x").await.expect("given back");
+
+    // Nor does one whose process is dead: no run of this name lives.
+    assert!(take("one-2024-1 x", A, 20).await);
+    assert!(!take("dead-2024-1 x", A, 20).await);
+    assert!(!take("two-2024-1 x", A, 21).await);
+    free("one-2024-1 x").await.expect("given back");
+    assert!(take("two-2024-1 x", A, 21).await);
+}
+
 #[test]
 fn a_pool_that_is_not_there_and_other_wrong_words_are_told_where_they_stand() {
     let api = Scripted::start();

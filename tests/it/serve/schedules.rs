@@ -129,3 +129,29 @@ fn a_run_longer_than_its_interval_loses_no_occurrence() {
     let times: Vec<chrono::DateTime<chrono::Utc>> = at.iter().map(|at| at.parse().expect("an instant")).collect();
     assert!(times.windows(2).all(|two| (two[1] - two[0]).num_seconds() == 1), "every second is on record: {at:?}");
 }
+
+#[tokio::test]
+async fn no_day_of_the_pipeline_before_is_lost_when_two_end_at_once_and_are_written_in_the_other_order() {
+    use haul::model::run::{RunStatus, Trigger};
+    let project = shared();
+    project.write("pipelines/first.toml", &command("", "true"));
+    project
+        .write("pipelines/then.toml", &command("[schedule]\nafter = \"first\"", "echo $HAUL_WINDOW_START >> out.txt"));
+    let served = Served::start(&project, &[]);
+    let state = haul::state::State::open(&project.path().join(".haul")).await.expect("the store");
+    #[expect(clippy::disallowed_methods, reason = "the binary beside it goes by the machine's clock")]
+    let now = chrono::Utc::now();
+    let mut one = state.begin_run("first", "2024-05-01", Trigger::Manual, now).await.expect("a run");
+    let mut two = state.begin_run("first", "2024-05-02", Trigger::Manual, now).await.expect("a run");
+    (one.status, two.status) = (RunStatus::Succeeded, RunStatus::Succeeded);
+    (one.finished_at, two.finished_at) =
+        (Some(now + chrono::Duration::milliseconds(1)), Some(now + chrono::Duration::milliseconds(3)));
+    // The one that ended later is written, and seen, first.
+    state.finish_run(&two).await.expect("its end");
+    until("what follows the second", || (lines(&project, "out.txt") == ["2024-05-01T00:00:00Z"]).then_some(()));
+    state.finish_run(&one).await.expect("its end");
+    until("what follows the first", || {
+        (lines(&project, "out.txt") == ["2024-05-01T00:00:00Z", "2024-04-30T00:00:00Z"]).then_some(())
+    });
+    served.stop();
+}

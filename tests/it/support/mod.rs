@@ -7,6 +7,8 @@ pub mod bigquery_service;
 pub mod bigquery_strict;
 pub mod buckets;
 pub mod cable;
+#[cfg(feature = "otel")]
+pub mod collector;
 pub mod counterparts;
 pub mod databases;
 pub mod days;

@@ -44,8 +44,8 @@ impl Project {
     /// The binary in the project's folder, without the environment's settings of haul.
     pub fn haul(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HAUL_") || name.starts_with("AIRFLOW_"))
-        {
+        let ours = |name: &String| ["HAUL_", "AIRFLOW_", "OTEL_"].iter().any(|prefix| name.starts_with(prefix));
+        for name in std::env::vars().map(|(name, _)| name).filter(ours) {
             command.env_remove(name);
         }
         command.current_dir(self.path()).args(arguments).stdin(Stdio::null());
