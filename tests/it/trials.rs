@@ -16,7 +16,7 @@ use crate::support::project::Project;
 
 /// The daemon's settings in these tests: it looks often, believes nobody for long, and tries again soon.
 const QUICK: &str = "warehouse = \"warehouse\"\n[serve]\npoll = \"100ms\"\nlease = \"1s\"\n\
-                     [retry]\nmax_attempts = 20\nmin_backoff = \"100ms\"\nmax_backoff = \"300ms\"\n";
+                     [retry]\nmax_attempts = 100\nmin_backoff = \"200ms\"\nmax_backoff = \"500ms\"\n";
 
 /// One day, computed in the warehouse as soon as a test lets it.
 const GATED: &str = "[window]\nlookback = 1\n[[transform]]\nname = \"x\"\ninto = \"mart.x\"\n\
