@@ -311,10 +311,10 @@ mod tests {
         let error = as_long_as(std::future::pending::<Result<()>>(), every, || async {
             // It is seen now and then, and in the end no more.
             let look = looks.fetch_add(1, Ordering::Relaxed);
-            look < 10 && look.is_multiple_of(LOOKS_IN_VAIN)
+            look <= 2 * LOOKS_IN_VAIN && look.is_multiple_of(LOOKS_IN_VAIN)
         });
         let error = error.await.expect_err("nobody is at it");
-        assert_eq!((error.kind(), looks.load(Ordering::Relaxed)), (Kind::Unavailable, 10 + LOOKS_IN_VAIN));
+        assert_eq!((error.kind(), looks.load(Ordering::Relaxed)), (Kind::Unavailable, 3 * LOOKS_IN_VAIN + 1));
 
         let (end, ended) = tokio::sync::oneshot::channel();
         let (looks, end) = (AtomicU32::new(0), std::sync::Mutex::new(Some(end)));
