@@ -24,7 +24,8 @@ pub const PROJECT: &str = "test-project";
 /// The running emulator; every test has datasets of its own in it.
 pub struct Emulator {
     pub url: String,
-    /// It ends when this process does, and takes its folder along: its shell waits for the end of a pipe.
+    /// It ends when this process does, and takes its folder along: its shell waits for the end of a pipe, whatever ends
+    /// the test.
     _shell: Mutex<Child>,
 }
 
@@ -39,7 +40,10 @@ impl Emulator {
         let folder = folder();
         let (rest, grpc) = (nobody(), nobody());
         let shell = Command::new("sh")
-            .args(["-c", r#""$@" >"$0/log" 2>&1 & pid=$!; cat >/dev/null; kill -9 $pid; wait $pid; rm -rf "$0""#])
+            .args([
+                "-c",
+                r#"trap "" HUP INT TERM; "$@" >"$0/log" 2>&1 & pid=$!; cat >/dev/null; kill -9 $pid; wait $pid; rm -rf "$0""#,
+            ])
             .arg(&folder)
             .arg(program("bigquery", "python3"))
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/counterparts/bigquery.py"))
