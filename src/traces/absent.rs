@@ -33,7 +33,7 @@ impl Traces {
     }
 
     /// Never called.
-    pub async fn close(&self) {
+    pub fn close(&self) -> std::future::Ready<()> {
         match *self {}
     }
 }
