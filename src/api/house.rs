@@ -39,6 +39,9 @@ pub trait Keeper: Send + Sync {
 
     /// There may be something to do that was not there before.
     fn wake(&self);
+
+    /// There may be something to tell people that was not there before.
+    fn stir(&self);
 }
 
 /// What the handlers stand on; a cheap clone.
@@ -100,6 +103,11 @@ impl House {
     /// Tells the daemon that there may be something to do.
     pub fn wake(&self) {
         self.inner.keeper.wake();
+    }
+
+    /// Lets those be looked for who want to know of what has changed.
+    pub fn stir(&self) {
+        self.inner.keeper.stir();
     }
 
     /// The pipeline of this name.

@@ -29,7 +29,7 @@ pub use client::{Client, Followed};
 pub use fault::{FaultBody, FaultText};
 pub use house::{House, Keeper, Pulse};
 pub use metrics::Metrics;
-pub use routes::{JobView, JobWithNotes, QueryBody, TriggerBody, TriggeredView};
+pub use routes::{DecidedView, JobView, JobWithNotes, QueryBody, TriggerBody, TriggeredView};
 pub use token::{Door, DoorSign, Token};
 
 use crate::error::{Context as _, Kind, Result};

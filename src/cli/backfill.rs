@@ -97,6 +97,7 @@ impl RangeArgs {
             range: Some(Range { from: self.from, to, reprocess }),
             window: None,
             force: false,
+            retry: false,
         })
     }
 }
@@ -126,6 +127,11 @@ pub(super) async fn backfill(args: &Args, common: &Common, screen: &Screen) -> R
         backfills::queued(&made, common, screen);
         return Ok(0);
     }
-    remote::alone(&gear, &pipeline, screen, "--queue gives the range to it, piece by piece")?;
+    let RangeArgs { from, .. } = args;
+    let (name, to) = (&pipeline.name, args.end()?);
+    let hint = format!(
+        "`haul backfill {name} --from {from} --to {to} --queue` gives the range to it, piece by piece; or end it first"
+    );
+    remote::alone(&gear, &pipeline, screen, &hint)?;
     run::walk(gear, vec![(pipeline, ask)], common, screen).await
 }

@@ -54,6 +54,7 @@ pub(super) async fn demo(args: &Args, common: &Common, screen: &Screen) -> Resul
             range: None,
             window: None,
             force: false,
+            retry: false,
         };
         let code = run::walk(gear, vec![(Arc::clone(&pipeline), ask)], &common, screen).await?;
         if code != 0 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,7 @@ struct Shown {
     versions: watch::Receiver<Arc<Version>>,
     vitals: watch::Receiver<Vitals>,
     order: mpsc::Sender<LifeOrder>,
+    stirred: Arc<Notify>,
 }
 
 impl Keeper for Shown {
@@ -48,6 +49,10 @@ impl Keeper for Shown {
         // Where orders wait already, it looks around anyway.
         let _ = self.order.try_send(LifeOrder::Look);
     }
+
+    fn stir(&self) {
+        self.stirred.notify_one();
+    }
 }
 
 /// Opens the door, if the project wants one, and tells where it is.
@@ -57,7 +62,7 @@ impl Keeper for Shown {
 pub(super) async fn open(
     version: &Version,
     (versions, vitals): (watch::Receiver<Arc<Version>>, watch::Receiver<Vitals>),
-    order: mpsc::Sender<LifeOrder>,
+    (order, stirred): (mpsc::Sender<LifeOrder>, Arc<Notify>),
     metrics: Metrics,
     tell: &Tell,
 ) -> Result<Option<Door>> {
@@ -69,7 +74,7 @@ pub(super) async fn open(
         .local_addr()
         .map_err(|error| crate::error::Error::internal("asking for the address of a listener").because(error))?;
     let stop = CancellationToken::new();
-    let keeper = Arc::new(Shown { versions, vitals, order });
+    let keeper = Arc::new(Shown { versions, vitals, order, stirred });
     let house = House::new(keeper, token, settings.hosts.clone(), metrics, stop.clone());
     let sign = DoorSign::put_up(&project.state_dir, address)?;
     tell(Note::info(format!("the API answers at http://{address}")));

@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 use serde_json::{Map, Value};
 
 use super::screen::{GOOD, counted};
-use super::{Common, Screen, remote, session};
+use super::{Common, Screen, notify, remote, session};
 use crate::api::Client;
 use crate::error::Result;
 use crate::execute::{self, Gear};
@@ -124,6 +124,10 @@ pub(super) async fn decide(table: &str, unit: &str, reject: bool, common: &Commo
         } else {
             execute::approve(&gear, &table, unit).await?
         };
+        // Whoever heard that it was held hears that it is decided.
+        if let Some(teller) = notify::of_run(&gear, common, screen) {
+            notify::look(&teller, common, screen).await;
+        }
         gear.close().await?;
         decided
     };

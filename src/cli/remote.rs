@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 
 use super::screen::{BAD, DIM, GOOD, WARN, indented};
 use super::{Screen, logs, run};
-use crate::api::{Client, Followed, JobView, JobWithNotes, QueryBody, TriggerBody, TriggeredView};
+use crate::api::{Client, DecidedView, Followed, JobView, JobWithNotes, QueryBody, TriggerBody, TriggeredView};
 use crate::connections::Connections;
 use crate::error::{Error, Kind, Result};
 use crate::execute::{Decided, Gear};
@@ -58,7 +58,9 @@ pub(super) async fn preview(client: &Client, pipeline: &str, step: &str, date: N
 pub(super) async fn decide(client: &Client, table: &TableName, unit: &str, reject: bool) -> Result<Decided> {
     let word = if reject { "reject" } else { "approve" };
     let unit: String = url::form_urlencoded::byte_serialize(unit.as_bytes()).collect();
-    client.post(&format!("/api/v1/tables/{table}/units/{unit}/{word}"), &serde_json::json!({})).await
+    let path = format!("/api/v1/tables/{table}/units/{unit}/{word}");
+    let DecidedView { table, unit, rows, pipeline } = client.post(&path, &serde_json::json!({})).await?;
+    Ok(Decided { table: TableName::stored(&table), unit, rows, pipeline })
 }
 
 /// Asks the daemon for runs, and shows them until they end; the exit code is that of runs that are walked here.
@@ -69,13 +71,13 @@ pub(super) async fn run(
     screen: &Screen,
 ) -> Result<u8> {
     let (door, alone) = (client.place(), asks.len() == 1);
-    screen.note(&format!(
-        "{DIM}`haul serve` (process {}) runs it; Ctrl-C cancels it, --local would run it here{DIM:#}",
-        door.pid
-    ));
+    // Requests that failed are found here, and sent where the warehouse is.
+    let here = if asks.iter().any(|(_, ask)| ask.retry) { "" } else { ", --local would run it here" };
+    screen.note(&format!("{DIM}`haul serve` (process {}) runs it; Ctrl-C cancels it{here}{DIM:#}", door.pid));
     let mut triggered = Vec::new();
     for (pipeline, ask) in asks {
-        let body = TriggerBody { date: Some(ask.logical_date), select: ask.select, force: ask.force };
+        let date = Some(ask.logical_date).filter(|_| !ask.retry);
+        let body = TriggerBody { date, select: ask.select, force: ask.force, retry: ask.retry };
         let path = format!("/api/v1/pipelines/{}/trigger", pipeline.name);
         let asked: TriggeredView = client.post(&path, &body).await?;
         if !asked.new {
@@ -127,13 +129,14 @@ async fn cancel_all(client: &Client, jobs: &[i64]) {
 /// Shows the runs of a job until it ends: there are several where it is tried again.
 async fn follow(client: &Client, id: i64, screen: &Screen) -> Result<(JobView, Option<RunRecord>)> {
     let mut record: Option<RunRecord> = None;
+    let mut followed = 0;
     let mut waits = None;
     loop {
         let JobWithNotes { job, .. } = client.get(&format!("/api/v1/jobs/{id}")).await?;
-        let next = job.run.clone().filter(|run| record.as_ref().is_none_or(|record| record.id != *run));
-        if let Some(run) = next {
+        if let Some(run) = job.runs.get(followed) {
+            followed += 1;
             client
-                .follow(&run, |followed| match followed {
+                .follow(run, |followed| match followed {
                     Followed::Line(line) => {
                         told(&line, screen);
                         true

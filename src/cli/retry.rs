@@ -5,10 +5,14 @@ use std::time::Instant;
 
 use super::progress::Progress;
 use super::screen::{DIM, counted};
-use super::{Common, Screen, remote, run, session};
+use super::{Common, Screen, notify, remote, run, session};
 use crate::error::Result;
-use crate::execute::{self, Unfinished};
+use crate::execute::{self, Gear, Unfinished};
+use crate::model::pipeline::Pipeline;
+use crate::model::plan::Plan;
+use crate::model::run::Trigger;
 use crate::monitor::Monitor;
+use crate::plan::Ask;
 
 /// Whose requests are sent once more.
 #[derive(Debug, clap::Args)]
@@ -22,6 +26,20 @@ pub(super) struct Args {
     list: bool,
 }
 
+impl Args {
+    fn ask(&self, pipeline: &Pipeline, common: &Common) -> Ask {
+        Ask {
+            trigger: Trigger::Manual,
+            logical_date: common.today(pipeline.timezone),
+            select: self.step.iter().cloned().collect(),
+            range: None,
+            window: None,
+            force: false,
+            retry: true,
+        }
+    }
+}
+
 pub(super) async fn retry(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
     let gear = session::gear(common, screen).await?;
     let pipeline = session::pipeline(&gear.project, &args.pipeline)?;
@@ -31,11 +49,31 @@ pub(super) async fn retry(args: &Args, common: &Common, screen: &Screen) -> Resu
         gear.close().await?;
         return Ok(0);
     }
-    remote::alone(&gear, &pipeline, screen, "end it first; or let its next run send them again")?;
     let plans = execute::plan_retry(&gear, &pipeline, args.step.as_deref()).await?;
+    let keeper = remote::keeper_of(&pipeline.warehouse, &gear.project, &gear.connections, screen)?;
+    let code = match keeper {
+        Some(client) => {
+            let asks = vec![(Arc::clone(&pipeline), args.ask(&pipeline, common))];
+            let project = Arc::clone(&gear.project);
+            gear.close().await?;
+            remote::run(&client, asks, &project, screen).await?
+        }
+        None => walk(gear, &plans, common, screen).await?,
+    };
+    let name = &pipeline.name;
+    if code == 0 {
+        screen.note(&format!("`haul run {name}` brings what reads them up to date"));
+    } else {
+        screen.note(&format!("`haul retry {name} --list` shows the requests that are still missing"));
+    }
+    Ok(code)
+}
+
+/// Sends them from here, and tells those who want to know what is well again.
+async fn walk(gear: Gear, plans: &[Plan], common: &Common, screen: &Screen) -> Result<u8> {
     let cancel = run::cancel_on_interrupt(screen);
     let (mut code, mut records) = (0, Vec::new());
-    for plan in &plans {
+    for plan in plans {
         let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, plan, common.kill_at.as_deref()));
         let begun = Instant::now();
         let record = execute::run_retry(&gear, plan, monitor, cancel.clone()).await?;
@@ -46,16 +84,13 @@ pub(super) async fn retry(args: &Args, common: &Common, screen: &Screen) -> Resu
             break;
         }
     }
-    gear.close().await?;
     if screen.is_json() {
         screen.json(&records);
     }
-    let name = &pipeline.name;
-    if code == 0 {
-        screen.note(&format!("`haul run {name}` brings what reads them up to date"));
-    } else {
-        screen.note(&format!("`haul retry {name} --list` shows the requests that are still missing"));
+    if let Some(teller) = notify::of_run(&gear, common, screen) {
+        notify::look(&teller, common, screen).await;
     }
+    gear.close().await?;
     Ok(code)
 }
 

@@ -59,6 +59,7 @@ impl Args {
             range: None,
             window: None,
             force: self.force,
+            retry: false,
         }
     }
 

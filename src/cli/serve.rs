@@ -58,7 +58,8 @@ pub(super) async fn serve(args: &Args, common: &Common, screen: &Screen) -> Resu
     let listen = listener(Arc::clone(&tell), metrics.clone(), traces.clone());
     let life = Life::open(watched, listen, Arc::clone(&tell), clock, supervisor).await?;
     tell(Note::info(first_line(&version, clock).await?));
-    let door = door::open(&version, (life.versions(), life.vitals()), order, metrics, &tell).await?;
+    let door =
+        door::open(&version, (life.versions(), life.vitals()), (order, Arc::clone(&stirred)), metrics, &tell).await?;
     let beside = tokio::spawn(serve::beside(life.versions(), stirred, Arc::clone(&tell), clock));
     let lived = life.run(orders).await;
     beside.abort();

@@ -33,7 +33,10 @@ pub(super) fn project(common: &Common, screen: &Screen) -> Result<(Arc<Project>,
     if loaded.project.is_some() && !loaded.diagnostics.is_empty() {
         screen.note(config::render(&loaded.diagnostics, &loaded.sources, screen.colors()).trim_end());
     }
-    Ok((Arc::new(loaded.into_project()?), connections))
+    let project = Arc::new(loaded.into_project()?);
+    // The process ends with its command: thousands of pipelines need not be taken apart first.
+    std::mem::forget(Arc::clone(&project));
+    Ok((project, connections))
 }
 
 /// The project for what needs no connection; warnings are printed.

@@ -1,6 +1,6 @@
 //! Faults with their places: what is said, where, how it looks on a terminal and in an editor.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -96,7 +96,7 @@ pub struct Source {
 }
 
 /// The files that diagnostics point into, by their path relative to the project's root.
-pub type Sources = BTreeMap<PathBuf, Arc<Source>>;
+pub type Sources = HashMap<PathBuf, Arc<Source>>;
 
 impl Source {
     /// A file that was read.

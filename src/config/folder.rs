@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use super::connection_file::read_connections;
 use super::diagnostic::{Diagnostic, Source, Sources, nearest};
@@ -78,22 +81,26 @@ impl Folder {
         }
     }
 
+    /// The files of a folder of TOML files; they are read at once on all cores, since a project may have thousands.
     fn tables(&mut self, root: &Path, name: &str, faults: &mut Vec<Diagnostic>) -> Vec<(String, Arc<Source>)> {
-        let mut found = Vec::new();
-        for path in entries(root, Path::new(name), faults) {
-            let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
-            if ending != "toml" {
-                if nearest(&ending, ["toml"]).is_some() || ending == "yaml" || ending == "yml" {
-                    let place = Source::new(path.clone(), "");
-                    faults.push(
-                        Diagnostic::warning("other-ending", "this file is not read")
-                            .at(&place, 0..0, "")
-                            .help(format!("the files of `{name}` end in `.toml`")),
-                    );
-                }
-                continue;
+        let (paths, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            entries(root, Path::new(name), faults).into_iter().partition(|path| ending(path) == "toml");
+        for path in others {
+            let ending = ending(&path);
+            if nearest(&ending, ["toml"]).is_some() || ending == "yaml" || ending == "yml" {
+                let place = Source::new(path.clone(), "");
+                faults.push(
+                    Diagnostic::warning("other-ending", "this file is not read")
+                        .at(&place, 0..0, "")
+                        .help(format!("the files of `{name}` end in `.toml`")),
+                );
             }
-            let Some(source) = self.file(root, &path, faults) else { continue };
+        }
+        let texts: Vec<Text> = paths.par_iter().map(|path| self.text(root, path)).collect();
+        let mut found = Vec::with_capacity(texts.len());
+        self.sources.reserve(texts.len());
+        for (path, text) in paths.into_iter().zip(texts) {
+            let Some(source) = self.keep(&path, text, faults) else { continue };
             let stem = stem(&path);
             if !is_plain_name(&stem) {
                 faults.push(
@@ -122,25 +129,35 @@ impl Folder {
     }
 
     fn file(&mut self, root: &Path, path: &Path, faults: &mut Vec<Diagnostic>) -> Option<Arc<Source>> {
+        let text = self.text(root, path);
+        self.keep(path, text, faults)
+    }
+
+    /// The text that counts for a file.
+    fn text(&self, root: &Path, path: &Path) -> Text {
         if let Some(instead) = self.instead.get(path) {
-            let source = Arc::new(Source::new(path, instead.clone()?));
-            self.sources.insert(path.to_path_buf(), source.clone());
-            return Some(source);
+            return instead.clone().map_or(Text::Absent, |text| Text::Read(Arc::new(Source::new(path, text))));
         }
-        let bytes = match std::fs::read(root.join(path)) {
-            Ok(bytes) => bytes,
-            Err(error) => {
+        match std::fs::read(root.join(path)).map(String::from_utf8) {
+            Ok(Ok(text)) => Text::Read(Arc::new(Source::new(path, text))),
+            Ok(Err(error)) => Text::NotUtf8(error),
+            Err(error) => Text::Unreadable(error),
+        }
+    }
+
+    /// Keeps a text for diagnostics; what is wrong with it is reported.
+    fn keep(&mut self, path: &Path, text: Text, faults: &mut Vec<Diagnostic>) -> Option<Arc<Source>> {
+        match text {
+            Text::Absent => None,
+            Text::Unreadable(error) => {
                 faults.push(unreadable(path, &error));
-                return None;
+                None
             }
-        };
-        match String::from_utf8(bytes) {
-            Ok(text) => {
-                let source = Arc::new(Source::new(path, text));
+            Text::Read(source) => {
                 self.sources.insert(path.to_path_buf(), source.clone());
                 Some(source)
             }
-            Err(error) => {
+            Text::NotUtf8(error) => {
                 let valid = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 let source = Arc::new(Source::new(path, text));
@@ -154,6 +171,19 @@ impl Folder {
             }
         }
     }
+}
+
+/// What reading a file gave.
+enum Text {
+    Read(Arc<Source>),
+    NotUtf8(FromUtf8Error),
+    Unreadable(std::io::Error),
+    /// It counts as if it were not there.
+    Absent,
+}
+
+fn ending(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The entries of a folder in the order of their names, without hidden ones; none when there is no such folder.

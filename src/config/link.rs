@@ -5,6 +5,8 @@ mod load;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::diagnostic::{Diagnostic, Severity, Source, Sources, known_names, nearest};
 use super::inspect::mention;
 use super::pipeline::PipelineDraft;
@@ -20,7 +22,8 @@ type StepId = (usize, usize);
 /// All steps of a project by their names, and all tables by who writes them.
 struct Index {
     pipelines: HashMap<String, usize>,
-    steps: Vec<HashMap<String, usize>>,
+    /// The names of each pipeline's steps, in their order.
+    steps: Vec<Vec<String>>,
     tables: HashMap<(String, String), StepId>,
     /// The names of all tables and of all that lands elsewhere: the ledger tells them apart by their names alone.
     names: HashMap<String, (bool, StepId)>,
@@ -76,28 +79,31 @@ pub fn link(mut drafts: Vec<PipelineDraft>, sources: &Sources, faults: &mut Vec<
         let steps = draft.steps.into_iter().filter_map(|step| step.step).map(Arc::new).collect();
         Arc::new(Pipeline { steps, ..draft.pipeline })
     };
-    drafts.into_iter().map(finish).collect()
+    drafts.into_par_iter().map(finish).collect()
 }
 
 impl Index {
     fn new(drafts: &[PipelineDraft], faults: &mut Vec<Diagnostic>) -> Self {
-        let mut index =
-            Self { pipelines: HashMap::new(), steps: Vec::new(), tables: HashMap::new(), names: HashMap::new() };
+        let (pipelines, steps) = (drafts.len(), drafts.iter().map(|draft| draft.steps.len()).sum());
+        let mut index = Self {
+            pipelines: HashMap::with_capacity(pipelines),
+            steps: Vec::with_capacity(pipelines),
+            tables: HashMap::with_capacity(steps),
+            names: HashMap::with_capacity(steps),
+        };
         for (number, draft) in drafts.iter().enumerate() {
-            let mut names = HashMap::new();
             for (place, step) in draft.steps.iter().enumerate() {
-                names.entry(step.name.value.clone()).or_insert(place);
                 index.written(drafts, (number, place), step, faults);
             }
             index.pipelines.insert(draft.pipeline.name.clone(), number);
-            index.steps.push(names);
+            index.steps.push(draft.steps.iter().map(|step| step.name.value.clone()).collect());
         }
         index
     }
 
     fn step(&self, pipeline: &str, step: &str) -> Option<StepId> {
         let number = *self.pipelines.get(pipeline)?;
-        let place = *self.steps.get(number)?.get(step)?;
+        let place = self.steps.get(number)?.iter().position(|name| name == step)?;
         Some((number, place))
     }
 

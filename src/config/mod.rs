@@ -68,6 +68,8 @@ pub use service::{Service, service};
 pub use trial::{Trials, trials};
 pub use value::TypedDuration;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::model::notify::{Retention, Telling};
 use crate::model::pipeline::{Pipeline, Project};
@@ -180,12 +182,11 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         faults.extend(found);
         manuals.push(manual);
     }
-    let mut drafts = Vec::with_capacity(folder.pipelines.len());
-    for (name, source) in &folder.pipelines {
-        let (draft, found) = read_pipeline(name, source, &around);
-        faults.extend(found);
-        drafts.push(draft);
-    }
+    let read = |(name, source): &(String, Arc<Source>)| read_pipeline(name, source, &around);
+    // A pipeline is read for itself: a project may have thousands, and all cores read.
+    let (mut drafts, mut found) = (Vec::new(), Vec::new());
+    folder.pipelines.par_iter().map(read).unzip_into_vecs(&mut drafts, &mut found);
+    faults.extend(found.into_iter().flatten());
     schedule::check_after(&drafts, &mut faults);
     let mut deadlines: Vec<DeadlineDraft> = Vec::new();
     for draft in &mut drafts {

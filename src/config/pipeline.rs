@@ -147,7 +147,16 @@ pub fn read_pipeline(name: &str, source: &Arc<Source>, around: &Surroundings<'_>
 }
 
 fn steps(file: &PipelineFile, pipeline: &Pipeline, around: &Surroundings<'_>, reader: &mut Reader) -> Vec<StepDraft> {
-    let mut steps: Vec<StepDraft> = Vec::new();
+    fn count<T>(tables: Option<&At<Vec<T>>>) -> usize {
+        tables.map_or(0, |at| at.value.len())
+    }
+    let most = count(file.extract.as_ref())
+        + count(file.transform.as_ref())
+        + count(file.load.as_ref())
+        + count(file.wait.as_ref())
+        + count(file.run.as_ref());
+    // Drafts are large, and a project may have thousands.
+    let mut steps: Vec<StepDraft> = Vec::with_capacity(most);
     for table in file.extract.iter().flat_map(|at| &at.value) {
         steps.extend(extract(table, pipeline, around, reader));
     }

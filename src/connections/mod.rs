@@ -239,6 +239,12 @@ impl Connections {
     pub fn set(&self, name: &str, text: &str) -> Result<Vec<Origin>> {
         check_name(name)?;
         let doing = format!("setting the connection `{name}`");
+        // What was copied from where secrets are masked must not take the place of the secret.
+        if text.contains(MASK) || text.contains(MASK_IN_URI) {
+            return Err(Error::usage(doing)
+                .because(format!("a secret of it is masked: {MASK} is how it is shown, and not what it is"))
+                .hint("write the secret itself, or where it is found: password=env:NAME; what was kept before stays"));
+        }
         let definition = uri::definition(text).map_err(|faults| Fault::into_error(&faults, doing))?;
         self.store(name, &definition)
     }
@@ -459,6 +465,9 @@ fn read_file(path: &Path) -> Result<Map<String, Json>> {
         _ => Map::new(),
     })
 }
+
+/// The mask in a URI.
+const MASK_IN_URI: &str = "%E2%80%A2%E2%80%A2%E2%80%A2";
 
 /// A value as `haul connections show` prints it.
 fn masked(definition: &Definition, key: &str, value: &Value) -> String {

@@ -57,6 +57,7 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         monitor: Arc::new(Void),
         limits: Mutex::default(),
         cancel: CancellationToken::new(),
+        permit: crate::warehouse::Permit::default(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
         purse: Purse::default(),

@@ -24,6 +24,7 @@ use crate::model::plan::{Plan, PlannedTask};
 use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState};
 use crate::monitor::{Event, Monitor};
 use crate::time::display_duration;
+use crate::warehouse::Permit;
 
 /// Walks the plan.
 pub(super) async fn run(
@@ -54,6 +55,7 @@ pub(super) async fn run(
         monitor: Arc::clone(&monitor),
         // The end of the run's own time stops this run, and nothing else that listens to `cancel`.
         cancel: cancel.child_token(),
+        permit: permit(gear, plan),
         limits: Mutex::default(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
@@ -64,6 +66,22 @@ pub(super) async fn run(
     let record = dispatcher.finish(record).await?;
     monitor.event(&Event::RunFinished { run: &record });
     Ok(record)
+}
+
+/// What the run's commits need: that the job they are for is still this process's, and that nobody has cancelled it.
+fn permit(gear: &Gear, plan: &Plan) -> Permit {
+    let Some((job, generation)) = plan.leased else { return Permit::default() };
+    let state = gear.state.clone();
+    Permit::new(move || {
+        let state = state.clone();
+        Box::pin(async move {
+            if state.still_has(job, generation).await? {
+                return Ok(());
+            }
+            Err(Error::new(Kind::Stale, format!("the lease on job {job}"))
+                .because("another process has taken it, or somebody has cancelled it: nothing is written"))
+        })
+    })
 }
 
 /// Ends a run that would be billed for more than it may, before any of its tasks has begun.

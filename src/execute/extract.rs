@@ -30,7 +30,7 @@ use crate::monitor::{Boundary, Event, Monitor};
 use crate::stage::{self, Manifest, Stage};
 use crate::template::Scope;
 use crate::time::{Unit, UnitKey, Window};
-use crate::warehouse::{Commit, CommitOutcome, Dialect, Labels, NewRows, UnitCommit};
+use crate::warehouse::{Commit, CommitOutcome, Dialect, Labels, NewRows, Permit, UnitCommit};
 
 /// How often a pull is begun anew because the source's total moved while its pages were read.
 const STEADY_ATTEMPTS: u32 = 3;
@@ -525,6 +525,7 @@ pub(super) fn staged_commit(
         labels: Labels { pipeline: pipeline.name.clone(), step: step.name.clone() },
         billing: Billing::default(),
         cancel: cancel.clone(),
+        permit: Permit::default(),
         run: occasion.run.clone(),
         at: gear.clock.now(),
     })

@@ -41,6 +41,7 @@ pub(super) async fn land(
     place.claim(&lot.units).await?;
     place.write(&lot).await?;
     shared.crossed(task, Boundary::Written);
+    shared.permit.holds().await?;
     place.flip(&lot).await?;
     shared.crossed(task, Boundary::Flipped);
     for unit in &lot.units {

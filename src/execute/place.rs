@@ -129,6 +129,7 @@ impl Place {
                 )?;
                 commit.table = table.clone();
                 commit.billing = shared.purse.billing(task);
+                commit.permit = shared.permit.clone();
                 warehouse.commit(commit).await
             }
         }
@@ -181,6 +182,7 @@ async fn deliver(
             run: occasion.run.clone(),
             at,
         };
+        shared.permit.holds().await?;
         delivery.put(&lot).await?;
         shared.crossed(task, Boundary::Flipped);
         committed.warnings.extend(written.warnings);

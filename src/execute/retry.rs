@@ -113,6 +113,7 @@ fn plan_of(gear: &Gear, pipeline: &Arc<Pipeline>, found: Vec<Found>) -> Result<P
         tasks,
         left: Vec::new(),
         goes_on_with: Vec::new(),
+        leased: None,
         requests: std::collections::BTreeMap::new(),
     })
 }

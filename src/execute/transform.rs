@@ -125,6 +125,7 @@ pub(super) async fn run(
         layout: task.step.layout.clone(),
         labels: Labels { pipeline: shared.pipeline.name.clone(), step: task.step.name.clone() },
         cancel: shared.cancel_of(task),
+        permit: shared.permit.clone(),
         run: shared.occasion.run.clone(),
         at: started_at,
     };

@@ -20,6 +20,7 @@ use crate::model::run::{TaskEvent, TaskId};
 use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
 use crate::time::{UnitKey, display_duration};
+use crate::warehouse::Permit;
 
 /// What the tasks of one run share.
 pub(super) struct Shared<'a> {
@@ -28,6 +29,8 @@ pub(super) struct Shared<'a> {
     pub occasion: Occasion,
     pub monitor: Arc<dyn Monitor>,
     pub cancel: CancellationToken,
+    /// What each commit asks for right before its end.
+    pub permit: Permit,
     /// What stops single tasks: those that have a limit of time.
     pub limits: Mutex<HashMap<TaskId, CancellationToken>>,
     /// The ledger, kept up as tasks end, so that a transform sees what the extracts before it brought.

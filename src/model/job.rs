@@ -272,6 +272,8 @@ pub struct JobFilter {
     pub pipeline: Option<String>,
     /// In these states; none for all.
     pub states: BTreeSet<JobState>,
+    /// Of these classes; none for all.
+    pub classes: BTreeSet<Class>,
     /// Of this backfill.
     pub backfill: Option<String>,
     /// Only those that were asked for before this one.

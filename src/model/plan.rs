@@ -26,6 +26,8 @@ pub struct Plan {
     /// The runs that this one goes on with: what they brought to its end is not asked for again, and what failed in them in
     /// a way that cannot pass fails again at once.
     pub goes_on_with: Vec<String>,
+    /// The job of the queue that it is walked for, with the generation of the lease.
+    pub leased: Option<(i64, u64)>,
     /// The units that were looked at and left alone.
     pub left: Vec<LeftAlone>,
     /// How many requests each task of a fan-out sends, by its step, where that is known before it begins.

@@ -37,5 +37,9 @@ pub fn key(pipeline: &Pipeline, ask: &Ask) -> String {
     for part in units.into_iter().chain((!ask.select.is_empty()).then(|| ask.select.join(","))) {
         key = format!("{key} {part}");
     }
-    if ask.force { format!("{key} forced") } else { key }
+    match (ask.force, ask.retry) {
+        (true, _) => format!("{key} forced"),
+        (false, true) => format!("{key} failed requests"),
+        (false, false) => key,
+    }
 }

@@ -62,6 +62,9 @@ pub struct Ask {
     /// Whether to do everything again, whatever the ledger says.
     #[serde(default)]
     pub force: bool,
+    /// Whether only the requests of fan-outs are sent once more that failed for good; `select` names at most one step then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
 }
 
 /// The dates of a backfill.
@@ -133,6 +136,7 @@ pub fn build(pipeline: &Arc<Pipeline>, snapshot: &Snapshot, ask: &Ask, now: Inst
         tasks,
         left,
         goes_on_with: Vec::new(),
+        leased: None,
         requests: std::collections::BTreeMap::new(),
         window: timeline.map(Timeline::into_window).transpose()?,
     })

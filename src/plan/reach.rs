@@ -1,10 +1,11 @@
 //! Which units of a transform or a load are due: those that read what may change, or what has changed since.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use super::Draft;
 use super::due::{asked_again, because, begun, records};
 use super::timeline::Timeline;
+use super::{Draft, Placed};
 use crate::model::ledger::UnitRecord;
 use crate::model::pipeline::Action;
 use crate::model::plan::Due;
@@ -121,11 +122,8 @@ fn readable(draft: &Draft<'_>, index: usize, action: &Action, timeline: &Timelin
     }
     let planned = draft.graph.upstream[index].iter().any(|(upstream, reach)| {
         let units = timeline.upstream(place, *reach);
-        draft.planned[*upstream].iter().any(|placed| match (placed.units.first(), placed.units.last()) {
-            // A task's units are contiguous.
-            (Some(first), Some(last)) => *first < units.end && units.start <= *last,
-            _ => true,
-        })
+        let tasks = &draft.planned[*upstream];
+        is_whole(tasks) || !touching(tasks, &units).is_empty()
     });
     let loaded = || {
         action.reads().iter().any(|read| {
@@ -137,6 +135,19 @@ fn readable(draft: &Draft<'_>, index: usize, action: &Action, timeline: &Timelin
     if planned || loaded() { Ok(()) } else { Err("there is nothing to read yet".to_owned()) }
 }
 
+/// Whether the tasks of a step have no units: then there is one of them, over the whole table.
+fn is_whole(tasks: &[Placed]) -> bool {
+    tasks.first().is_some_and(|placed| placed.units.is_empty())
+}
+
+/// Those tasks of a step that have any of these units: found by halves, since a backfill has thousands of them.
+fn touching<'t>(tasks: &'t [Placed], units: &Range<usize>) -> &'t [Placed] {
+    // The tasks of a step are in the order of time and do not overlap, and a task's units are contiguous.
+    let from = tasks.partition_point(|placed| placed.units.last().is_some_and(|last| *last < units.start));
+    let to = tasks.partition_point(|placed| placed.units.first().is_some_and(|first| *first < units.end));
+    tasks.get(from..to).unwrap_or_default()
+}
+
 /// The places in the plan of the tasks that one over these units waits for.
 pub(super) fn after(draft: &Draft<'_>, index: usize, places: &[usize]) -> Vec<usize> {
     let mut after = BTreeSet::new();
@@ -145,24 +156,20 @@ pub(super) fn after(draft: &Draft<'_>, index: usize, places: &[usize]) -> Vec<us
         match (draft.timeline, places.first(), places.last()) {
             (Some(timeline), Some(first), Some(last)) => {
                 let units = timeline.upstream(*first, *reach).start..timeline.upstream(*last, *reach).end;
-                let whole = tasks.iter().filter(|placed| placed.units.is_empty());
-                after.extend(whole.map(|placed| placed.task));
-                // The tasks of a step are in the order of time and do not overlap.
-                let from = tasks.partition_point(|placed| placed.units.last().is_some_and(|last| *last < units.start));
-                let touching =
-                    tasks[from..].iter().take_while(|placed| placed.units.first().is_some_and(|u| *u < units.end));
-                after.extend(touching.map(|placed| placed.task));
+                let which = if is_whole(tasks) { &tasks[..] } else { touching(tasks, &units) };
+                after.extend(which.iter().map(|placed| placed.task));
             }
             _ => after.extend(tasks.iter().map(|placed| placed.task)),
         }
     }
     for before in &draft.graph.behind[index] {
-        let own = |placed: &&super::Placed| {
-            // Tasks over a whole table, or over a whole run, stand before or behind every unit.
-            let (Some(first), Some(last)) = (places.first(), places.last()) else { return true };
-            placed.units.is_empty() || placed.units.iter().any(|unit| (first..=last).contains(&unit))
+        let tasks = &draft.planned[*before];
+        // Tasks over a whole table, or over a whole run, stand before or behind every unit.
+        let which = match (places.first(), places.last()) {
+            (Some(first), Some(last)) if !is_whole(tasks) => touching(tasks, &(*first..last + 1)),
+            _ => &tasks[..],
         };
-        after.extend(draft.planned[*before].iter().filter(own).map(|placed| placed.task));
+        after.extend(which.iter().map(|placed| placed.task));
     }
     after.into_iter().collect()
 }

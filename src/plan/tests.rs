@@ -186,6 +186,7 @@ fn ask() -> Ask {
         range: None,
         window: None,
         force: false,
+        retry: false,
     }
 }
 

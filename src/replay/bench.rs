@@ -105,7 +105,7 @@ impl Bench {
             to: window.end().with_timezone(&window.first().calendar.tz).date_naive(),
             reprocess: Reprocess::All,
         });
-        Ask { trigger: Trigger::Manual, logical_date: date, select, range, window: None, force }
+        Ask { trigger: Trigger::Manual, logical_date: date, select, range, window: None, force, retry: false }
     }
 
     /// Of the steps that can be computed, those that these tables need.

@@ -16,7 +16,7 @@ use crate::model::pipeline::{Action, Guard, Pipeline, Project, Step, Write};
 use crate::model::schema::{Column, Contract, LogicalType};
 use crate::model::trial::{Given, GivenRows};
 use crate::time::{Calendar, Grain, Instant, Tz, Unit, UnitKey};
-use crate::warehouse::{Commit, Labels, NewRows, UnitCommit, Warehouse};
+use crate::warehouse::{Commit, Labels, NewRows, Permit, UnitCommit, Warehouse};
 
 /// No given table has more rows.
 const MOST_ROWS: usize = 1_000_000;
@@ -289,6 +289,7 @@ impl Table {
             labels: Labels::default(),
             billing: Billing::default(),
             cancel: CancellationToken::new(),
+            permit: Permit::default(),
             run: "given".to_owned(),
             at: now,
         };

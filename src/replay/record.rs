@@ -98,7 +98,15 @@ async fn run(
     date: NaiveDate,
     monitor: Arc<dyn Monitor>,
 ) -> Result<()> {
-    let ask = Ask { trigger: Trigger::Manual, logical_date: date, select, range: None, window: None, force: false };
+    let ask = Ask {
+        trigger: Trigger::Manual,
+        logical_date: date,
+        select,
+        range: None,
+        window: None,
+        force: false,
+        retry: false,
+    };
     let (plan, _) = execute::plan(gear, pipeline, &ask).await?;
     let record = execute::run(gear, &plan, monitor, CancellationToken::new()).await?;
     if record.status == RunStatus::Succeeded {

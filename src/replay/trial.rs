@@ -146,6 +146,7 @@ fn asked(run: &TrialRun) -> Ask {
         range: None,
         window: None,
         force: false,
+        retry: false,
     }
 }
 

@@ -82,6 +82,7 @@ impl ScheduledRun {
             range: None,
             window: self.window.clone(),
             force: false,
+            retry: false,
         }
     }
 }

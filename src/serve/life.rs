@@ -119,7 +119,7 @@ impl Life {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        (self.tell)(Note::error(error.chain()));
+                        (self.tell)(Note::fault(&error));
                     }
                     AFTER_FAILURE
                 }
@@ -187,7 +187,7 @@ impl Life {
         }
         match self.watched.look().await {
             Ok(changes) => changes.into_iter().for_each(|change| self.changed(change)),
-            Err(error) => (self.tell)(Note::error(error.chain())),
+            Err(error) => (self.tell)(Note::fault(&error)),
         }
         if self.pending {
             self.renew().await;
@@ -206,7 +206,7 @@ impl Life {
                 self.pending = false;
                 self.versions.send_replace(Arc::clone(self.watched.version()));
             }
-            Err(error) => (self.tell)(Note::error(error.chain())),
+            Err(error) => (self.tell)(Note::fault(&error)),
         }
     }
 

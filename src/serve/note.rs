@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::error::Error;
+
 /// How much a note matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +60,13 @@ impl Note {
     /// Something that keeps work from being done.
     pub fn error(message: impl Into<String>) -> Self {
         Self::new(Level::Error, message)
+    }
+
+    /// An error, with what would help.
+    pub fn fault(error: &Error) -> Self {
+        let hints = error.hints().join("\n");
+        let note = Self::error(error.chain());
+        if hints.is_empty() { note } else { note.detail(hints) }
     }
 
     /// About this pipeline.

@@ -137,6 +137,9 @@ impl GearRunner {
     async fn walk(&self, order: &Order) -> Result<Ended> {
         let gear = &self.version.gear;
         let ask = plan::read(&order.job.ask)?;
+        if ask.retry {
+            return self.retry(order, ask.select.first().map(String::as_str)).await;
+        }
         let planned = tokio::select! {
             biased;
             () = order.cancel.cancelled() => return Ok(Ended::Stopped { run: None }),
@@ -152,10 +155,36 @@ impl GearRunner {
         };
         // What an earlier attempt has brought to its end is not asked for again.
         plan.goes_on_with.clone_from(&order.job.runs);
+        plan.leased = Some((order.job.id, order.job.generation));
         let monitor = Arc::new(Both { signs: order.signs.clone(), other: (self.listen)(&order.job) });
         let record = execute::run(gear, &plan, monitor, order.cancel.clone()).await?;
         let refusal = plan::within(&plan).err();
         self.ended(record, refusal).await
+    }
+
+    /// Sends the requests of fan-outs once more that failed for good: a run for all units, or one for each window.
+    async fn retry(&self, order: &Order, step: Option<&str>) -> Result<Ended> {
+        let gear = &self.version.gear;
+        let mut last = Ended::Stopped { run: None };
+        let plans = match execute::plan_retry(gear, &order.pipeline, step).await {
+            Ok(plans) => plans,
+            // Somebody else has sent them meanwhile.
+            Err(error) if error.kind() == Kind::Usage => {
+                let reason = gear.redactor.redact(&error.chain());
+                return Ok(Ended::Done { end: JobEnd::Succeeded, run: None, reason: Some(reason) });
+            }
+            Err(error) => return Err(error),
+        };
+        for mut plan in plans {
+            plan.leased = Some((order.job.id, order.job.generation));
+            let monitor = Arc::new(Both { signs: order.signs.clone(), other: (self.listen)(&order.job) });
+            let record = execute::run_retry(gear, &plan, monitor, order.cancel.clone()).await?;
+            last = self.ended(record, None).await?;
+            if !matches!(last, Ended::Done { end: JobEnd::Succeeded, .. }) {
+                break;
+            }
+        }
+        Ok(last)
     }
 
     async fn ended(&self, record: RunRecord, refusal: Option<Error>) -> Result<Ended> {

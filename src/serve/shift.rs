@@ -69,14 +69,14 @@ impl Daemon {
     /// What of a pipeline is still under way where no further run of it may be, in words, and the jobs that would make room for
     /// one; a backfill that waits for its turn is not under way.
     async fn under_way_of(&self, name: &str) -> Result<(Option<String>, Vec<Job>)> {
+        // Thousands of pieces of a backfill may have been queued since, and must not hide it.
         let filter = JobFilter {
             pipeline: Some(name.to_owned()),
             states: [JobState::Queued, JobState::Leased].into(),
+            classes: Class::ALL.into_iter().filter(|class| *class != Class::Backfill).collect(),
             ..JobFilter::default()
         };
-        let jobs = self.state.jobs(&filter).await?;
-        let counts = |job: &Job| job.class != Class::Backfill;
-        let mut jobs: Vec<Job> = jobs.into_iter().filter(counts).collect();
+        let mut jobs = self.state.jobs(&filter).await?;
         let Some(too_many) = (jobs.len() + 1).checked_sub(self.max_runs(name)).filter(|many| *many > 0) else {
             return Ok((None, Vec::new()));
         };

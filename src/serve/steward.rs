@@ -90,7 +90,28 @@ impl Steward {
         let now = self.clock.now();
         let today = now.with_timezone(&pipeline.timezone).date_naive();
         let logical_date = date.unwrap_or(today);
-        let ask = Ask { trigger: Trigger::Manual, logical_date, select, range: None, window: None, force };
+        let ask =
+            Ask { trigger: Trigger::Manual, logical_date, select, range: None, window: None, force, retry: false };
+        self.enqueue(&pipeline, &ask, now).await
+    }
+
+    /// Asks for those requests of fan-outs once more that failed for good, in a pipeline or in one of its steps.
+    ///
+    /// # Errors
+    /// A pipeline or a step that does not exist.
+    pub async fn retry_requests(&self, pipeline: &str, step: Option<String>) -> Result<Triggered> {
+        let pipeline = self.pipeline(pipeline)?;
+        let now = self.clock.now();
+        let ask = Ask {
+            trigger: Trigger::Manual,
+            logical_date: now.with_timezone(&pipeline.timezone).date_naive(),
+            select: step.into_iter().collect(),
+            range: None,
+            window: None,
+            force: false,
+            retry: true,
+        };
+        known_steps(&pipeline, &ask.select)?;
         self.enqueue(&pipeline, &ask, now).await
     }
 

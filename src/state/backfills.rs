@@ -9,8 +9,13 @@ use crate::error::{Error, Result};
 use crate::model::job::{Backfill, BackfillState, Class, NewBackfill, NewJob, Planned, Progress};
 use crate::time::Instant;
 
-const SELECT: &str = "SELECT backfill.*, piece.* FROM backfill LEFT JOIN (
-    SELECT backfill_job.backfill AS of,
+/// Backfills with their progress: the jobs that are counted are those of the chosen ones alone.
+const SELECT: &str = "WITH chosen AS (
+    SELECT * FROM backfill
+    WHERE ($1 IS NULL OR number = $1) AND ($2 IS NULL OR pipeline = $2) AND ($4 IS NULL OR number < $4)
+    ORDER BY number DESC LIMIT $3
+), piece AS (
+    SELECT chosen.number AS of,
            count(*) AS jobs,
            sum(job.state = 'queued') AS queued,
            sum(job.state = 'leased') AS leased,
@@ -22,8 +27,9 @@ const SELECT: &str = "SELECT backfill.*, piece.* FROM backfill LEFT JOIN (
            sum(CASE job.state WHEN 'done' THEN job.units ELSE 0 END) AS units_done,
            min(job.claimed_at) AS begun_at,
            max(job.finished_at) AS last_end
-    FROM backfill_job JOIN job ON job.id = backfill_job.job GROUP BY backfill_job.backfill
-) AS piece ON piece.of = backfill.number";
+    FROM chosen CROSS JOIN backfill_job ON backfill_job.backfill = chosen.number CROSS JOIN job ON job.id = backfill_job.job
+    GROUP BY chosen.number
+) SELECT chosen.*, piece.* FROM chosen LEFT JOIN piece ON piece.of = chosen.number ORDER BY chosen.number DESC";
 
 impl State {
     /// Writes down a backfill with its jobs, in the order in which they are to be taken; all of it or nothing.
@@ -69,12 +75,7 @@ impl State {
 
     /// A backfill with its progress.
     pub async fn backfill(&self, id: &str) -> Result<Option<Backfill>> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{SELECT} WHERE number = $1")))
-            .bind(number(id)?)
-            .fetch_optional(self.store.readers())
-            .await
-            .map_err(self.store.fault("reading a backfill in"))?;
-        row.as_ref().map(|row| read(&Columns(row))).transpose()
+        Ok(self.chosen(Some(number(id)?), None, None, 1).await?.pop())
     }
 
     /// The backfills of one pipeline or of all, newest first; those that were asked for before one, where it is named.
@@ -82,17 +83,24 @@ impl State {
     /// # Errors
     /// A name that no backfill can have.
     pub async fn backfills(&self, pipeline: Option<&str>, before: Option<&str>, limit: u32) -> Result<Vec<Backfill>> {
-        let statement = format!(
-            "{SELECT} WHERE ($1 IS NULL OR pipeline = $1) AND ($3 IS NULL OR number < $3) ORDER BY number DESC LIMIT $2"
-        );
-        let before = before.map(number).transpose()?;
-        sqlx::query(sqlx::AssertSqlSafe(statement))
+        self.chosen(None, pipeline, before.map(number).transpose()?, limit).await
+    }
+
+    async fn chosen(
+        &self,
+        number: Option<i64>,
+        pipeline: Option<&str>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Backfill>> {
+        sqlx::query(SELECT)
+            .bind(number)
             .bind(pipeline)
             .bind(limit)
             .bind(before)
             .fetch_all(self.store.readers())
             .await
-            .map_err(self.store.fault("listing the backfills in"))?
+            .map_err(self.store.fault("reading the backfills in"))?
             .iter()
             .map(|row| read(&Columns(row)))
             .collect()

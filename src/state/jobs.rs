@@ -158,6 +158,8 @@ async fn list(store: &Store, filter: &JobFilter) -> Result<Vec<Job>> {
             format!("{unfinished}AND state IN ({})", words.join(", "))
         }
     };
+    let ranks: Vec<String> = filter.classes.iter().map(|class| rank(*class).to_string()).collect();
+    let classes = if ranks.is_empty() { String::new() } else { format!("AND class IN ({}) ", ranks.join(", ")) };
     let pipeline = if filter.pipeline.is_some() { "AND pipeline = $1 " } else { "AND $1 IS NULL " };
     let number = filter.backfill.as_deref().map(super::backfills::number).transpose()?;
     let backfill = if number.is_some() {
@@ -165,8 +167,9 @@ async fn list(store: &Store, filter: &JobFilter) -> Result<Vec<Job>> {
     } else {
         "AND $2 IS NULL "
     };
-    let before = if filter.before.is_some() { " AND id < $4" } else { " AND $4 IS NULL" };
-    let statement = format!("SELECT * FROM job WHERE 1 {pipeline}{backfill}{states}{before} ORDER BY id DESC LIMIT $3");
+    let before = if filter.before.is_some() { "AND id < $4 " } else { "AND $4 IS NULL " };
+    let statement =
+        format!("SELECT * FROM job WHERE 1 {pipeline}{backfill}{classes}{before}{states} ORDER BY id DESC LIMIT $3");
     sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(&filter.pipeline)
         .bind(number)

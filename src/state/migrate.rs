@@ -91,7 +91,7 @@ async fn gate(file: &Path) -> Result<File> {
 
 /// Copies the file as it is beside it, and removes all but the newest copies.
 ///
-/// Others may read and write meanwhile; what they write is in the file, and not in its copy.
+/// Others may read meanwhile. What they write afterwards is in the file, and not in its copy.
 async fn copy(store: &Store) -> Result<()> {
     let target = store.file.with_extension(format!("db.before-{:04}", MIGRATIONS.len()));
     let part = target.with_extension("part");
@@ -100,16 +100,47 @@ async fn copy(store: &Store) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context(Kind::Storage, doing),
         _ => {}
     }
-    let copied = sqlx::query("VACUUM INTO $1").bind(part.to_string_lossy()).execute(&store.writer).await;
-    if let Err(error) = copied {
-        let _ = fs::remove_file(&part);
-        return Err(store.fault("copying")(error).while_doing(doing()).hint("it was not changed"));
+    if !copy_bytes(store, &part).await? {
+        let copied = sqlx::query("VACUUM INTO $1").bind(part.to_string_lossy()).execute(&store.writer).await;
+        if let Err(error) = copied {
+            let _ = fs::remove_file(&part);
+            return Err(store.fault("copying")(error).while_doing(doing()).hint("it was not changed"));
+        }
     }
     fs::rename(&part, &target).context(Kind::Storage, doing)?;
     for old in copies(&store.file).iter().rev().skip(COPIES) {
         fs::remove_file(old).context(Kind::Storage, || format!("removing the old copy {}", old.display()))?;
     }
     Ok(())
+}
+
+/// Copies the bytes of the file, which takes no longer than a plain copy; false where that could not be done, and nothing is there.
+async fn copy_bytes(store: &Store, part: &Path) -> Result<bool> {
+    let doing = "copying";
+    let emptied = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&store.writer).await;
+    // Nobody writes until this ends, and nothing is changed by it.
+    let still = store.begin(doing).await?;
+    let log = fs::metadata(store.file.with_extension("db-wal")).map_or(0, |log| log.len());
+    let copied = if emptied.is_ok() && log == 0 {
+        let (from, to) = (store.file.clone(), part.to_owned());
+        tokio::task::spawn_blocking(move || bytes(&from, &to)).await.is_ok_and(|copied| copied.is_ok())
+    } else {
+        false
+    };
+    still.rollback().await.map_err(store.fault(doing))?;
+    if !copied {
+        let _ = fs::remove_file(part);
+    }
+    Ok(copied)
+}
+
+fn bytes(from: &Path, to: &Path) -> std::io::Result<()> {
+    let (mut source, mut target) = (File::open(from)?, File::create_new(to)?);
+    let copied = std::io::copy(&mut source, &mut target).and_then(|_| target.sync_all());
+    // Never closed: with a file that is closed, all locks of this process on it would be gone, those of SQLite too ("How To
+    // Corrupt An SQLite Database File", 2.2).
+    std::mem::forget(source);
+    copied
 }
 
 /// The copies that are there, the oldest first.

@@ -1,6 +1,7 @@
 //! Reading templates without rendering them: references, variables and misspelled names, by the syntax tree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Macro, Stmt};
@@ -97,7 +98,23 @@ struct Used {
     name: String,
     function: bool,
     at: Origin,
-    error: Error,
+    /// Where it is used, to word the fault where it is one.
+    text: Text,
+    range: Range<usize>,
+}
+
+impl Used {
+    /// The fault of a name that nobody gives a value.
+    fn unknown(&self, library: &Library) -> Error {
+        let name = &self.name;
+        let (what, hints) = if self.function {
+            let names = library.names().chain(FUNCTIONS.iter().chain(JINJA_FUNCTIONS).copied());
+            (format!("there is no function `{name}`"), suggestion(super::nearest(name, names)))
+        } else {
+            (format!("`{name}` is undefined"), undefined_hints(name))
+        };
+        located(&self.text.text, &self.text.origin, self.range.clone(), &what, hints)
+    }
 }
 
 impl Found {
@@ -133,13 +150,13 @@ impl Found {
                 continue;
             }
             if !known {
-                let near = super::nearest(root, own.iter().copied());
-                return Err(match near {
-                    Some(near) => used.error.hint(format!("did you mean `{near}`?")),
+                let error = used.unknown(library);
+                return Err(match super::nearest(root, own.iter().copied()) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
                     None if ["item", "parent"].contains(&root) => {
-                        used.error.hint("it is what `for_each` goes over: for_each = { step = \"…\" }")
+                        error.hint("it is what `for_each` goes over: for_each = { step = \"…\" }")
                     }
-                    None => used.error,
+                    None => error,
                 });
             }
             if !used.function {
@@ -472,20 +489,9 @@ impl Walk<'_> {
     }
 
     fn uses(&mut self, name: String, span: Span, function: bool) {
-        let (what, known) = if function {
-            (
-                format!("there is no function `{name}`"),
-                suggestion(super::nearest(
-                    &name,
-                    self.library.names().chain(FUNCTIONS.iter().chain(JINJA_FUNCTIONS).copied()),
-                )),
-            )
-        } else {
-            (format!("`{name}` is undefined"), undefined_hints(&name))
-        };
-        let error = self.error(span, &what, known);
-        let at = self.origin(span);
-        self.found.used.push(Used { name, function, at, error });
+        let range = span.start_offset as usize..span.end_offset as usize;
+        let (at, text) = (self.origin(span), self.text.clone());
+        self.found.used.push(Used { name, function, at, text, range });
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Permit;
 use crate::model::cost::Billing;
 use crate::model::layout::Layout;
 use crate::model::ledger::{Changes, Fingerprint, Loaded};
@@ -39,6 +40,8 @@ pub struct Commit {
     pub billing: Billing,
     /// Ends the commit when the run is cancelled; nothing is written then, or all of it.
     pub cancel: CancellationToken,
+    /// Asked for once more right before the end of the commit.
+    pub permit: Permit,
     /// The run.
     pub run: String,
     /// The time of the commit.

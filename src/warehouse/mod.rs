@@ -10,6 +10,7 @@ mod dialect;
 mod duckdb;
 mod excerpt;
 mod mysql;
+mod permit;
 mod postgres;
 mod rows;
 mod units;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 
 pub use commit::{BoundCheck, Commit, CommitOutcome, Committed, Labels, NewRows, UnitCommit, UnitCommitted};
 pub use dialect::Dialect;
+pub use permit::Permit;
 pub use rows::Rows;
 
 use crate::error::{Context, Error, Kind, Result};

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 mod credentials;
+mod digits;
 mod partitions;
 mod uploads;
 mod with_bigquery;

@@ -45,5 +45,6 @@ mod template;
 mod time;
 mod traces;
 mod transforms;
+mod trials;
 mod warehouse;
 mod zones;

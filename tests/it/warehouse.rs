@@ -1,29 +1,34 @@
 //! The conformance suite of warehouses: every driver runs the same functions, each in a warehouse of its own.
 //!
 //! A driver joins by a variant of `Driver` in `warehouse/bench.rs` and a module in `suite!`; what its rows and queries look
-//! like is the same for all, but where [`Driver::pick`] says otherwise. What only one of them has is tested beside.
+//! like is the same for all, but where `warehouse/dialects.rs` says otherwise. What only one of them has is tested beside.
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 /// Tests of these functions on every driver; a driver that needs a server has its name in the module's.
+///
+/// A function is left out on a driver only where it says so, and why: `a_function but not on BigQuery: "it has no …"`.
 macro_rules! suite {
-    ($($name:ident),+ $(,)?) => {
+    ($($name:ident $(but not on $driver:ident: $why:literal)?),+ $(,)?) => {
         mod duckdb {
-            $(#[test] fn $name() { super::$name(crate::warehouse::bench::Driver::DuckDb); })+
+            $(suite!(@ DuckDb $name $($driver $why)?);)+
         }
 
         mod with_postgres {
-            $(#[test] fn $name() { super::$name(crate::warehouse::bench::Driver::Postgres); })+
+            $(suite!(@ Postgres $name $($driver $why)?);)+
+        }
+
+        mod with_bigquery {
+            $(suite!(@ BigQuery $name $($driver $why)?);)+
         }
     };
-}
-
-/// Those of them that an emulator of BigQuery is asked for, too: what they do is the same for every driver, and all of them
-/// would take it minutes. What only BigQuery has is tested in `bigquery_warehouse`.
-macro_rules! on_bigquery {
-    ($($name:ident),+ $(,)?) => {
-        mod with_bigquery {
-            $(#[test] fn $name() { super::$name(crate::warehouse::bench::Driver::BigQuery); })+
+    (@ DuckDb $name:ident DuckDb $why:literal) => {};
+    (@ Postgres $name:ident Postgres $why:literal) => {};
+    (@ BigQuery $name:ident BigQuery $why:literal) => {};
+    (@ $driver:ident $name:ident $($other:ident $why:literal)?) => {
+        #[test]
+        fn $name() {
+            super::$name(crate::warehouse::bench::Driver::$driver);
         }
     };
 }
@@ -31,6 +36,7 @@ macro_rules! on_bigquery {
 mod bench;
 mod changes;
 mod checks;
+mod dialects;
 mod evolve;
 mod merging;
 mod nested;

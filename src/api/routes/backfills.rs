@@ -173,6 +173,7 @@ pub async fn create(State(house): State<House>, Body(body): Body<BackfillBody>) 
         range: Some(Range { from, to, reprocess }),
         window: None,
         force: false,
+        retry: false,
     };
     let cut =
         Cut { days: body.chunk.map_or(CHUNK, NonZeroU32::get), newest_first: !body.oldest_first, by: BY.to_owned() };

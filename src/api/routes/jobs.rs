@@ -149,6 +149,8 @@ pub struct TriggerBody {
     pub select: Vec<String>,
     /// Also where nothing has changed.
     pub force: bool,
+    /// Only those requests of fan-outs once more that failed for good; `select` may name one step then.
+    pub retry: bool,
 }
 
 /// Why a pipeline is paused.
@@ -321,7 +323,16 @@ async fn of_run(house: &House, run: &str) -> Result<Job, Fault> {
         (status = 404, body = FaultBody)))]
 pub async fn trigger(State(house): State<House>, Named(name): Named<String>, Body(body): Body<TriggerBody>) -> Answer {
     house.pipeline(&name)?;
-    let triggered = steward(&house).trigger(&name, body.date, body.select, body.force).await.map_err(told)?;
+    let asked = if body.retry {
+        if body.date.is_some() || body.force || body.select.len() > 1 {
+            return Err(Fault::bad("`retry` goes with one step at the most, and neither with `date` nor with `force`")
+                .hint("{ \"retry\": true, \"select\": [\"stats\"] }: what has failed is known by its units"));
+        }
+        steward(&house).retry_requests(&name, body.select.into_iter().next()).await
+    } else {
+        steward(&house).trigger(&name, body.date, body.select, body.force).await
+    };
+    let triggered = asked.map_err(told)?;
     accepted(&house, TriggeredView { job: triggered.job.into(), new: triggered.new })
 }
 

@@ -10,12 +10,12 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::exchange::{Answer, Named, Page, Params, json, limit};
 use crate::api::fault::{Fault, FaultBody};
 use crate::api::house::House;
-use crate::execute;
+use crate::execute::{self, Decided};
 use crate::model::cost::{CostLine, CostsAsk, CostsBy};
 use crate::model::drift::Drift;
 use crate::model::ledger::{UnitRecord, UnitState};
 use crate::model::name::TableName;
-use crate::time::{Instant, parse_duration};
+use crate::time::{Instant, UnitKey, parse_duration};
 
 /// A table that a step of the project writes.
 #[derive(Debug, Serialize, ToSchema)]
@@ -95,16 +95,17 @@ pub struct CostsView {
 }
 
 /// What became of a decision.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DecidedView {
     /// The table.
-    table: String,
+    pub table: String,
     /// The unit.
-    unit: String,
+    #[schema(value_type = String)]
+    pub unit: UnitKey,
     /// The rows that the unit has now.
-    rows: u64,
+    pub rows: u64,
     /// The pipeline whose next run brings what reads them up to date.
-    pipeline: String,
+    pub pipeline: String,
 }
 
 /// The tables that the project's steps write.
@@ -196,8 +197,9 @@ async fn decide(house: &House, table: &str, unit: &str, approve: bool) -> Answer
     } else {
         execute::reject(&gear, &table, unit).await?
     };
-    let (table, unit) = (decided.table.to_string(), decided.unit.to_string());
-    json(house, &DecidedView { table, unit, rows: decided.rows, pipeline: decided.pipeline })
+    house.stir();
+    let Decided { table, unit, rows, pipeline } = decided;
+    json(house, &DecidedView { table: table.to_string(), unit, rows, pipeline })
 }
 
 /// What was billed, and what skipping what had not changed has saved.

@@ -24,6 +24,7 @@ use super::fault::Fault;
 use super::house::House;
 
 pub use jobs::{JobView, JobWithNotes, TriggerBody, TriggeredView};
+pub use ledger::DecidedView;
 pub use query::QueryBody;
 
 const ABOUT: &str = "What `haul serve` is asked and told. Every answer is JSON; what cannot be done is answered by \

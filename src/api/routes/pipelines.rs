@@ -166,6 +166,7 @@ pub async fn plan(
         range: None,
         window: None,
         force: params.force,
+        retry: false,
     };
     let (plan, mended) = execute::foresee(&house.gear(), &pipeline, &ask).await?;
     let mut explained = serde_json::to_value(plan::explain(&plan)).unwrap_or_default();

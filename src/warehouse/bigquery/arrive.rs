@@ -119,7 +119,8 @@ impl Task<'_> {
         let arrival = Arrival { table: self.table_of(&digest), columns: reconciled.kept.clone() };
         let mut fields = reconciled.kept.iter().map(|staged| field(&staged.column)).collect::<Result<Vec<_>>>()?;
         fields.extend(self.commit.grain.map(super::columns::unit_field));
-        if for_copy {
+        // Rows that have nothing but nulls are rows, and a table has at least one column.
+        if for_copy || fields.is_empty() {
             fields.push(super::columns::pull_field());
         }
         let fields = json!(fields);

@@ -13,6 +13,7 @@ use crate::bigquery::{Caller, Field, Mode, QueryJob, Refused, RowPage, Rows as L
 use crate::error::{Context, Error, Kind, Result};
 use crate::warehouse::Rows;
 use crate::warehouse::excerpt::failed_at;
+use crate::warehouse::rows::parsed;
 
 /// Rows of one page.
 const PAGE: u64 = 10_000;
@@ -80,7 +81,7 @@ impl Session {
             .map_err(|refused| self.failed_in("planning a query", sql, 0, refused))?;
         match planned.statement_type.as_str() {
             "SELECT" | "" => Ok(()),
-            other => Err(Error::new(Kind::Usage, format!("a query only reads, and this statement is {other}"))
+            other => Err(Error::new(Kind::Warehouse, format!("a query only reads, and this statement is {other}"))
                 .hint("BigQuery's own console changes what is there")),
         }
     }
@@ -149,6 +150,9 @@ impl Session {
 
     /// What a call came to, in the words of a warehouse.
     pub(super) fn failed(&self, doing: &str, refused: Refused) -> Error {
+        if self.cancel.is_cancelled() {
+            return Error::new(Kind::Internal, "talking to the warehouse").because("it is closed");
+        }
         let error = refused.error;
         // What a source may not do is a fault of the source, what a warehouse may not do one of the warehouse.
         match error.kind() {
@@ -193,7 +197,7 @@ fn values(row: &str, fields: &[Field]) -> Result<Vec<Value>> {
             if exact && raw.get() != "null" {
                 return Ok(Value::String(raw.get().trim_matches('"').to_owned()));
             }
-            serde_json::from_str(raw.get()).context(Kind::Source, || format!("reading a value of `{}`", field.name))
+            Ok(parsed(raw.get()))
         })
         .collect()
 }

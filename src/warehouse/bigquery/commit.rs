@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Session;
 use super::arrive::Arrival;
 use super::columns::{described, storables};
+use super::judge::newest_of;
 use super::loads::Known;
 use crate::bigquery::{Caller, Table, TableId};
 use crate::error::{Error, Kind, Result};
@@ -117,11 +118,14 @@ impl Task<'_> {
             }
         };
         let arrival = loaded.as_ref().or(new.computed);
-        let select = arrival.map(|arrival| self.new_rows(arrival, written, reconciled, new.before));
-        if let Some(select) = &select {
+        let mut select = arrival.map(|arrival| self.new_rows(arrival, written, reconciled, new.before));
+        if let Some(select) = &mut select {
             let columns = columns_of(reconciled, new.before);
             let rows = written.iter().map(|unit| rows_of(committed, unit)).sum();
             self.one_row_a_key(select, &columns, rows).await?;
+            if let (Write::Merge { keys, newest_by }, true) = (&commit.write, rows > 0) {
+                *select = newest_of(keys, newest_by.as_deref(), select);
+            }
             self.checked(select, &columns, written, committed).await?;
         }
         let created = self.apply(new.before, reconciled).await?;

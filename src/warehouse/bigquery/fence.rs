@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::arrive::Arrival;
 use super::commit::{Task, load_values, rows_of};
-use super::judge::keys_of;
+use super::judge::{keys_of, newest_of};
 use super::layout::every_row;
 use super::loads::{COLUMNS, Known};
 use crate::bigquery::{JobRequest, Refused, Work};
@@ -68,6 +68,7 @@ impl Task<'_> {
             let id = format!("haul_commit_{row}_{number}");
             let mut labels = self.labels.clone();
             labels.insert(COMMIT.to_owned(), identity.clone());
+            self.commit.permit.holds().await?;
             let sql = self.script(arrival, written, reconciled, forget, committed, (number, &id));
             let job = JobRequest { id, labels, work: Work::Statement { sql, max_bytes: None } };
             let state = client.settled(&job, &self.caller).await.map_err(failed)?;
@@ -174,12 +175,7 @@ impl Task<'_> {
                         "DELETE FROM {relation} WHERE {} AND {key} IN (SELECT {key} FROM ({source}))",
                         every_row(self.table.as_ref())
                     ));
-                    let order = newest_by
-                        .as_ref()
-                        .map_or_else(String::new, |name| format!(" ORDER BY {} DESC NULLS LAST", BIGQUERY.ident(name)));
-                    source = format!(
-                        "SELECT * FROM ({source}) WHERE true QUALIFY ROW_NUMBER() OVER (PARTITION BY {key}{order}) = 1"
-                    );
+                    source = newest_of(keys, newest_by.as_deref(), &source);
                 }
             }
         }

@@ -278,6 +278,13 @@ impl Task<'_> {
     }
 }
 
+/// One row of each key: the newest, where a column tells which that is.
+pub(super) fn newest_of(keys: &[String], newest_by: Option<&str>, select: &str) -> String {
+    let order =
+        newest_by.map_or_else(String::new, |name| format!(" ORDER BY {} DESC NULLS LAST", BIGQUERY.ident(name)));
+    format!("SELECT * FROM ({select}) WHERE true QUALIFY ROW_NUMBER() OVER (PARTITION BY {}{order}) = 1", keys_of(keys))
+}
+
 /// The keys of a row as one text; null is a key like any other.
 pub(super) fn keys_of(keys: &[String]) -> String {
     let name = |key: &String| format!("{0} AS {0}", BIGQUERY.ident(key));

@@ -163,7 +163,8 @@ impl Driver for DuckDb {
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed> {
-        self.with(move |connection| commit::run(connection, &commit)).await
+        let runtime = tokio::runtime::Handle::current();
+        self.with(move |connection| commit::run(connection, &commit, Some(&runtime))).await
     }
 
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows> {

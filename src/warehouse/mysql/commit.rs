@@ -50,7 +50,11 @@ pub(super) async fn run(session: &mut Session, commit: &Commit) -> Result<Commit
         make_temporary(session, &work).await?;
     }
     session.run("beginning a transaction", "START TRANSACTION").await?;
-    match put(session, &work, &mut committed).await {
+    let put = match put(session, &work, &mut committed).await {
+        Ok(()) => commit.permit.holds().await,
+        fault => fault,
+    };
+    match put {
         Ok(()) => session.run("committing", "COMMIT").await?,
         Err(error) => {
             let _ = session.run("rolling back", "ROLLBACK").await;

@@ -1,5 +1,7 @@
 //! Sessions of a MySQL or MariaDB server: strict, in UTC, one commit of a table after the other.
 
+use std::time::Duration;
+
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection as _, Row};
 use tokio_util::sync::CancellationToken;
@@ -14,8 +16,12 @@ const SETTINGS: [&str; 4] = [
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'",
     "SET SESSION time_zone = '+00:00'",
     "SET NAMES utf8mb4",
-    "SET SESSION wait_timeout = 28800",
+    // The lock of a process that is out of reach is free again after so many seconds.
+    "SET SESSION wait_timeout = 600",
 ];
+
+/// How long ending a session of a cancelled run may take.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// One session.
 pub(super) struct Session {
@@ -93,10 +99,14 @@ pub(super) async fn guarded<T>(
         session.close().await;
         return done;
     }
-    if let Ok(mut second) = Session::open(server).await {
-        let _ = second.run("ending a session", &format!("KILL {id}")).await;
-        second.close().await;
-    }
+    let ending = async {
+        if let Ok(mut second) = Session::open(server).await {
+            let _ = second.run("ending a session", &format!("KILL {id}")).await;
+            second.close().await;
+        }
+    };
+    // A server that is out of reach ends it when it finds us gone.
+    let _ = tokio::time::timeout(END_WITHIN, ending).await;
     Err(Error::new(Kind::Cancelled, "stopped in the database"))
 }
 

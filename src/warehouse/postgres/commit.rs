@@ -50,6 +50,10 @@ pub(super) async fn run(session: &mut Session, commit: &Commit) -> Result<Commit
         };
         match step {
             Ok(Step::Done(committed)) if committed.units.iter().any(|unit| unit.outcome == CommitOutcome::Written) => {
+                if let Err(refused) = commit.permit.holds().await {
+                    session.roll_back().await?;
+                    return Err(refused);
+                }
                 session.batch("committing", "COMMIT").await?;
                 return Ok(committed);
             }
@@ -95,8 +99,8 @@ async fn begin(session: &mut Session, commit: &Commit, alone: bool) -> Result<()
         );
     }
     let locks: Vec<String> = locks.into_iter().map(|lock| format!("SELECT {lock}")).collect();
-    let sql = format!("BEGIN; {}; {}", named(&work), locks.join("; "));
-    session.batch("waiting for another commit of the same unit", &sql).await
+    session.begin("beginning a transaction", &format!("BEGIN; {}", named(&work))).await?;
+    session.batch("waiting for another commit of the same unit", &locks.join("; ")).await
 }
 
 /// Creates the partitions of the commit's units in a transaction of its own, which holds up nobody for long.

@@ -17,6 +17,7 @@ mod table;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -29,7 +30,7 @@ use crate::model::ledger::Loaded;
 use crate::model::name::TableName;
 use crate::model::schema::TableSchema;
 use crate::time::UnitKey;
-use session::{Server, Session};
+use session::{ANSWER_WITHIN, Server, Session};
 
 /// A PostgreSQL database.
 pub(super) struct Postgres {
@@ -48,13 +49,15 @@ impl Postgres {
     /// A session in a transaction that only reads.
     async fn reading(&self) -> Result<Session> {
         let mut session = self.server.session().await?;
-        session.batch("beginning a query", "BEGIN READ ONLY").await?;
+        session.begin("beginning a query", "BEGIN READ ONLY").await?;
         Ok(session)
     }
 
     /// Ends a transaction that only reads; whatever its statement was, nothing of it stays.
     async fn end<T>(&self, mut session: Session, result: Result<T>) -> Result<T> {
-        if session.roll_back().await.is_ok() {
+        // One that does not answer is closed, and so is its transaction.
+        let ended = tokio::time::timeout(ANSWER_WITHIN, session.roll_back()).await;
+        if matches!(ended, Ok(Ok(()))) {
             self.server.keep(session);
         }
         result
@@ -69,14 +72,16 @@ impl Driver for Postgres {
 
     async fn describe(&self, table: TableName) -> Result<Option<TableSchema>> {
         let mut session = self.reading().await?;
-        let found = table::read(&mut session, &table).await;
+        let pid = Arc::clone(&session.pid);
+        let found = self.server.watched(&pid, table::read(&mut session, &table)).await;
         self.end(session, found.map(|found| found.map(|table| table.schema))).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed> {
         let mut session = self.server.session().await?;
-        let pid = session.pid;
-        let committed = self.server.guarded(pid, &commit.cancel, commit::run(&mut session, &commit)).await;
+        let pid = Arc::clone(&session.pid);
+        let work = Box::pin(commit::run(&mut session, &commit));
+        let committed = Box::pin(self.server.guarded(&pid, &commit.cancel, work)).await;
         // A session of which it is not known how its work ended is closed, and with it the work.
         if committed.is_ok() {
             self.server.keep(session);
@@ -86,31 +91,36 @@ impl Driver for Postgres {
 
     async fn query(&self, sql: String, max_rows: usize) -> Result<Rows> {
         let mut session = self.reading().await?;
-        let rows = query::run(&mut session, &sql, max_rows).await;
+        let pid = Arc::clone(&session.pid);
+        let rows = self.server.watched(&pid, query::run(&mut session, &sql, max_rows)).await;
         self.end(session, rows).await
     }
 
     async fn export(&self, sql: String, path: PathBuf) -> Result<()> {
         let mut session = self.reading().await?;
-        let written = query::export(&mut session, &sql, &path).await;
+        let pid = Arc::clone(&session.pid);
+        let written = self.server.watched(&pid, query::export(&mut session, &sql, &path)).await;
         self.end(session, written).await
     }
 
     async fn loads(&self, tables: Vec<TableName>) -> Result<Vec<(TableName, UnitKey, Loaded)>> {
         let mut session = self.reading().await?;
-        let loads = loads::loads(&mut session, &tables).await;
+        let pid = Arc::clone(&session.pid);
+        let loads = self.server.watched(&pid, loads::loads(&mut session, &tables)).await;
         self.end(session, loads).await
     }
 
     async fn stocked(&self, table: TableName) -> Result<Option<HashSet<UnitKey>>> {
         let mut session = self.reading().await?;
-        let stocked = loads::stocked(&mut session, &table).await;
+        let pid = Arc::clone(&session.pid);
+        let stocked = self.server.watched(&pid, loads::stocked(&mut session, &table)).await;
         self.end(session, stocked).await
     }
 
     async fn stream(&self, sql: String, rows: mpsc::Sender<Vec<String>>) -> Result<()> {
         let mut session = self.reading().await?;
-        let streamed = query::stream(&mut session, &sql, rows).await;
+        let pid = Arc::clone(&session.pid);
+        let streamed = self.server.watched(&pid, query::stream(&mut session, &sql, rows)).await;
         self.end(session, streamed).await
     }
 

@@ -22,7 +22,7 @@ cluster_by = ["id"]
 "#;
 
 /// A project whose warehouse is this server, with two days of rows.
-fn project(server: &Strict, pipeline: &str) -> Project {
+pub(super) fn project(server: &Strict, pipeline: &str) -> Project {
     let project = Project::empty();
     project.write("haul.toml", "warehouse = \"bq\"\n");
     project.write(

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::guarded;
 use crate::support::doors::Ran;
 use crate::support::project::Project;
+use crate::support::steward::Serving;
 
 const SECRET: &str = "correct+horse/battery staple";
 /// 32 bytes.
@@ -77,6 +78,36 @@ fn what_is_shown_has_its_secrets_masked() {
     let removed = project.json(&["connections", "remove", "api"]);
     assert_eq!(removed, json!({ "name": "api", "removed": true, "still_in": [] }));
     Ran::of(&mut project.haul(&["connections", "remove", "api"])).refused(2, &["there is no `api`"]);
+}
+
+/// airflow#61670: the test of a stored connection needed its secret anew, and the masked one took its place.
+#[test]
+fn a_stored_connection_is_tested_by_the_daemon_without_its_secret_and_a_mask_never_takes_its_place() {
+    let door = guarded("ann", SECRET);
+    let project = Project::empty();
+    project.write("haul.toml", "[serve]\nlisten = \"127.0.0.1:0\"\n");
+    let url = format!("url={}", door.url);
+    let set = |password: &str| {
+        let fields = ["connections", "set", "api", "type=http", &url, "user=ann", &format!("password={password}")];
+        Ran::of(&mut project.haul(&fields))
+    };
+    set(SECRET).well();
+    let serving = Serving::start(&project);
+    let tested = || serving.post("/api/v1/connections/api/test", &json!({}));
+    assert_eq!(tested()["works"], true, "{}", tested());
+    // Somebody saves what is shown.
+    let shown = project.json(&["connections", "show", "api"])["fields"]["password"].clone();
+    let before = sealed(&project);
+    set(shown.as_str().expect("a text")).refused(2, &["a secret of it is masked", "what was kept before stays"]);
+    let host = door.url.trim_start_matches("http://");
+    let masked = format!("http://ann:%E2%80%A2%E2%80%A2%E2%80%A2@{host}");
+    Ran::of(&mut project.haul(&["connections", "set", "api", &masked])).refused(2, &["is masked"]);
+    assert_eq!(sealed(&project), before);
+    assert_eq!(tested()["works"], true);
+    // airflow#53753: no answer and no log has it.
+    let answers = [tested(), serving.get("/api/v1/connections")].map(|answer| answer.to_string()).concat();
+    let told = format!("{answers}{}", serving.said());
+    assert!(!told.contains(SECRET) && !told.contains("correct%2Bhorse"), "{told}");
 }
 
 #[test]

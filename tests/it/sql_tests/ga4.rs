@@ -132,12 +132,15 @@ mod with_bigquery {
 
     #[test]
     fn five_mornings_make_the_same_tables_in_duckdb_and_in_bigquery() {
-        let duckdb = mornings("mornings_duck", "type = \"duckdb\"\npath = \"warehouse.duckdb\"\n");
         let url = &emulator().url;
-        let bigquery = mornings(
-            "mornings_big",
-            &format!("type = \"bigquery\"\nproject = \"{PROJECT}\"\nendpoint = \"{url}\"\ncompress = false\n"),
-        );
+        let in_bigquery =
+            format!("type = \"bigquery\"\nproject = \"{PROJECT}\"\nendpoint = \"{url}\"\ncompress = false\n");
+        // Side by side: each waits for the emulator most of its time.
+        let (duckdb, bigquery) = std::thread::scope(|scope| {
+            let bigquery = scope.spawn(|| mornings("mornings_big", &in_bigquery));
+            let duckdb = mornings("mornings_duck", "type = \"duckdb\"\npath = \"warehouse.duckdb\"\n");
+            (duckdb, bigquery.join().expect("mornings in BigQuery"))
+        });
         // Nine events are three sessions, of which every third event buys.
         let days: Vec<_> = duckdb[1].as_array().expect("rows").iter().map(|row| row["day"].clone()).collect();
         assert_eq!(days.iter().filter(|day| **day == json!("2024-05-02")).count(), 3, "{days:?}");

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,9 +24,8 @@ pub const PROJECT: &str = "test-project";
 /// The running emulator; every test has datasets of its own in it.
 pub struct Emulator {
     pub url: String,
-    /// It ends when this process does: its shell waits for the end of a pipe.
+    /// It ends when this process does, and takes its folder along: its shell waits for the end of a pipe.
     _shell: Mutex<Child>,
-    _folder: tempfile::TempDir,
 }
 
 /// The emulator of this test process.
@@ -36,21 +36,21 @@ pub fn emulator() -> &'static Emulator {
 
 impl Emulator {
     fn start() -> Self {
-        let binary = program("bigquery", "local-bigquery");
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         let (rest, grpc) = (nobody(), nobody());
         let shell = Command::new("sh")
-            .args(["-c", r#""$@" >"$0/log" 2>&1 & pid=$!; cat >/dev/null; kill -9 $pid"#])
-            .arg(folder.path())
-            .arg(binary)
+            .args(["-c", r#""$@" >"$0/log" 2>&1 & pid=$!; cat >/dev/null; kill -9 $pid; wait $pid; rm -rf "$0""#])
+            .arg(&folder)
+            .arg(program("bigquery", "python3"))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/counterparts/bigquery.py"))
             .args(["--host", "127.0.0.1", "--port", &rest.to_string(), "--grpc-port", &grpc.to_string()])
             .args(["--project", PROJECT, "--dataset", "main", "--data-dir"])
-            .arg(folder.path().join("data"))
+            .arg(folder.join("data"))
             .arg("serve")
             .stdin(Stdio::piped())
             .spawn()
             .expect("a shell");
-        let emulator = Self { url: format!("http://127.0.0.1:{rest}"), _shell: Mutex::new(shell), _folder: folder };
+        let emulator = Self { url: format!("http://127.0.0.1:{rest}"), _shell: Mutex::new(shell) };
         // An open port is not readiness: only an answered statement is.
         let end = Instant::now() + Duration::from_mins(1);
         while emulator.ask("SELECT 1").is_err() {
@@ -108,6 +108,14 @@ impl Emulator {
     pub fn drop(&self, dataset: &str, table: &str) {
         self.sql(&format!("DROP TABLE IF EXISTS `{dataset}.{table}`"));
     }
+}
+
+/// Where it keeps its tables: in memory where that can be had, for it writes everything down and waits for the disk.
+fn folder() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let root = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let folder = tempfile::Builder::new().prefix("haul-bigquery-").tempdir_in(root).expect("a folder");
+    folder.keep()
 }
 
 /// Sends one request and waits for its answer.

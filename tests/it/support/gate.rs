@@ -157,6 +157,11 @@ impl Served {
         self.lines.0.lock().expect("no panic here").iter().filter(|line| has(line, text)).count()
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();

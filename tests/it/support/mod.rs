@@ -6,6 +6,7 @@ pub mod bigquery_gate;
 pub mod bigquery_service;
 pub mod bigquery_strict;
 pub mod buckets;
+pub mod cable;
 #[cfg(feature = "otel")]
 pub mod collector;
 pub mod counterparts;

@@ -36,14 +36,6 @@ impl Driver {
         let place = std::rc::Rc::new(Place::new(self));
         runtime.block_on(async { test(Bench::new(std::rc::Rc::clone(&place)).await).await });
     }
-
-    /// What differs between the drivers.
-    pub fn pick<T>(self, duckdb: T, postgres: T) -> T {
-        match self {
-            Self::DuckDb | Self::BigQuery => duckdb,
-            Self::Postgres => postgres,
-        }
-    }
 }
 
 /// Where a warehouse of a driver lies.
@@ -200,6 +192,7 @@ impl Load {
             labels: Labels { pipeline: "suite".to_owned(), step: "items".to_owned() },
             billing: haul::model::cost::Billing::default(),
             cancel: self.cancel.clone(),
+            permit: haul::warehouse::Permit::default(),
             run: "suite-1".to_owned(),
             at: instant("2024-06-01T03:04:05.678901Z"),
         }
@@ -371,10 +364,11 @@ impl Bench {
         if columns.is_empty() {
             return format!("{:?}", self.loads().await);
         }
-        let all =
-            self.driver.pick("SELECT * FROM raw.items ORDER BY ALL", "SELECT * FROM raw.items AS i ORDER BY i::text");
-        let bigquery = "SELECT * FROM raw.items AS i ORDER BY TO_JSON_STRING(i)";
-        let all = if self.driver == Driver::BigQuery { bigquery } else { all };
+        let all = self.driver.pick(
+            "SELECT * FROM raw.items ORDER BY ALL",
+            "SELECT * FROM raw.items AS i ORDER BY i::text",
+            "SELECT * FROM raw.items AS i ORDER BY TO_JSON_STRING(i)",
+        );
         format!("{columns} {} {:?}", self.text(all).await, self.loads().await)
     }
 }

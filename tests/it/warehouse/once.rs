@@ -124,10 +124,3 @@ suite!(
     a_stage_whose_files_were_changed_since_it_was_sealed_is_refused,
     a_dropped_table_has_no_units_and_those_of_its_namesake_are_its_own
 );
-
-on_bigquery!(
-    the_same_pull_committed_twice_is_there_once,
-    a_pull_that_was_committed_is_found_again_under_a_newer_lease,
-    a_stale_lease_commits_nothing,
-    what_is_rolled_back_leaves_no_trace_not_even_a_column,
-);

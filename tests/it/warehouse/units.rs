@@ -228,12 +228,3 @@ suite!(
     hours_are_replaced_by_the_hour_even_when_the_clocks_go_back,
     the_rows_of_a_window_are_divided_among_its_units_by_their_own_time
 );
-
-on_bigquery!(
-    a_replaced_unit_leaves_its_neighbours_untouched,
-    an_emptied_unit_takes_its_old_rows_with_it_and_no_others,
-    full_replaces_the_whole_table_and_forgets_the_units_that_went_with_it,
-    a_merge_replaces_rows_of_the_same_key_wherever_they_are_and_keeps_the_rest,
-    of_several_rows_of_a_key_the_newest_stays_and_a_tie_is_told_and_not_chosen,
-    hours_are_replaced_by_the_hour_even_when_the_clocks_go_back,
-);

@@ -7,6 +7,7 @@ mod rows;
 mod table;
 
 use duckdb::{Connection, params};
+use tokio::runtime::Handle;
 
 pub(super) use files::write as write_files;
 pub(super) use table::{describe, loads, stocked};
@@ -23,12 +24,14 @@ use crate::warehouse::verdict::{self, LastLoad};
 use crate::warehouse::{Commit, CommitOutcome, Committed, NEW_ROWS, NewRows, UnitCommit, UnitCommitted, units};
 
 /// Commits, or rolls everything back.
-pub(super) fn run(connection: &mut Connection, commit: &Commit) -> Result<Committed> {
+///
+/// `runtime` leads to whoever gives the permit.
+pub(super) fn run(connection: &mut Connection, commit: &Commit, runtime: Option<&Handle>) -> Result<Committed> {
     let begin = |error| failed("beginning a transaction", error);
     // Outside of the transaction: a rolled back one must not take the table away from the statements that know it.
     table::ensure_loads(connection)?;
     connection.execute_batch("BEGIN TRANSACTION").map_err(begin)?;
-    let result = steps(connection, commit);
+    let result = steps(connection, commit).and_then(|committed| commit.permit.holds_for(runtime).map(|()| committed));
     let end = match &result {
         Ok(committed) if committed.units.iter().any(|unit| unit.outcome == CommitOutcome::Written) => "COMMIT",
         _ => "ROLLBACK",
