@@ -70,26 +70,27 @@ fn an_older_file_is_copied_and_brought_up_to_date_with_all_that_it_has() {
     assert_eq!(project.json(&["runs"]), runs);
 }
 
+/// How much of tables, indices and rows a state file and the older one do not have in common.
+const DIFFERENT: &str = concat!(
+    "ATTACH '",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/state/0004.db' AS old;
+     SELECT (SELECT count(*) FROM (SELECT name, sql FROM main.sqlite_master EXCEPT SELECT name, sql FROM old.sqlite_master))
+          + (SELECT count(*) FROM (SELECT name, sql FROM old.sqlite_master EXCEPT SELECT name, sql FROM main.sqlite_master))
+          + (SELECT count(*) FROM (SELECT * FROM main.run EXCEPT SELECT * FROM old.run))
+          + (SELECT count(*) FROM (SELECT * FROM old.run EXCEPT SELECT * FROM main.run))
+          + (SELECT count(*) FROM (SELECT * FROM main.unit EXCEPT SELECT * FROM old.unit))
+          + (SELECT count(*) FROM (SELECT * FROM old.unit EXCEPT SELECT * FROM main.unit))
+          + (SELECT count(*) FROM (SELECT * FROM old.pull EXCEPT SELECT * FROM main.pull))
+          + (SELECT count(*) FROM (SELECT * FROM old.event EXCEPT SELECT * FROM main.event))"
+);
+
 /// airflow#63866, windmill#5301: there was no way back from a migration.
 #[test]
 fn the_copy_of_an_older_file_is_what_the_older_version_reads() {
     let project = old();
     project.json(&["runs"]);
     let copy = project.path().join(".haul").join(&named(&project, "state.db.before-")[0]);
-    // The same tables and indices, and in them the same rows.
-    const DIFFERENT: &str = concat!(
-        "ATTACH '",
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/fixtures/state/0004.db' AS old;
-         SELECT (SELECT count(*) FROM (SELECT name, sql FROM main.sqlite_master EXCEPT SELECT name, sql FROM old.sqlite_master))
-              + (SELECT count(*) FROM (SELECT name, sql FROM old.sqlite_master EXCEPT SELECT name, sql FROM main.sqlite_master))
-              + (SELECT count(*) FROM (SELECT * FROM main.run EXCEPT SELECT * FROM old.run))
-              + (SELECT count(*) FROM (SELECT * FROM old.run EXCEPT SELECT * FROM main.run))
-              + (SELECT count(*) FROM (SELECT * FROM main.unit EXCEPT SELECT * FROM old.unit))
-              + (SELECT count(*) FROM (SELECT * FROM old.unit EXCEPT SELECT * FROM main.unit))
-              + (SELECT count(*) FROM (SELECT * FROM old.pull EXCEPT SELECT * FROM main.pull))
-              + (SELECT count(*) FROM (SELECT * FROM old.event EXCEPT SELECT * FROM main.event))"
-    );
     assert_eq!(number(&copy, DIFFERENT), 0);
     assert_eq!(number(&copy, "PRAGMA user_version"), 4);
     assert_ne!(number(&file(&project), DIFFERENT), 0, "the file itself has gone on");
