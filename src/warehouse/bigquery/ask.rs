@@ -88,6 +88,9 @@ impl Session {
 
     /// The first rows of a SELECT.
     pub(super) async fn query(&self, sql: &str, max_rows: usize) -> Result<Rows> {
+        if sql.trim().is_empty() {
+            return Err(Error::new(Kind::Warehouse, "there is no statement").hint("write a SELECT"));
+        }
         let caller = &self.caller();
         self.assert_reads(sql, caller).await?;
         let failed = |refused: Refused| self.failed_in("running a query", sql, 0, refused);

@@ -50,7 +50,9 @@ fn start(folder: &std::path::Path, port: u16, auth: &[&str]) -> Child {
 }
 
 async fn client(port: u16, user: &str) -> Client {
-    let uri = format!("mongodb://{user}127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=30000");
+    let uri = format!(
+        "mongodb://{user}127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=30000&maxIdleTimeMS=1000"
+    );
     let client = Client::with_uri_str(uri).await.expect("a client");
     client.database("admin").run_command(doc! { "ping": 1 }).await.expect("the server answers");
     client

@@ -217,10 +217,15 @@ fn rows_longer_than_16_megabytes_are_loaded(driver: Driver) {
     });
 }
 
-fn rows_without_members_and_rows_that_are_no_objects_are_rows(driver: Driver) {
+fn rows_without_members_are_rows(driver: Driver) {
     driver.run(|bench| async move {
         bench.load(&Load::whole(), &["{}\n{\"a\":null}\n{}"]).await.expect("a commit");
         assert_eq!(bench.text("SELECT count(*) FROM raw.items").await, "[[3]]");
+    });
+}
+
+fn rows_that_are_no_objects_are_rows(driver: Driver) {
+    driver.run(|bench| async move {
         let mut other = Load::whole();
         "values".clone_into(&mut other.table.name);
         bench.load(&other, &["5\n7"]).await.expect("a commit");
@@ -254,6 +259,8 @@ suite!(
     texts_that_only_resemble_times_or_mix_their_kinds_stay_texts,
     declared_types_win_over_what_values_look_like,
     rows_longer_than_16_megabytes_are_loaded,
-    rows_without_members_and_rows_that_are_no_objects_are_rows,
+    rows_without_members_are_rows
+        but not on BigQuery: "the emulator reads no row without members; BigQuery makes each of its values NULL",
+    rows_that_are_no_objects_are_rows,
     a_stage_may_lie_in_a_folder_whose_name_looks_like_a_pattern
 );
