@@ -260,7 +260,7 @@ suite!(
     declared_types_win_over_what_values_look_like,
     rows_longer_than_16_megabytes_are_loaded,
     rows_without_members_are_rows
-        but not on BigQuery: "the emulator refuses their load, and why is not known yet",
+        but not on BigQuery: "the emulator takes `{}` for the text of a table's only column",
     rows_that_are_no_objects_are_rows,
     a_stage_may_lie_in_a_folder_whose_name_looks_like_a_pattern
 );
