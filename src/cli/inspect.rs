@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
 use super::{Common, Screen, session};
-use crate::config;
+use crate::config::{self, Look};
 use crate::error::{Error, Result};
 use crate::model::drift::{Advice, Drift};
 use crate::model::ledger::{Snapshot, UnitRecord, UnitState};
@@ -40,6 +40,24 @@ pub(super) struct RunsArgs {
     limit: u32,
 }
 
+/// The tables that steps write, and by the same numbers the pipelines of these.
+struct Written {
+    tables: Vec<TableName>,
+    owners: Vec<String>,
+}
+
+impl FromIterator<(TableName, String)> for Written {
+    fn from_iter<I: IntoIterator<Item = (TableName, String)>>(all: I) -> Self {
+        let (tables, owners) = all.into_iter().unzip();
+        Self { tables, owners }
+    }
+}
+
+fn tables_of(pipeline: &Arc<Pipeline>) -> impl Iterator<Item = (TableName, String)> {
+    let written = pipeline.steps.iter().filter(|step| step.writes());
+    written.map(|step| (step.into.clone(), pipeline.name.clone()))
+}
+
 impl Default for StatusArgs {
     fn default() -> Self {
         Self { pipeline: None, days: 14 }
@@ -58,40 +76,54 @@ async fn store(common: &Common) -> Result<State> {
 }
 
 pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) -> Result<u8> {
-    let (project, state) = open(common, screen).await?;
+    let site = session::Site::open(common, screen)?;
+    let options = site.options();
+    let look = Look::at(&site.root, &options);
+    if let Some(outline) = look.outline().filter(|_| args.pipeline.is_none() && !screen.is_json()) {
+        let written = Written::from_iter(outline.tables());
+        if written.tables.len() > MOST_TABLES {
+            let state = State::open(&config::state_dir(&site.root)).await?;
+            return short(outline.pipelines(), &written, &state, screen).await;
+        }
+    }
+    let project = session::sound(look.load(args.pipeline.as_deref()), screen)?;
+    let state = State::open(&project.state_dir).await?;
     let chosen = args.pipeline.as_deref().map(|name| session::pipeline(&project, name)).transpose()?;
     let pipelines = chosen.as_ref().map_or(project.pipelines.as_slice(), std::slice::from_ref);
-    let tables: Vec<TableName> = pipelines
-        .iter()
-        .flat_map(|pipeline| &pipeline.steps)
-        .filter(|step| step.writes())
-        .map(|step| step.into.clone())
-        .collect();
+    let written: Written = pipelines.iter().flat_map(tables_of).collect();
+    let tables = &written.tables;
     if screen.is_json() {
-        let snapshot = state.snapshot(&tables).await?;
+        let snapshot = state.snapshot(tables).await?;
         let units: Vec<&UnitRecord> = tables.iter().flat_map(|table| snapshot.table(table)).collect();
         screen.json(&units);
         return Ok(0);
     }
     if tables.len() > MOST_TABLES {
-        return short(&project, &tables, &state, screen).await;
+        return short(pipelines.len(), &written, &state, screen).await;
     }
-    let snapshot = state.recent(&tables, u32::try_from(args.days).unwrap_or(u32::MAX)).await?;
-    let width = tables.iter().map(|table| table.to_string().len()).max().unwrap_or(0);
+    let snapshot = state.recent(tables, u32::try_from(args.days).unwrap_or(u32::MAX)).await?;
+    days(pipelines, &snapshot, args.days, screen);
+    attention(&written, &snapshot, screen);
+    Ok(0)
+}
+
+/// The tables of each grain day by day, and those without days.
+fn days(pipelines: &[Arc<Pipeline>], snapshot: &Snapshot, count: usize, screen: &Screen) {
+    let width = pipelines.iter().flat_map(tables_of).map(|(table, _)| table.to_string().len()).max().unwrap_or(0);
     let mut blocks: Vec<(Option<Grain>, Vec<TableName>)> = Vec::new();
     for pipeline in pipelines {
-        for table in pipeline.steps.iter().filter(|step| step.writes()).map(|step| &step.into) {
-            let whole = snapshot.unit(table, &UnitKey::whole()).is_some();
+        for (table, _) in tables_of(pipeline) {
+            let whole = snapshot.unit(&table, &UnitKey::whole()).is_some();
             let grain = pipeline.window.as_ref().map(|rule| rule.grain).filter(|_| !whole);
             match blocks.iter_mut().find(|(other, _)| *other == grain) {
-                Some((_, tables)) => tables.push(table.clone()),
-                None => blocks.push((grain, vec![table.clone()])),
+                Some((_, tables)) => tables.push(table),
+                None => blocks.push((grain, vec![table])),
             }
         }
     }
     for (grain, tables) in &blocks {
         match grain {
-            Some(grain) => matrix(*grain, tables, &snapshot, args.days, width, screen),
+            Some(grain) => matrix(*grain, tables, snapshot, count, width, screen),
             None => tables.iter().for_each(|table| {
                 let sign = sign(snapshot.unit(table, &UnitKey::whole()));
                 screen.data(&format!("{:width$}    {sign}    {DIM}the whole table{DIM:#}", table.to_string()));
@@ -99,20 +131,18 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
         }
     }
     screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   ~ late   x failed   - missing in the warehouse   · never{DIM:#}"));
-    attention(&project, &tables, &snapshot, screen);
-    Ok(0)
 }
 
 /// More tables than anybody reads through: only what somebody should look at.
-async fn short(project: &Project, tables: &[TableName], state: &State, screen: &Screen) -> Result<u8> {
-    let odd = state.odd(tables).await?;
-    let concerned = tables.iter().filter(|table| odd.table(table).next().is_some()).count();
+async fn short(pipelines: usize, written: &Written, state: &State, screen: &Screen) -> Result<u8> {
+    let odd = state.odd(&written.tables).await?;
+    let concerned = written.tables.iter().filter(|table| odd.table(table).next().is_some()).count();
     screen.data(&format!(
         "{} tables of {} pipelines: {concerned} with units that are not simply loaded; `haul status PIPELINE` shows the days of one",
-        tables.len(),
-        project.pipelines.len()
+        written.tables.len(),
+        pipelines
     ));
-    attention(project, tables, &odd, screen);
+    attention(written, &odd, screen);
     Ok(0)
 }
 
@@ -142,25 +172,30 @@ fn matrix(grain: Grain, tables: &[TableName], snapshot: &Snapshot, units: usize,
 }
 
 /// The units that are not loaded, each with its reason, and what may be done.
-fn attention(project: &Project, tables: &[TableName], snapshot: &Snapshot, screen: &Screen) {
-    for record in tables.iter().flat_map(|table| snapshot.table(table)) {
-        let reason = record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("");
-        let (table, unit) = (&record.table, &record.unit);
-        match record.state {
-            UnitState::Loaded if record.reason.is_some() && record.held_stage.is_some() => {
-                let pipeline = project.pipelines.iter().find(|pipeline| pipeline.steps.iter().any(|s| s.into == *table));
-                let name = pipeline.map_or("", |pipeline| pipeline.name.as_str());
-                let unit = if unit.is_whole() { String::new() } else { format!(" {unit}") };
-                screen.data(&format!("{table}{unit} is incomplete: {reason}; `haul retry {name}` completes it"));
-            }
-            UnitState::Loaded => {}
-            UnitState::Held => screen.data(&format!(
-                "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
-            )),
-            UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; the next run does it again")),
-            UnitState::Late => screen.data(&format!("{table} {unit} is late: {reason}; the next run asks again")),
-            UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; the next run loads it again")),
+fn attention(written: &Written, snapshot: &Snapshot, screen: &Screen) {
+    for (table, owner) in written.tables.iter().zip(&written.owners) {
+        for record in snapshot.table(table) {
+            concern(record, owner, screen);
         }
+    }
+}
+
+/// What is odd about a unit, and what may be done.
+fn concern(record: &UnitRecord, pipeline: &str, screen: &Screen) {
+    let reason = record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("");
+    let (table, unit) = (&record.table, &record.unit);
+    match record.state {
+        UnitState::Loaded if record.reason.is_some() && record.held_stage.is_some() => {
+            let unit = if unit.is_whole() { String::new() } else { format!(" {unit}") };
+            screen.data(&format!("{table}{unit} is incomplete: {reason}; `haul retry {pipeline}` completes it"));
+        }
+        UnitState::Loaded => {}
+        UnitState::Held => screen.data(&format!(
+            "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
+        )),
+        UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; the next run does it again")),
+        UnitState::Late => screen.data(&format!("{table} {unit} is late: {reason}; the next run asks again")),
+        UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; the next run loads it again")),
     }
 }
 

@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::screen::{BAD, DIM, GOOD, WARN, counted};
 use super::{Common, Screen, notify, remote, session, traces};
 use crate::api::Client;
+use crate::config::Look;
 use crate::error::{Context, Kind, Result};
 use crate::execute::{self, Gear};
 use crate::model::cost::{Bytes, Expected, Sum};
@@ -345,7 +346,10 @@ pub(super) async fn decisions(state: &State, pipeline: &Pipeline, screen: &Scree
 }
 
 pub(super) async fn plan(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
-    let gear = session::gear(common, screen).await?;
+    let site = session::Site::open(common, screen)?;
+    let loaded = Look::at(&site.root, &site.options()).load(args.pipeline.as_deref());
+    let project = session::sound(loaded, screen)?;
+    let gear = Gear::open(project, site.connections, common.clock(), screen.redactor.clone()).await?;
     let asks = args.pipelines(&gear.project)?.into_iter().map(|pipeline| {
         let ask = args.ask(&pipeline, common);
         (pipeline, ask)

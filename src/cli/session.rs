@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Common, Screen};
-use crate::config::{self, Options};
+use crate::config::{self, Loaded, Options};
 use crate::connections::Connections;
 use crate::error::{Error, Result};
 use crate::execute::Gear;
@@ -23,20 +23,43 @@ pub(super) fn root(common: &Common) -> Result<PathBuf> {
     config::find_root(&start)
 }
 
+/// Where a project lies, and the connections that its files may name.
+pub(super) struct Site {
+    pub root: PathBuf,
+    pub connections: Connections,
+    names: Vec<String>,
+}
+
+impl Site {
+    pub fn open(common: &Common, screen: &Screen) -> Result<Self> {
+        let root = root(common)?;
+        let connections = Connections::open(&root, screen.redactor.clone())?;
+        let names = connections.names()?;
+        Ok(Self { root, connections, names })
+    }
+
+    /// What its files are checked against.
+    pub fn options(&self) -> Options<'_> {
+        Options { known_connections: Some(&self.names), check_connections: true, ..Options::default() }
+    }
+}
+
 /// The project, if all its files are right; warnings are printed.
 pub(super) fn project(common: &Common, screen: &Screen) -> Result<(Arc<Project>, Connections)> {
-    let root = root(common)?;
-    let connections = Connections::open(&root, screen.redactor.clone())?;
-    let names = connections.names()?;
-    let options = Options { known_connections: Some(&names), check_connections: true, ..Options::default() };
-    let loaded = config::load(&root, &options);
+    let site = Site::open(common, screen)?;
+    let project = sound(config::load(&site.root, &site.options()), screen)?;
+    Ok((project, site.connections))
+}
+
+/// What was read, if it is right; warnings are printed.
+pub(super) fn sound(loaded: Loaded, screen: &Screen) -> Result<Arc<Project>> {
     if loaded.project.is_some() && !loaded.diagnostics.is_empty() {
         screen.note(config::render(&loaded.diagnostics, &loaded.sources, screen.colors()).trim_end());
     }
     let project = Arc::new(loaded.into_project()?);
     // The process ends with its command: thousands of pipelines need not be taken apart first.
     std::mem::forget(Arc::clone(&project));
-    Ok((project, connections))
+    Ok(project)
 }
 
 /// The project for what needs no connection; warnings are printed.

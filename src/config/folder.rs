@@ -1,12 +1,13 @@
 //! The files of a project: which there are, read once, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::Options;
 use super::connection_file::read_connections;
 use super::diagnostic::{Diagnostic, Source, Sources, nearest};
 use super::pipeline::{is_plain_name, stem};
@@ -44,18 +45,14 @@ pub fn find_root(start: &Path) -> Result<PathBuf> {
 
 impl Folder {
     /// Reads all files; what cannot be read is reported.
-    pub fn read(
-        root: &Path,
-        instead: Option<&BTreeMap<PathBuf, Option<Arc<str>>>>,
-        faults: &mut Vec<Diagnostic>,
-    ) -> Self {
-        let mut folder = Self { instead: instead.cloned().unwrap_or_default(), ..Self::default() };
+    pub fn read(root: &Path, options: &Options<'_>, faults: &mut Vec<Diagnostic>) -> Self {
+        let mut folder = Self { instead: options.instead.cloned().unwrap_or_default(), ..Self::default() };
         let project = Path::new("haul.toml");
         if root.join(project).exists() {
             folder.project = folder.file(root, project, faults);
         }
-        folder.pipelines = folder.tables(root, "pipelines", faults);
-        folder.hooks = folder.tables(root, "hooks", faults);
+        folder.pipelines = folder.tables(root, "pipelines", options.only, faults);
+        folder.hooks = folder.tables(root, "hooks", None, faults);
         folder.sql_files(root, Path::new("sql"), faults);
         if folder.pipelines.is_empty() && faults.is_empty() {
             let source = Source::new("pipelines", "");
@@ -82,9 +79,16 @@ impl Folder {
     }
 
     /// The files of a folder of TOML files; they are read at once on all cores, since a project may have thousands.
-    fn tables(&mut self, root: &Path, name: &str, faults: &mut Vec<Diagnostic>) -> Vec<(String, Arc<Source>)> {
-        let (paths, others): (Vec<PathBuf>, Vec<PathBuf>) =
+    fn tables(
+        &mut self,
+        root: &Path,
+        name: &str,
+        only: Option<&BTreeSet<String>>,
+        faults: &mut Vec<Diagnostic>,
+    ) -> Vec<(String, Arc<Source>)> {
+        let (mut paths, others): (Vec<PathBuf>, Vec<PathBuf>) =
             entries(root, Path::new(name), faults).into_iter().partition(|path| ending(path) == "toml");
+        paths.retain(|path| only.is_none_or(|only| only.contains(&stem(path))));
         for path in others {
             let ending = ending(&path);
             if nearest(&ending, ["toml"]).is_some() || ending == "yaml" || ending == "yml" {

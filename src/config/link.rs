@@ -232,7 +232,7 @@ impl Linker<'_> {
         let own = &self.drafts[self.pipeline];
         let others =
             || self.drafts.iter().map(|draft| draft.pipeline.name.as_str()).filter(|name| *name != own.pipeline.name);
-        if !others().any(|other| other == name) {
+        if own.pipeline.name == *name || !self.index.pipelines.contains_key(name) {
             let message = if own.pipeline.name == *name {
                 "a pipeline that waits for itself waits for ever".to_owned()
             } else {

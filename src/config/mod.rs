@@ -33,6 +33,7 @@ mod load_table;
 pub mod lock;
 mod manual;
 pub mod notify;
+mod outline;
 mod parameter;
 mod pipeline;
 mod process;
@@ -54,13 +55,14 @@ mod traces;
 mod trial;
 pub mod value;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use diagnostic::{Diagnostic, Label, Severity, Source, Sources, render, to_json};
 pub use folder::find_root;
 pub use manual::test_address;
+pub use outline::{Look, Outline};
 pub use pipeline::is_plain_name;
 pub use scalar::{Count, Entries};
 pub use schema::schemas;
@@ -95,6 +97,8 @@ pub struct Options<'a> {
     pub state_dir: Option<&'a Path>,
     /// What counts instead of files as they are, by their paths relative to the root: another text, or as if there were none.
     pub instead: Option<&'a BTreeMap<PathBuf, Option<Arc<str>>>>,
+    /// Only these files of `pipelines/` are read; who is told of what is left out then, since it may name others.
+    pub only: Option<&'a BTreeSet<String>>,
 }
 
 /// What became of reading a project.
@@ -130,7 +134,7 @@ impl Loaded {
 pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
     let mut faults = Vec::new();
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-    let mut folder = Folder::read(&root, options.instead, &mut faults);
+    let mut folder = Folder::read(&root, options, &mut faults);
     if options.check_connections && root.join("connections.toml").is_file() {
         faults.extend(folder.check_connections(&root));
     }
@@ -193,7 +197,10 @@ pub fn load(root: &Path, options: &Options<'_>) -> Loaded {
         deadlines.push(draft.deadlines.taken());
     }
     let pipelines = link::link(drafts, &folder.sources, &mut faults);
-    let (mut telling, retention) = people(&project, &folder, deadlines, &pipelines, options, &mut faults);
+    let (mut telling, retention) = match options.only {
+        Some(_) => <(Telling, Retention)>::default(),
+        None => people(&project, &folder, deadlines, &pipelines, options, &mut faults),
+    };
     telling.url.clone_from(&settings.url);
     let state_dir = project.state_dir.as_ref().map_or(Path::new(STATE_DIR), |at| Path::new(&at.value));
     if telling.project.is_empty() {

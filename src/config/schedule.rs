@@ -1,6 +1,6 @@
 //! `[schedule]`: when a pipeline runs by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::diagnostic::{Diagnostic, known_names};
 use super::pipeline::PipelineDraft;
@@ -146,12 +146,13 @@ pub fn check_after(drafts: &[PipelineDraft], faults: &mut Vec<Diagnostic>) {
         .iter()
         .filter_map(|draft| Some((draft.pipeline.name.as_str(), draft.follows.as_ref()?.value.as_str())))
         .collect();
+    let known: HashSet<&str> = drafts.iter().map(|draft| draft.pipeline.name.as_str()).collect();
     for draft in drafts {
         let Some(after) = &draft.follows else { continue };
         let mut fault = |code, message: String, help: Option<String>| {
             faults.push(Diagnostic::error(code, message).at(&draft.source, after.span.clone(), "").maybe_help(help));
         };
-        if !drafts.iter().any(|other| other.pipeline.name == after.value) {
+        if !known.contains(after.value.as_str()) {
             let names = drafts.iter().map(|other| other.pipeline.name.as_str());
             let help = known_names(&after.value, names.filter(|name| *name != draft.pipeline.name));
             fault("unknown-pipeline", format!("there is no pipeline `{}`", after.value), help);

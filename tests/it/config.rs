@@ -3,6 +3,7 @@
 mod collections;
 mod layout;
 mod lints;
+mod outline;
 mod schedules;
 
 use std::path::Path;

@@ -119,8 +119,9 @@ impl Task<'_> {
         let arrival = Arrival { table: self.table_of(&digest), columns: reconciled.kept.clone() };
         let mut fields = reconciled.kept.iter().map(|staged| field(&staged.column)).collect::<Result<Vec<_>>>()?;
         fields.extend(self.commit.grain.map(super::columns::unit_field));
-        // Rows that have nothing but nulls are rows, and a table has at least one column.
-        if for_copy || fields.is_empty() {
+        // Rows that have nothing but nulls are rows, and a table has at least one column, with a value in each row.
+        let with_pull = for_copy || fields.is_empty();
+        if with_pull {
             fields.push(super::columns::pull_field());
         }
         let fields = json!(fields);
@@ -149,7 +150,7 @@ impl Task<'_> {
                     resource["schema"] = json!({ "fields": fields });
                     resource["expirationTime"] = BigQuery::ends(passes());
                     client.create_table(&arrival.table, resource, &self.caller).await.map_err(failed)?;
-                    let encoding = self.encoding(units, reconciled, for_copy);
+                    let encoding = self.encoding(units, reconciled, with_pull);
                     let encoded = self.encoded(encoding, units).await?;
                     let loaded = client.load_files(&job, &encoded.files, &self.caller).await;
                     loaded.map_err(failed)?

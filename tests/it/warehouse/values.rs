@@ -259,8 +259,7 @@ suite!(
     texts_that_only_resemble_times_or_mix_their_kinds_stay_texts,
     declared_types_win_over_what_values_look_like,
     rows_longer_than_16_megabytes_are_loaded,
-    rows_without_members_are_rows
-        but not on BigQuery: "the emulator takes `{}` for the text of a table's only column",
+    rows_without_members_are_rows,
     rows_that_are_no_objects_are_rows,
     a_stage_may_lie_in_a_folder_whose_name_looks_like_a_pattern
 );
