@@ -282,25 +282,17 @@ struct RunCount {
 impl RunCount {
     fn task(&self, task: &TaskId, event: &TaskEvent) {
         let inner = &self.metrics.inner;
-        let status = match event {
+        match event {
             TaskEvent::Started { .. } => {
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
                 tasks.entry(task.clone()).or_insert_with(Moment::now);
                 return;
             }
             TaskEvent::Retried { .. } => return,
-            TaskEvent::Loaded { rows, .. } => {
-                inner.rows.get_or_create(&self.of).inc_by(*rows);
-                "loaded"
-            }
-            TaskEvent::Unchanged { .. } => "unchanged",
-            TaskEvent::Held { .. } => "held",
-            TaskEvent::Late { .. } => "late",
-            TaskEvent::Done { .. } => "done",
-            TaskEvent::Failed { .. } => "failed",
-            TaskEvent::Skipped { .. } => "skipped",
-            TaskEvent::Cancelled => "cancelled",
-        };
+            TaskEvent::Loaded { rows, .. } => drop(inner.rows.get_or_create(&self.of).inc_by(*rows)),
+            _ => {}
+        }
+        let status = event.word();
         inner.tasks.get_or_create(&Ended { pipeline: self.of.pipeline.clone(), status }).inc();
         let begun = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
         if let Some(begun) = begun {

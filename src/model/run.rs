@@ -204,6 +204,24 @@ pub enum TaskEvent {
     Cancelled,
 }
 
+impl TaskEvent {
+    /// The word by which it is stored.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Retried { .. } => "retried",
+            Self::Loaded { .. } => "loaded",
+            Self::Unchanged { .. } => "unchanged",
+            Self::Held { .. } => "held",
+            Self::Late { .. } => "late",
+            Self::Done { .. } => "done",
+            Self::Failed { .. } => "failed",
+            Self::Skipped { .. } => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// How a task stands: its events, folded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]

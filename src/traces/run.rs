@@ -173,7 +173,7 @@ impl RunTrace {
             TaskEvent::Retried { reason } => span.fail(redacted(reason)),
             TaskEvent::Cancelled => {}
         }
-        self.end(ended, outcome(event), now);
+        self.end(ended, event.word(), now);
     }
 
     fn end(&self, mut task: Task, outcome: &str, now: Instant) {
@@ -262,21 +262,6 @@ impl Drop for RunTrace {
         tasks.into_values().for_each(|task| self.end(task, "unknown", now));
         trace.root.fail("it ended without a word".to_owned());
         self.queue.push(trace.root.end(now));
-    }
-}
-
-fn outcome(event: &TaskEvent) -> &'static str {
-    match event {
-        TaskEvent::Started { .. } => "started",
-        TaskEvent::Retried { .. } => "retried",
-        TaskEvent::Loaded { .. } => "loaded",
-        TaskEvent::Unchanged { .. } => "unchanged",
-        TaskEvent::Held { .. } => "held",
-        TaskEvent::Late { .. } => "late",
-        TaskEvent::Done { .. } => "done",
-        TaskEvent::Failed { .. } => "failed",
-        TaskEvent::Skipped { .. } => "skipped",
-        TaskEvent::Cancelled => "cancelled",
     }
 }
 

@@ -13,19 +13,7 @@ use base64::Engine as _;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-/// Serves a router on a free port until the test's process ends.
-fn serve(router: Router) -> String {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-            tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-            axum::serve(listener, router).await.expect("the server runs");
-        });
-    });
-    format!("http://{}", told.recv().expect("the server starts"))
-}
+use super::loopback::serve;
 
 /// A well mixed number out of two: the dice of all that is made up here.
 fn mix(seed: u64, index: u64) -> u64 {

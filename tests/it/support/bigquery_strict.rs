@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::loopback::serve;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;
@@ -96,26 +97,16 @@ impl Strict {
     pub fn start() -> Self {
         let shared: Arc<Shared> = Arc::default();
         let inner = Arc::clone(&shared);
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let handler = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-                    let shared = Arc::clone(&inner);
-                    async move {
-                        tokio::task::spawn_blocking(move || shared.serve(&method, &uri, &headers, &body))
-                            .await
-                            .expect("an answer")
-                    }
-                };
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                let router = Router::new().fallback(handler).layer(DefaultBodyLimit::disable());
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        Self { url: format!("http://{}", told.recv().expect("the server starts")), shared }
+        let handler = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+            let shared = Arc::clone(&inner);
+            async move {
+                tokio::task::spawn_blocking(move || shared.serve(&method, &uri, &headers, &body))
+                    .await
+                    .expect("an answer")
+            }
+        };
+        let router = Router::new().fallback(handler).layer(DefaultBodyLimit::disable());
+        Self { url: serve(router), shared }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

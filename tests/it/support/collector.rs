@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::loopback::serve;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -87,16 +88,7 @@ impl Collector {
                 (StatusCode::from_u16(status).expect("a status"), answer.encode_to_vec())
             }
         };
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                axum::serve(listener, Router::new().fallback(handler)).await.expect("the server runs");
-            });
-        });
-        Self { url: format!("http://{}", told.recv().expect("the server starts")), batches }
+        Self { url: serve(Router::new().fallback(handler)), batches }
     }
 
     /// Every batch that came in, those that were not taken included.

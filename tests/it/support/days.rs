@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use super::loopback::serve;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::routing::get;
@@ -35,17 +36,7 @@ impl DaysApi {
         let seen = Arc::new(Seen::default());
         let router =
             Router::new().route("/items", get(items)).route("/notes", get(notes)).with_state(Arc::clone(&seen));
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        let address = told.recv().expect("the server starts");
-        Self { url: format!("http://{address}"), seen }
+        Self { url: serve(router), seen }
     }
 
     /// How often each page was asked for.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::loopback::serve;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -66,18 +67,9 @@ impl FanApi {
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
         });
-        let (tell, told) = std::sync::mpsc::channel();
         let state = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(format!("http://{}", listener.local_addr().expect("an address"))).expect("the test listens");
-                let router = Router::new().fallback(answer).with_state(state);
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        Self { url: told.recv().expect("the server starts"), shared }
+        let router = Router::new().fallback(answer).with_state(state);
+        Self { url: serve(router), shared }
     }
 
     /// Changes its manner.

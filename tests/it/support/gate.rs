@@ -13,6 +13,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::loopback::serve;
 use super::project::Project;
 
 /// Whatever does not happen within this time does not happen.
@@ -46,17 +47,7 @@ impl Gate {
         let (door, receiver) = watch::channel(door);
         let shared = Shared { door: receiver, asked: Arc::clone(&asked) };
         let router = Router::new().route("/rows", get(rows)).with_state(shared);
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        let address = told.recv().expect("the server starts");
-        Self { url: format!("http://{address}"), door, asked }
+        Self { url: serve(router), door, asked }
     }
 
     /// Opens, shuts, or refuses from now on, also those who wait.

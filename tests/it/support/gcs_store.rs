@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use super::loopback::serve;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
@@ -29,16 +30,7 @@ impl GcsStore {
             let answer = answer(&mut known.lock().expect("no test panicked here"), &method, &uri, &headers, &body);
             async move { answer }
         };
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                axum::serve(listener, Router::new().fallback(handler)).await.expect("the server runs");
-            });
-        });
-        Self { url: format!("http://{}", told.recv().expect("the server starts")), objects }
+        Self { url: serve(Router::new().fallback(handler)), objects }
     }
 
     /// The connection to a prefix of the bucket.

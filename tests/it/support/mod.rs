@@ -20,6 +20,7 @@ pub mod gate;
 pub mod gcs_store;
 pub mod inbox;
 pub mod logs;
+pub mod loopback;
 pub mod mariadb;
 pub mod mongodb;
 pub mod mornings;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::loopback::serve;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -40,16 +41,7 @@ impl Scripted {
     pub fn start() -> Self {
         let script = Arc::new(Script::default());
         let router = Router::new().route("/rows", get(rows)).with_state(Arc::clone(&script));
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        Self { url: format!("http://{}", told.recv().expect("the server starts")), script }
+        Self { url: serve(router), script }
     }
 
     /// These rows lie under a key from now on; a key without any has none.

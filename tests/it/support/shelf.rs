@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::loopback::serve;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -48,16 +49,7 @@ impl Shelf {
     pub fn start() -> Self {
         let things = Things::default();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&things));
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        Self { url: format!("http://{}", told.recv().expect("the server starts")), things }
+        Self { url: serve(router), things }
     }
 
     /// Puts something at a path.

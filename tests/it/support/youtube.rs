@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::loopback::serve;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -39,22 +40,13 @@ impl YouTube {
     /// Starts it on a free port.
     pub fn start() -> Self {
         let asked = Arc::<Mutex<Asked>>::default();
-        let (tell, told) = std::sync::mpsc::channel();
         let state = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(format!("http://{}", listener.local_addr().expect("an address"))).expect("the test listens");
-                let router = Router::new()
-                    .route("/token", post(token))
-                    .route("/youtube/v3/playlistItems", get(uploads))
-                    .route("/v2/reports", get(report))
-                    .with_state(state);
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        Self { url: told.recv().expect("the server starts"), asked }
+        let router = Router::new()
+            .route("/token", post(token))
+            .route("/youtube/v3/playlistItems", get(uploads))
+            .route("/v2/reports", get(report))
+            .with_state(state);
+        Self { url: serve(router), asked }
     }
 
     /// How often each report was asked for and given, by video and day.

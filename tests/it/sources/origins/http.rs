@@ -10,6 +10,7 @@ use axum::routing::get;
 
 use super::super::{Event, Origin, passes};
 use crate::support::doors::nobody;
+use crate::support::loopback::serve;
 use crate::support::project::Project;
 
 const SECRET: &str = "open-sesame-42";
@@ -25,16 +26,7 @@ impl Api {
     fn start() -> Self {
         let days = Days::default();
         let router = Router::new().route("/events", get(events)).with_state(Arc::clone(&days));
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-                tell.send(listener.local_addr().expect("an address")).expect("the test listens");
-                axum::serve(listener, router).await.expect("the server runs");
-            });
-        });
-        Self { url: format!("http://{}", told.recv().expect("the server starts")), days }
+        Self { url: serve(router), days }
     }
 
     fn at(url: &str) -> String {
