@@ -20,8 +20,8 @@ use super::worker::{self, Shared};
 use crate::error::{Error, Kind, Result};
 use crate::logs::RunLog;
 use crate::model::pipeline::Action;
-use crate::model::plan::{Plan, PlannedTask};
-use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState};
+use crate::model::plan::{Due, Plan, PlannedTask};
+use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState, Trigger};
 use crate::monitor::{Event, Monitor};
 use crate::time::display_duration;
 use crate::warehouse::Permit;
@@ -52,6 +52,7 @@ pub(super) async fn run(
         gear,
         pipeline: &plan.pipeline,
         occasion: Occasion::new(run, plan.logical_date, window, &plan.pipeline, &ledger),
+        ordinary: plan.trigger != Trigger::Backfill && plan.tasks.iter().all(|task| task.due != Due::Retry),
         monitor: Arc::clone(&monitor),
         // The end of the run's own time stops this run, and nothing else that listens to `cancel`.
         cancel: cancel.child_token(),
