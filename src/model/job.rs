@@ -239,6 +239,17 @@ pub enum Beat {
     Lost,
 }
 
+/// How a holder stands to a job, without prolonging its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It is the holder's.
+    Firm,
+    /// It is the holder's, and somebody asked to cancel it.
+    CalledOff,
+    /// It is another's, or it has ended.
+    Lost,
+}
+
 /// How a process lets go of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
