@@ -80,7 +80,7 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
     let options = site.options();
     let look = Look::at(&site.root, &options);
     if let Some(outline) = look.outline().filter(|_| args.pipeline.is_none() && !screen.is_json()) {
-        let written = Written::from_iter(outline.tables());
+        let written = outline.tables().collect::<Written>();
         if written.tables.len() > MOST_TABLES {
             let state = State::open(&config::state_dir(&site.root)).await?;
             return short(outline.pipelines(), &written, &state, screen).await;
