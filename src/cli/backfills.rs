@@ -5,7 +5,7 @@ use super::{Common, Screen, session};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::model::cost::Bytes;
-use crate::model::job::{Backfill, BackfillState, Job, JobEnd, JobFilter, JobState};
+use crate::model::job::{Backfill, BackfillState, Job, JobEnd, JobFilter, JobState, Progress};
 use crate::plan;
 use crate::state::State;
 use crate::time::Instant;
@@ -128,11 +128,25 @@ fn planned(of: &Backfill) -> String {
     words.join(", ")
 }
 
-/// How far it is, in words.
+/// How far it is, in words: what ended well is done, and nothing else.
 fn words(of: &Backfill) -> String {
-    let progress = of.progress;
-    let ended = progress.jobs - progress.queued - progress.leased;
-    format!("{ended} of {} jobs, {} of {} units", progress.jobs, progress.units_done, progress.units)
+    let Progress { jobs, succeeded, units, units_done, .. } = of.progress;
+    format!("{succeeded} of {jobs} jobs, {units_done} of {units} units")
+}
+
+/// The jobs that ended, and not well, in words; none where there are none.
+fn not_well(of: &Backfill) -> Option<String> {
+    let Progress { open, failed, cancelled, .. } = of.progress;
+    let ends = [
+        (failed, of.progress.units_failed, "failed"),
+        (open, of.progress.units_open, "held or late"),
+        (cancelled, of.progress.units_cancelled, "cancelled"),
+    ];
+    let words = ends.iter().filter(|(jobs, ..)| *jobs > 0);
+    let words: Vec<String> = words
+        .map(|(jobs, units, end)| format!("{} {end} ({})", counted(*jobs, "job"), counted(*units, "unit")))
+        .collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn expected(of: &Backfill, now: Instant) -> String {
@@ -183,6 +197,9 @@ fn show(of: &Backfill, jobs: &[Job], now: Instant, screen: &Screen) {
     screen.data(&format!("{}: `{}` from {} to {}, {}", of.id, of.pipeline, of.from, of.to, of.state.name()));
     screen.data(&format!("  planned    {}, asked for by {} at {}", planned(of), of.by, minute(of.created_at)));
     screen.data(&format!("  done       {}; {} under way, {} wait", words(of), of.progress.leased, of.progress.queued));
+    if let Some(words) = not_well(of) {
+        screen.data(&format!("  not done   {words}"));
+    }
     let ends = expected(of, now);
     if !ends.is_empty() {
         let word = if of.state == BackfillState::Running { "expected" } else { "ended" };

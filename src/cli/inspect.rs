@@ -185,6 +185,8 @@ fn attention(written: &Written, snapshot: &Snapshot, screen: &Screen) {
 fn concern(record: &UnitRecord, pipeline: &str, screen: &Screen) {
     let reason = record.reason.as_deref().unwrap_or("").lines().next().unwrap_or("");
     let (table, unit) = (&record.table, &record.unit);
+    let by_backfill = format!("`haul backfill {pipeline}` over it");
+    let who = if record.backfilled { &by_backfill } else { "the next run" };
     match record.state {
         UnitState::Loaded if record.reason.is_some() && record.held_stage.is_some() => {
             let unit = if unit.is_whole() { String::new() } else { format!(" {unit}") };
@@ -194,9 +196,9 @@ fn concern(record: &UnitRecord, pipeline: &str, screen: &Screen) {
         UnitState::Held => screen.data(&format!(
             "{table} {unit} is held: {reason}; `haul approve {table} {unit}` loads the new rows, with --reject it drops them"
         )),
-        UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; the next run does it again")),
-        UnitState::Late => screen.data(&format!("{table} {unit} is late: {reason}; the next run asks again")),
-        UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; the next run loads it again")),
+        UnitState::Failed => screen.data(&format!("{table} {unit} failed: {reason}; {who} does it again")),
+        UnitState::Late => screen.data(&format!("{table} {unit} is late: {reason}; {who} asks again")),
+        UnitState::Missing => screen.data(&format!("{table} {unit} is {reason}; {who} loads it again")),
     }
 }
 

@@ -99,6 +99,10 @@ pub(super) async fn run(
                 following.await
             }
         };
+        let followed = match followed {
+            Err(error) if error.kind() == Kind::Unavailable => left(&state, client, job, error).await,
+            followed => followed,
+        };
         let one = match followed {
             Ok((job, record)) => ended(&job, record, &pipeline, (&state, screen), &mut records).await,
             Err(error) => Err(error),
@@ -159,6 +163,34 @@ async fn follow(client: &Client, id: i64, screen: &Screen) -> Result<(JobView, O
             waits = Some(reason);
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What became of a job whose daemon can no longer be asked, as the state store tells it.
+///
+/// # Errors
+/// The job has not ended: what will become of it; or the error that there was, where the store does not tell more.
+async fn left(state: &State, client: &Client, id: i64, error: Error) -> Result<(JobView, Option<RunRecord>)> {
+    let Ok(Some(job)) = state.job(id).await else { return Err(error) };
+    let (pid, name) = (client.place().pid, &job.pipeline);
+    let ended = |what: &str| {
+        Error::new(Kind::Unavailable, format!("running `{name}`"))
+            .because(format!("`haul serve` (process {pid}) {what}"))
+    };
+    match job.state {
+        JobState::Done => {
+            let record = match &job.run {
+                Some(run) => state.run(run).await?.map(|(record, _)| record),
+                None => None,
+            };
+            Ok((JobView::from(job), record))
+        }
+        JobState::Queued => Err(ended(&format!("has ended, and job {id} is back in the queue"))
+            .hint("the next `haul serve` goes on with it, and what is durable is not asked for again")
+            .hint(format!("`haul cancel {id}` takes it out of the queue"))),
+        JobState::Leased => Err(ended(&format!("is gone, and job {id} had not ended"))
+            .hint("the next `haul serve` takes it over once its lease has ended, and goes on with what is durable")
+            .hint(format!("`haul cancel {id}` ends it"))),
     }
 }
 

@@ -258,8 +258,11 @@ fn summary(record: &RunRecord, plan: &Plan, ask: &Ask, took: Duration, screen: &
             again(ask, plan, record.status)
         )),
         RunStatus::Late => screen.note(&format!(
-            "{WARN}late{WARN:#}: the source does not have everything yet; the next run asks again, and so does `{}`",
-            again(ask, plan, record.status)
+            "{WARN}late{WARN:#}: the source does not have everything yet; {}`{}`{}",
+            // What only a backfill has asked for, no run of a day asks for again.
+            if ask.range.is_none() { "the next run asks again, and so does " } else { "" },
+            again(ask, plan, record.status),
+            if ask.range.is_none() { "" } else { " asks again" },
         )),
         RunStatus::Refused => screen.tell(&format!("{BAD}refused{BAD:#}: nothing was begun, and nothing was spent")),
         RunStatus::Held | RunStatus::Succeeded | RunStatus::Running => {}

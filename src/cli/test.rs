@@ -1,5 +1,6 @@
 //! `haul test` and `haul record`: pipelines replayed offline on recorded answers, and the recording of such answers.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,12 +49,16 @@ pub(super) struct RecordArgs {
 pub(super) async fn test(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
     let project = session::offline(common, screen)?;
     let all = config::trials(&project);
-    if !all.diagnostics.is_empty() {
-        screen.tell(config::render(&all.diagnostics, &all.sources, screen.colors()).trim_end());
+    let wanted =
+        |file: &str, _: Option<&str>| args.names.is_empty() || args.names.iter().any(|name| may_be(name, file));
+    let (faults, others) = all.faults_of(wanted);
+    if !faults.is_empty() {
+        screen.tell(config::render(&faults, &all.sources, screen.colors()).trim_end());
     }
-    if all.diagnostics.iter().any(|fault| fault.severity == Severity::Error) {
+    if faults.iter().any(|fault| fault.severity == Severity::Error) {
         return Ok(2);
     }
+    tell_others(&others, screen);
     let trials = chosen(&all.trials, &args.names)?;
     // Tests have nothing in common: several are under way at once, and told in their order.
     let at_once = std::thread::available_parallelism().map_or(2, usize::from);
@@ -91,6 +96,24 @@ fn chosen<'t>(trials: &'t [Trial], names: &[String]) -> Result<Vec<&'t Trial>> {
         return Err(Error::usage(format!("there is no test `{name}`")).hint(format!("there are {}", known.join(", "))));
     }
     Ok(trials.iter().filter(|trial| names.iter().any(|name| is_one(name, trial))).collect())
+}
+
+/// Whether a name, or a pattern, may mean tests of a file.
+fn may_be(name: &str, file: &str) -> bool {
+    match (name.split_once("::"), name.rsplit_once('*')) {
+        (Some((own, _)), _) => alike(own, file),
+        // What stands behind its last star may be the name of a case.
+        (None, Some((before, _))) => alike(&format!("{before}*"), file),
+        (None, None) => name == file,
+    }
+}
+
+/// Tells which files of tests are wrong that nobody has asked for.
+pub(super) fn tell_others(files: &BTreeSet<PathBuf>, screen: &Screen) {
+    for file in files {
+        screen
+            .note(&format!("{WARN}note{WARN:#}: {} is wrong, and is left out; `haul check` says why", file.display()));
+    }
 }
 
 /// Whether a name is what a pattern with `*` says.

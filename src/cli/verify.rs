@@ -4,7 +4,7 @@ use futures::stream::{self, StreamExt};
 use serde_json::json;
 
 use super::screen::{BAD, GOOD, counted};
-use super::test::tell_faults;
+use super::test::{tell_faults, tell_others};
 use super::{Common, Screen, session};
 use crate::config::{self, Severity};
 use crate::error::{Error, Result};
@@ -29,10 +29,13 @@ pub(super) async fn verify(args: &Args, common: &Common, screen: &Screen) -> Res
         }
     }
     let all = config::trials(&project);
-    if all.diagnostics.iter().any(|fault| fault.severity == Severity::Error) {
-        screen.tell(config::render(&all.diagnostics, &all.sources, screen.colors()).trim_end());
+    let wanted = |_: &str, pipeline: Option<&str>| args.pipeline.is_none() || args.pipeline.as_deref() == pipeline;
+    let (faults, others) = all.faults_of(wanted);
+    if faults.iter().any(|fault| fault.severity == Severity::Error) {
+        screen.tell(config::render(&faults, &all.sources, screen.colors()).trim_end());
         return Ok(2);
     }
+    tell_others(&others, screen);
     let fixtures = fixtures(&all.trials, args.pipeline.as_deref());
     let windowed =
         |trial: &&&Trial| project.pipeline(&trial.pipeline).is_some_and(|pipeline| pipeline.window.is_some());

@@ -1,6 +1,6 @@
 //! `tests/*.toml`: which pipeline is replayed on which answers, and what its tables then have to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::diagnostic::{Diagnostic, Source, Sources, known_names};
+use super::diagnostic::{Diagnostic, Severity, Source, Sources, known_names};
 use super::expect::{ExpectTable, expectation};
 use super::given::{GivenTable, given};
 use super::pipeline::{is_plain_name, stem, vars};
@@ -129,11 +129,26 @@ pub struct Trials {
     pub diagnostics: Vec<Diagnostic>,
     /// The files that the diagnostics point into.
     pub sources: Sources,
+    /// The pipelines that files with faults name, as far as they do.
+    pipelines: BTreeMap<PathBuf, String>,
+}
+
+impl Trials {
+    /// The faults of the files that somebody has chosen by their names and pipelines, and the others that are wrong.
+    pub fn faults_of(&self, chosen: impl Fn(&str, Option<&str>) -> bool) -> (Vec<Diagnostic>, BTreeSet<PathBuf>) {
+        let of = |fault: &Diagnostic| fault.labels.first().map(|label| label.file.clone()).unwrap_or_default();
+        let is_chosen = |file: &Path| chosen(&stem(file), self.pipelines.get(file).map(String::as_str));
+        let (own, others): (Vec<&Diagnostic>, Vec<&Diagnostic>) =
+            self.diagnostics.iter().partition(|fault| is_chosen(&of(fault)));
+        let others = others.into_iter().filter(|fault| fault.severity == Severity::Error).map(of).collect();
+        (own.into_iter().cloned().collect(), others)
+    }
 }
 
 /// Reads `tests/*.toml`; folders in `tests/` and other files are left alone.
 pub fn trials(project: &Project) -> Trials {
-    let mut all = Trials { trials: Vec::new(), diagnostics: Vec::new(), sources: Sources::new() };
+    let mut all =
+        Trials { trials: Vec::new(), diagnostics: Vec::new(), sources: Sources::new(), pipelines: BTreeMap::new() };
     let Ok(entries) = std::fs::read_dir(project.root.join("tests")) else { return all };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml") && path.is_file());
@@ -149,12 +164,14 @@ pub fn trials(project: &Project) -> Trials {
             }
         };
         let source = Arc::new(Source::new(relative.clone(), text));
-        all.sources.insert(relative, source.clone());
+        all.sources.insert(relative.clone(), source.clone());
         let mut reader = Reader::new(source);
         let (file, sound): (TestFile, bool) = reader.read_file();
         let found = if sound { of_file(&file, project, &mut reader) } else { Vec::new() };
         if reader.diagnostics.is_empty() {
             all.trials.extend(found);
+        } else if let Some(pipeline) = &file.pipeline.0 {
+            all.pipelines.insert(relative, pipeline.value.clone());
         }
         all.diagnostics.extend(reader.diagnostics);
     }

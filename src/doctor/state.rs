@@ -14,6 +14,10 @@ use crate::time::Instant;
 const WASTE: u64 = 64 << 20;
 
 pub(super) async fn check(dir: &Path, project: Option<&Project>, now: Instant) -> Vec<Check> {
+    if let Err(error) = State::usable(dir) {
+        let check = Check::fail("state", "folder", error.chain());
+        return vec![error.hints().iter().fold(check, |check, hint| check.hint((*hint).to_owned()))];
+    }
     let health = match State::examine(dir, now).await {
         Ok(Some(health)) => health,
         Ok(None) => return vec![Check::ok("state", "file", "there is none yet: the first run makes it")],

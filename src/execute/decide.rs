@@ -54,6 +54,7 @@ pub async fn approve(gear: &Gear, table: &TableName, unit: &str) -> Result<Decid
         gear,
         pipeline: &held.pipeline,
         occasion: Occasion::new(run, today, window, &held.pipeline, &ledger),
+        ordinary: false,
         monitor: Arc::new(Void),
         limits: Mutex::default(),
         cancel: CancellationToken::new(),

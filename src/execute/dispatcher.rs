@@ -19,9 +19,10 @@ use super::slots::{self, Slots};
 use super::worker::{self, Shared};
 use crate::error::{Error, Kind, Result};
 use crate::logs::RunLog;
+use crate::model::job::Hold;
 use crate::model::pipeline::Action;
-use crate::model::plan::{Plan, PlannedTask};
-use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState};
+use crate::model::plan::{Due, Plan, PlannedTask};
+use crate::model::run::{RunCounts, RunRecord, RunStatus, TaskEvent, TaskLog, TaskState, Trigger};
 use crate::monitor::{Event, Monitor};
 use crate::time::display_duration;
 use crate::warehouse::Permit;
@@ -47,39 +48,47 @@ pub(super) async fn run(
     }
     let resumed = Resumed::of(gear, plan, &record).await?;
     let ledger = super::ledger_of(gear, &plan.pipeline).await?;
+    // The end of the run's own time stops this run, and nothing else that listens to `cancel`.
+    let stop = cancel.child_token();
     let (run, window) = (record.id.clone(), plan.window.clone());
     let shared = Shared {
         gear,
         pipeline: &plan.pipeline,
         occasion: Occasion::new(run, plan.logical_date, window, &plan.pipeline, &ledger),
+        ordinary: plan.trigger != Trigger::Backfill && plan.tasks.iter().all(|task| task.due != Due::Retry),
         monitor: Arc::clone(&monitor),
-        // The end of the run's own time stops this run, and nothing else that listens to `cancel`.
-        cancel: cancel.child_token(),
-        permit: permit(gear, plan),
+        permit: permit(gear, plan, &stop),
+        cancel: stop,
         limits: Mutex::default(),
         ledger: Mutex::new(ledger),
         breakers: Breakers::default(),
         purse: Purse::of(plan),
     };
     let mut dispatcher = Dispatcher::new(plan, &shared, resumed);
-    dispatcher.walk(&cancel).await?;
+    dispatcher.walk().await?;
     let record = dispatcher.finish(record).await?;
     monitor.event(&Event::RunFinished { run: &record });
     Ok(record)
 }
 
 /// What the run's commits need: that the job they are for is still this process's, and that nobody has cancelled it.
-fn permit(gear: &Gear, plan: &Plan) -> Permit {
+///
+/// The first commit that hears of a cancellation stops the whole run, as the next beat would do.
+fn permit(gear: &Gear, plan: &Plan, stop: &CancellationToken) -> Permit {
     let Some((job, generation)) = plan.leased else { return Permit::default() };
-    let state = gear.state.clone();
+    let (state, stop) = (gear.state.clone(), stop.clone());
     Permit::new(move || {
-        let state = state.clone();
+        let (state, stop) = (state.clone(), stop.clone());
         Box::pin(async move {
-            if state.still_has(job, generation).await? {
-                return Ok(());
+            match state.hold(job, generation).await? {
+                Hold::Firm => Ok(()),
+                Hold::CalledOff => {
+                    stop.cancel();
+                    Err(Error::new(Kind::Cancelled, format!("job {job} is cancelled: nothing is written")))
+                }
+                Hold::Lost => Err(Error::new(Kind::Stale, format!("the lease on job {job}"))
+                    .because("another process has taken it: nothing is written")),
             }
-            Err(Error::new(Kind::Stale, format!("the lease on job {job}"))
-                .because("another process has taken it, or somebody has cancelled it: nothing is written"))
         })
     })
 }
@@ -129,11 +138,11 @@ async fn crew(
 }
 
 /// Stops a run that takes longer than it may; never ends.
-async fn overdue(limit: Option<Duration>, shared: &Shared<'_>, over: Arc<AtomicBool>, cancel: &CancellationToken) {
+async fn overdue(limit: Option<Duration>, shared: &Shared<'_>, over: Arc<AtomicBool>) {
     if let Some(limit) = limit {
         tokio::time::sleep(limit).await;
         // Who stopped it before gets the word.
-        if !cancel.is_cancelled() {
+        if !shared.cancel.is_cancelled() {
             over.store(true, Ordering::Relaxed);
             shared.cancel.cancel();
         }
@@ -198,12 +207,12 @@ impl<'a> Dispatcher<'a> {
     ///
     /// Both are always polled side by side: a worker that holds the state file's writer must never wait for the
     /// dispatcher, which wants to write there too.
-    async fn walk(&mut self, cancel: &CancellationToken) -> Result<()> {
+    async fn walk(&mut self) -> Result<()> {
         let (begin, orders) = mpsc::unbounded_channel();
         let (plan, shared) = (self.plan, self.shared);
         let crew = crew(plan, shared, orders, self.events.0.clone());
         let slots = slots::keep(shared.gear, &plan.pipeline, &shared.occasion.run, &*shared.monitor);
-        let clock = overdue(plan.pipeline.steering.timeout, shared, Arc::clone(&self.overdue), cancel);
+        let clock = overdue(plan.pipeline.steering.timeout, shared, Arc::clone(&self.overdue));
         tokio::select! {
             (led, ()) = async { tokio::join!(self.lead(begin), crew) } => led,
             () = slots => Ok(()),

@@ -34,13 +34,15 @@ pub(super) struct Cost {
 }
 
 impl UnitOutcome {
-    /// The ledger's entries for this outcome: the pull, and the unit as it stands now.
+    /// The ledger's entries for this outcome: the pull, and the unit as it stands now; `backfilled` tells whether only
+    /// backfills have touched it, this pull included.
     pub fn records(
         &self,
         table: &TableName,
         run: &str,
         cost: Cost,
         previous: Option<&UnitRecord>,
+        backfilled: bool,
     ) -> (PullRecord, UnitRecord) {
         let pull = PullRecord {
             table: table.clone(),
@@ -101,6 +103,7 @@ impl UnitOutcome {
                 }
             },
             held_stage: self.held_stage.clone(),
+            backfilled,
         };
         (pull, unit)
     }

@@ -19,7 +19,7 @@ use crate::model::plan::{Due, PlannedTask};
 use crate::model::run::{TaskEvent, TaskId};
 use crate::model::source::Source;
 use crate::monitor::{Boundary, Event, Monitor};
-use crate::time::{UnitKey, display_duration};
+use crate::time::{Unit, UnitKey, display_duration};
 use crate::warehouse::Permit;
 
 /// What the tasks of one run share.
@@ -27,6 +27,8 @@ pub(super) struct Shared<'a> {
     pub gear: &'a Gear,
     pub pipeline: &'a Arc<Pipeline>,
     pub occasion: Occasion,
+    /// Whether the run does the days whose turn it is: no backfill, and no single unit that somebody decided on.
+    pub ordinary: bool,
     pub monitor: Arc<dyn Monitor>,
     pub cancel: CancellationToken,
     /// What each commit asks for right before its end.
@@ -47,13 +49,26 @@ impl Shared<'_> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).unit(&step.into, unit).cloned()
     }
 
+    /// Whether only backfills have touched a unit, once this run has pulled it: a day of its window belongs to the days from
+    /// then on, while an older one that it looks at again remains what it was.
+    fn is_backfilled(&self, unit: Option<&Unit>, previous: Option<&UnitRecord>) -> bool {
+        let within = match (unit, &self.occasion.window) {
+            (Some(unit), Some(window)) => window.start() <= unit.start && unit.end <= window.end(),
+            _ => true,
+        };
+        let of_its_day = self.ordinary && within;
+        !of_its_day && previous.map_or(!self.ordinary, |record| record.backfilled)
+    }
+
     /// Writes what became of units into the state store and into this run's ledger.
     pub async fn keep(&self, task: &PlannedTask, outcomes: &[UnitOutcome], cost: Cost) -> Result<()> {
         let table = &task.step.into;
         let (pulls, units): (Vec<_>, Vec<_>) = outcomes
             .iter()
             .map(|outcome| {
-                outcome.records(table, &self.occasion.run, cost, self.record(&task.step, &outcome.key).as_ref())
+                let previous = self.record(&task.step, &outcome.key);
+                let backfilled = self.is_backfilled(outcome.unit.as_ref(), previous.as_ref());
+                outcome.records(table, &self.occasion.run, cost, previous.as_ref(), backfilled)
             })
             .unzip();
         self.gear.state.record(&pulls, &units).await?;

@@ -239,6 +239,17 @@ pub enum Beat {
     Lost,
 }
 
+/// How a holder stands to a job, without prolonging its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It is the holder's.
+    Firm,
+    /// It is the holder's, and somebody asked to cancel it.
+    CalledOff,
+    /// It is another's, or it has ended.
+    Lost,
+}
+
 /// How a process lets go of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
@@ -444,8 +455,14 @@ pub struct Progress {
     pub cancelled: u64,
     /// Units of all jobs.
     pub units: u64,
-    /// Units of jobs that ended.
+    /// Units of jobs that ended well.
     pub units_done: u64,
+    /// Units of jobs that ended with something held or late.
+    pub units_open: u64,
+    /// Units of jobs that failed or were refused; some of them may be loaded all the same.
+    pub units_failed: u64,
+    /// Units of jobs that were cancelled; what was loaded before that stays.
+    pub units_cancelled: u64,
     /// When the first job was begun.
     pub begun_at: Option<Instant>,
     /// When the last one ended so far.
@@ -455,8 +472,10 @@ pub struct Progress {
 impl Progress {
     /// When all jobs will have ended, if the others take as long as those that have; none before the first has ended.
     pub fn expected_end(&self, now: Instant) -> Option<Instant> {
-        let done = self.units_done.max(self.jobs - self.queued - self.leased);
-        let all = self.units.max(self.jobs);
+        // What was cancelled has taken no time, and nothing of it is left.
+        let units = self.units_done + self.units_open + self.units_failed;
+        let done = units.max(self.succeeded + self.open + self.failed);
+        let all = self.units.saturating_sub(self.units_cancelled).max(self.jobs.saturating_sub(self.cancelled));
         let (begun, last) = (self.begun_at?, self.last_end?);
         if done == 0 || done >= all {
             return None;

@@ -102,6 +102,9 @@ pub struct UnitRecord {
     pub probe: Option<String>,
     /// The stage that an approval would load, relative to the state folder.
     pub held_stage: Option<String>,
+    /// Whether only backfills have touched it so far: no gap begins with it, and a run of a day leaves it to backfills.
+    #[serde(default)]
+    pub backfilled: bool,
 }
 
 /// What the warehouse has of a unit; the mirror of its row in `_haul_loads`.

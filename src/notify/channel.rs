@@ -30,7 +30,7 @@ const COMPLAINT: usize = 400;
 /// How many bytes of it are looked at.
 const LISTENED: usize = 16 << 10;
 
-/// Sends a message; `id` is the same when it is sent once more.
+/// Sends a message; `id` is the same when the same is sent once more.
 ///
 /// # Errors
 /// The channel cannot be reached, or does not take it.

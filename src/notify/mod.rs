@@ -142,7 +142,12 @@ impl Teller {
             Content::Notices { notices } => notices.iter().map(|notice| notice.key.clone()).collect(),
             Content::Report { .. } | Content::Test => Vec::new(),
         };
-        let id = ids.first().map_or_else(String::new, i64::to_string);
+        // What has come meanwhile is told with what waited: that is another message, and has another name.
+        let id = match ids.as_slice() {
+            [] => String::new(),
+            [one] => one.to_string(),
+            [first, .., last] => format!("{first}-{last}"),
+        };
         let unsaved = |error: Error| error.chain();
         match self.send(channel, &content, &id).await {
             Ok(()) => self.state.messages_sent(&ids, &keys, now).await.map_err(unsaved),

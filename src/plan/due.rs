@@ -100,6 +100,23 @@ fn verdict_in_window(
     }
 }
 
+/// Why an ordinary run leaves a unit alone that failed in a backfill.
+pub(super) const OF_BACKFILLS: &str = "only a backfill has asked for it, and only a backfill does it again";
+
+/// The place of the first unit that an ordinary run has loaded: behind it, a unit that was never loaded is a gap.
+///
+/// What backfills alone have loaded begins no gap: they name their days themselves, and a run of a day must not load what lies
+/// between those and its own.
+pub(super) fn first_of_days(records: &[Option<&UnitRecord>]) -> Option<usize> {
+    let is_of_a_day = |record: &UnitRecord| record.loaded.is_some() && !record.backfilled;
+    records.iter().position(|record| record.is_some_and(is_of_a_day))
+}
+
+/// Whether a unit before the window is left to backfills: none but they have touched it, and no gap would be seen there.
+pub(super) fn is_of_backfills(record: &UnitRecord, place: usize, first: Option<usize>) -> bool {
+    record.backfilled && first.is_none_or(|first| place < first)
+}
+
 /// The units before the window: tiers that are due again, and gaps.
 fn older(
     draft: &mut Draft<'_>,
@@ -108,14 +125,17 @@ fn older(
     records: &[Option<&UnitRecord>],
 ) -> Vec<(usize, Due)> {
     let first_known = records.iter().position(Option::is_some).unwrap_or(timeline.window.start);
-    let first_loaded = records.iter().position(|record| record.is_some_and(|record| record.loaded.is_some()));
+    let first = first_of_days(records);
     let mut due = Vec::new();
     let begin = first_known.max(timeline.begin);
     for (place, record) in records.iter().enumerate().take(timeline.window.start).skip(begin) {
         let verdict = match record {
-            None if first_loaded.is_some_and(|first| first < place) => Ok(Due::Gap),
+            None if first.is_some_and(|first| first < place) => Ok(Due::Gap),
             None => continue,
             Some(record) => match record.state {
+                UnitState::Failed | UnitState::Late | UnitState::Missing if is_of_backfills(record, place, first) => {
+                    verdict_in_tier(draft, timeline, place, record).unwrap_or_else(|| Err(OF_BACKFILLS.to_owned()))
+                }
                 UnitState::Failed => Ok(Due::Failed),
                 UnitState::Late => Ok(Due::Late),
                 UnitState::Missing => Ok(Due::Missing),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::due::{asked_again, because, begun, records};
+use super::due::{OF_BACKFILLS, asked_again, because, begun, first_of_days, is_of_backfills, records};
 use super::timeline::Timeline;
 use super::{Draft, Placed};
 use crate::model::ledger::UnitRecord;
@@ -92,12 +92,16 @@ fn own_units(
         }
         return units;
     }
-    let first = own.iter().position(|record| record.is_some_and(|record| record.loaded.is_some()));
+    let first = first_of_days(own);
     for (place, record) in own.iter().enumerate().take(timeline.window.start).skip(timeline.begin) {
         let reason = match record {
             None => first.is_some_and(|first| first < place).then_some(Due::Gap),
             Some(record) => because(record.state).filter(|reason| *reason != Due::Held),
         };
+        if reason.is_some() && record.is_some_and(|record| is_of_backfills(record, place, first)) {
+            units.left.push((place, OF_BACKFILLS.to_owned()));
+            continue;
+        }
         units.due.extend(reason.map(|reason| (place, reason)));
     }
     // What is read without an edge, or through an edge that was not selected, may have changed unseen.

@@ -170,6 +170,7 @@ fn record(name: &str, unit: &str, state: UnitState) -> UnitRecord {
         reason: None,
         probe: None,
         held_stage: None,
+        backfilled: false,
     }
 }
 
@@ -260,6 +261,53 @@ fn a_failure_before_the_first_loaded_unit_is_not_forgotten() {
     let plan = planned(&pipeline(Some(rule()), vec![extract("a", Per::Unit)]), records, &ask());
     assert_eq!(tasks(&plan)[0], "a 03-04 failed before");
     assert_eq!(plan.tasks.len(), 4, "the fifth was never asked for: {:?}", tasks(&plan));
+}
+
+#[test]
+fn what_only_backfills_have_loaded_is_no_beginning_of_a_gap() {
+    let by_backfill = |records: Vec<UnitRecord>| -> Vec<UnitRecord> {
+        records.into_iter().map(|record| UnitRecord { backfilled: true, ..record }).collect()
+    };
+    let steps = vec![extract("a", Per::Unit), transform("b", Per::Unit, &[("a", Reach::SAME)])];
+    let pipe = pipeline(Some(rule()), steps);
+    let tables = |records: &[UnitRecord]| -> Vec<UnitRecord> {
+        let of = |name: &str| records.iter().map(|one| UnitRecord { table: table(name), ..one.clone() }).collect();
+        [of("a"), of("b")].into_iter().flat_map(|records: Vec<_>| records).collect()
+    };
+    let mut records = by_backfill(loaded("a", 1..=2));
+    records.extend(by_backfill(vec![record("a", "2024-03-03", UnitState::Failed)]));
+    let window = ["a 03-07 new", "a 03-08 new", "a 03-09 new"];
+    let plan = planned(&pipe, tables(&records), &ask());
+    assert_eq!(tasks(&plan)[..3], window, "no run of a day has loaded anything yet");
+    assert_eq!(plan.tasks.len(), 6, "{:?}", tasks(&plan));
+    let left: Vec<_> = plan.left.iter().map(|left| (left.step.as_str(), left.unit.as_str())).collect();
+    assert_eq!(left, [("a", "2024-03-03"), ("b", "2024-03-03")]);
+    assert!(plan.left[0].why.contains("only a backfill"), "{:?}", plan.left);
+
+    // The fifth is a day's own: behind it there are gaps, and what failed there is repaired whoever asked for it first.
+    records.push(record("a", "2024-03-05", UnitState::Loaded));
+    let plan = planned(&pipe, tables(&records), &ask());
+    assert_eq!(tasks(&plan)[0], "a 03-06 gap");
+    assert_eq!(plan.tasks.len(), 8, "{:?}", tasks(&plan));
+    records.extend(by_backfill(vec![record("a", "2024-03-06", UnitState::Failed)]));
+    let plan = planned(&pipe, tables(&records), &ask());
+    assert_eq!(tasks(&plan)[0], "a 03-06 failed before");
+    let again = planned(&pipe, tables(&records), &backfill("2024-03-01", "2024-03-05", Reprocess::Missing));
+    assert_eq!(
+        tasks(&again),
+        ["a 03-03 failed before", "a 03-04 new", "b 03-03 failed before", "b 03-04 new"],
+        "a backfill does what it is asked to"
+    );
+}
+
+#[test]
+fn a_unit_of_a_backfill_that_a_tier_reaches_is_repaired_by_the_days() {
+    let tiers = vec![rule().tiers[0], Tier { every: Duration::from_hours(24), units: NonZeroU32::new(6).expect("6") }];
+    let failed = |unit: &str| UnitRecord { backfilled: true, ..record("a", unit, UnitState::Failed) };
+    let records = vec![failed("2024-03-02"), failed("2024-03-05")];
+    let pipe = pipeline(Some(WindowRule { tiers, ..rule() }), vec![extract("a", Per::Unit)]);
+    let plan = planned(&pipe, records, &ask());
+    assert_eq!(tasks(&plan), ["a 03-05 failed before", "a 03-07 new", "a 03-08 new", "a 03-09 new"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::runner::{GearRunner, Listen};
 use super::supervisor::Supervisor;
 use super::version::{Change, Version, Watched};
 use crate::error::Result;
+use crate::model::serve::ServeSettings;
 use crate::time::{Clock, Instant};
 
 /// A warehouse that nobody has used for so long is closed, so that others may open its file.
@@ -39,6 +40,8 @@ pub struct Life {
     versions: watch::Sender<Arc<Version>>,
     /// Tells others how it is.
     vitals: watch::Sender<Vitals>,
+    /// The settings that it began with: some of them hold until its end.
+    opened: ServeSettings,
 }
 
 /// How a daemon is.
@@ -81,7 +84,8 @@ impl Life {
         let versions = watch::Sender::new(Arc::clone(watched.version()));
         let faults = watched.faults().map(str::to_owned);
         let vitals = watch::Sender::new(Vitals { looked_at: Some(clock.now()), draining: false, faults });
-        Ok(Self { daemon, watched, listen, tell, clock, supervisor, seen: 0, pending: false, versions, vitals })
+        let opened = watched.version().project.serve.clone();
+        Ok(Self { opened, daemon, watched, listen, tell, clock, supervisor, seen: 0, pending: false, versions, vitals })
     }
 
     /// How it is, now and later.
@@ -139,7 +143,6 @@ impl Life {
                 },
             }
         }
-        self.supervisor.stopping();
         (self.tell)(Note::info("stopped"));
         self.watched.version().gear.rest(Duration::ZERO).await.map(drop)
     }
@@ -200,10 +203,14 @@ impl Life {
     async fn renew(&mut self) {
         let version = Arc::clone(self.watched.version());
         let project = Arc::clone(&version.project);
-        let runner = Arc::new(GearRunner::new(version, Arc::clone(&self.listen)));
+        let before = Arc::clone(&self.versions.borrow().project);
+        let runner = Arc::new(GearRunner::new(Arc::clone(&version), Arc::clone(&self.listen)));
         match self.daemon.renew(project, runner, self.clock.now()).await {
             Ok(()) => {
                 self.pending = false;
+                for words in kept(&before.serve, &version.project.serve, &self.opened) {
+                    (self.tell)(Note::warning(words));
+                }
                 self.versions.send_replace(Arc::clone(self.watched.version()));
             }
             Err(error) => (self.tell)(Note::fault(&error)),
@@ -229,6 +236,28 @@ impl Life {
     }
 }
 
+/// What is told of settings that have changed and hold as they were until a new start; nothing where they are as at the start.
+fn kept(before: &ServeSettings, now: &ServeSettings, opened: &ServeSettings) -> Vec<String> {
+    let of = |settings: &ServeSettings| {
+        let door = settings.door.clone();
+        [
+            ("listen", format!("{:?}", door.listen)),
+            ("token", format!("{:?}", door.token)),
+            ("hosts", format!("{:?}", door.hosts)),
+            ("traces", format!("{:?}", settings.traces)),
+        ]
+    };
+    let three = of(before).into_iter().zip(of(now)).zip(of(opened));
+    three
+        .filter(|(((_, before), (_, now)), (_, opened))| before != now && now != opened)
+        .map(|(_, (key, _))| {
+            format!(
+                "`serve.{key}` has changed: it holds from the next start of `haul serve`, until then the old one does"
+            )
+        })
+        .collect()
+}
+
 /// What is told of files that are wrong.
 pub fn told_broken(change: Change) -> Note {
     let Change::Broken { files, faults } = change else { return Note::info("all files are right") };
@@ -236,7 +265,9 @@ pub fn told_broken(change: Change) -> Note {
         let of = files.iter().filter(|(_, known)| *known == wanted).map(|(file, _)| file.display().to_string());
         let names: Vec<String> = of.collect();
         let are = if names.len() == 1 { ("is", "it is") } else { ("are", "they are") };
-        let then = if wanted {
+        let then = if !wanted && names == ["connections.toml"] {
+            ": what needs its connections does not run until it is right".to_owned()
+        } else if wanted {
             ": what was there before stays in force".to_owned()
         } else {
             format!(", and left out until {} right", are.1)

@@ -17,14 +17,13 @@ pub(super) fn settled(running: &Running, ended: Ended, now: Instant) -> (Note, O
             let note = if end == JobEnd::Succeeded { Note::info(words) } else { Note::warning(words) };
             (note, Some(Settled::Done { end, reason, run }))
         }
+        // Who asked for the end gets it, whatever the run came to meanwhile.
+        Ended::Failed { run, reason, .. } if running.stop == Some(Stop::Asked) => {
+            let reason = Some(format!("somebody asked for it; before that: {reason}"));
+            (Note::info("cancelled"), Some(Settled::Done { end: JobEnd::Cancelled, reason, run }))
+        }
         Ended::Failed { run, kinds, reason } => {
-            // Who asked for the end gets it, whatever the run came to meanwhile.
-            let again = if running.stop == Some(Stop::Asked) {
-                None
-            } else {
-                super::again(&running.retry, (running.job, running.attempts), &kinds, now)
-            };
-            match again {
+            match super::again(&running.retry, (running.job, running.attempts), &kinds, now) {
                 Some(not_before) => {
                     let words = format!("failed, and is tried again at {}: {reason}", not_before.format("%H:%M:%SZ"));
                     (Note::warning(words), Some(Settled::Again { not_before, reason }))
@@ -40,11 +39,12 @@ pub(super) fn settled(running: &Running, ended: Ended, now: Instant) -> (Note, O
                 let reason = "gave way to a fresh day of the same pipeline".to_owned();
                 (Note::info(reason.clone()), Some(Settled::Back { reason }))
             }
-            Some(Stop::Asked) => {
+            // A commit may have heard of it before the next beat did.
+            Some(Stop::Asked) | None => {
                 let reason = Some("somebody asked for it".to_owned());
                 (Note::info("cancelled"), Some(Settled::Done { end: JobEnd::Cancelled, reason, run }))
             }
-            _ => {
+            Some(Stop::Drain | Stop::Lost) => {
                 let reason = "the process that had it was asked to end".to_owned();
                 (Note::info("stopped, and given back to the queue"), Some(Settled::Back { reason }))
             }

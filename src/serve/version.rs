@@ -1,10 +1,10 @@
 //! The project as it is now: read again when its files change, with the last good text of a file that is broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, Diagnostic, Loaded, Options, Print, Severity};
+use crate::config::{self, Diagnostic, Loaded, Options, Print, Severity, Sources};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
 use crate::execute::Gear;
@@ -44,6 +44,12 @@ pub enum Change {
     Mended,
 }
 
+/// The file of the connections; its text is kept nowhere.
+const CONNECTIONS: &str = "connections.toml";
+
+/// The fault of a name that is no connection.
+const UNKNOWN_CONNECTION: &str = "unknown-connection";
+
 /// The files of a project, looked at again and again.
 pub struct Watched {
     root: PathBuf,
@@ -56,9 +62,21 @@ pub struct Watched {
     seen: u128,
     /// The faults that were told.
     told: Option<String>,
+    /// Whether connections.toml was wrong at the start, so that there are no connections of it to stay with.
+    unconnected: bool,
     /// What the connections were read from.
     credentials: u128,
     next: tokio::time::Instant,
+}
+
+/// What stands in the place of connections whose file is wrong.
+enum Instead {
+    /// None: pipelines that need one are left out.
+    Nothing,
+    /// Any: who only steers needs none.
+    Unchecked,
+    /// Those that there were.
+    Old(Connections),
 }
 
 /// What became of reading the files.
@@ -67,6 +85,22 @@ struct Reading {
     texts: BTreeMap<PathBuf, Arc<str>>,
     broken: Vec<PathBuf>,
     faults: String,
+    /// Whether connections.toml is one of those that are wrong.
+    unconnected: bool,
+}
+
+impl Reading {
+    /// Adds faults to those that are told, and the files that they are in.
+    fn tell(&mut self, faults: &[Diagnostic], sources: &Sources) {
+        if faults.is_empty() {
+            return;
+        }
+        let drawn = config::render(faults, sources, false);
+        let gap = if self.faults.is_empty() { "" } else { "\n\n" };
+        self.faults = format!("{}{gap}{}", self.faults, drawn.trim_end());
+        let files: BTreeSet<PathBuf> = faults.iter().filter_map(|fault| blamed(fault).map(Path::to_path_buf)).collect();
+        self.broken.extend(files);
+    }
 }
 
 impl Watched {
@@ -77,7 +111,7 @@ impl Watched {
     pub async fn open(root: &Path, clock: Clock, redactor: Redactor) -> Result<(Self, Vec<Change>)> {
         let (read, credentials) = (Print::of(root)?.digest, credentials(root));
         let connections = Connections::open(root, redactor.clone())?;
-        let reading = read_files(root.to_path_buf(), connections.clone(), BTreeMap::new()).await?;
+        let reading = read_files(root.to_path_buf(), connections.clone(), Instead::Nothing, BTreeMap::new()).await?;
         let Some(project) = reading.project else {
             return Err(unusable(&reading.faults));
         };
@@ -91,6 +125,7 @@ impl Watched {
             read,
             seen: read,
             told: None,
+            unconnected: reading.unconnected,
             credentials,
             next: tokio::time::Instant::now(),
         };
@@ -136,8 +171,12 @@ impl Watched {
         let anew = (credentials != self.credentials)
             .then(|| Connections::open(&self.root, self.redactor.clone()))
             .transpose()?;
-        let connections = anew.clone().unwrap_or_else(|| self.version.gear.connections.clone());
-        let reading = read_files(self.root.clone(), connections, self.good.clone()).await?;
+        let old = self.version.gear.connections.clone();
+        let connections = anew.clone().unwrap_or_else(|| old.clone());
+        let old = if self.unconnected { Instead::Nothing } else { Instead::Old(old) };
+        let reading = read_files(self.root.clone(), connections, old, self.good.clone()).await?;
+        // Connections that cannot be read are no reason to lose those that there are.
+        let anew = anew.filter(|_| !reading.unconnected || self.unconnected);
         let mut changes = Vec::new();
         let before = self.good.clone();
         if let Some(mut project) = reading.project {
@@ -149,7 +188,9 @@ impl Watched {
                 let gear = Arc::new(self.version.gear.successor(Arc::clone(&project), anew)?);
                 self.version = Arc::new(Version { project, gear });
                 self.good = reading.texts;
-                self.credentials = credentials;
+                if !reading.unconnected {
+                    (self.credentials, self.unconnected) = (credentials, false);
+                }
                 changes.push(Change::Read { changed, gone });
             }
         }
@@ -179,7 +220,9 @@ impl Watched {
             return None;
         }
         self.told = Some(faults.clone());
-        let files = files.into_iter().map(|file| (good.contains_key(&file), file)).map(|(known, file)| (file, known));
+        // The text of a file with secrets is not kept, but its connections are.
+        let known = |file: &Path| good.contains_key(file) || file == Path::new(CONNECTIONS) && !self.unconnected;
+        let files = files.into_iter().map(|file| (known(&file), file)).map(|(known, file)| (file, known));
         Some(Change::Broken { files: files.collect(), faults })
     }
 }
@@ -190,7 +233,7 @@ impl Watched {
 /// A `haul.toml` that is wrong.
 pub async fn tolerant(root: &Path, redactor: Redactor) -> Result<Arc<Project>> {
     let connections = Connections::open(root, redactor)?;
-    let reading = read_files(root.to_path_buf(), connections, BTreeMap::new()).await?;
+    let reading = read_files(root.to_path_buf(), connections, Instead::Unchecked, BTreeMap::new()).await?;
     let faults = reading.faults;
     reading.project.map(Arc::new).ok_or_else(|| unusable(&faults))
 }
@@ -202,20 +245,36 @@ fn unusable(faults: &str) -> Error {
 }
 
 /// Reads all files; those that are wrong count with their last good text, or not at all.
-async fn read_files(root: PathBuf, connections: Connections, good: BTreeMap<PathBuf, Arc<str>>) -> Result<Reading> {
-    let read = tokio::task::spawn_blocking(move || sound(&root, &connections, &good)).await;
+async fn read_files(
+    root: PathBuf,
+    connections: Connections,
+    instead: Instead,
+    good: BTreeMap<PathBuf, Arc<str>>,
+) -> Result<Reading> {
+    let read = tokio::task::spawn_blocking(move || sound(&root, &connections, &instead, &good)).await;
     read.context(Kind::Internal, || "reading the project's files".to_owned())?
 }
 
-fn sound(root: &Path, connections: &Connections, good: &BTreeMap<PathBuf, Arc<str>>) -> Result<Reading> {
-    let names = connections.names()?;
+fn sound(
+    root: &Path,
+    connections: &Connections,
+    without: &Instead,
+    good: &BTreeMap<PathBuf, Arc<str>>,
+) -> Result<Reading> {
+    let mut names = Some(connections.names()?);
     let mut instead: BTreeMap<PathBuf, Option<Arc<str>>> = BTreeMap::new();
-    let mut reading = Reading { project: None, texts: BTreeMap::new(), broken: Vec::new(), faults: String::new() };
-    let mut check_connections = true;
+    let mut reading = Reading {
+        project: None,
+        texts: BTreeMap::new(),
+        broken: Vec::new(),
+        faults: String::new(),
+        unconnected: false,
+    };
+    let mut told = false;
     loop {
         let options = Options {
-            known_connections: Some(&names),
-            check_connections,
+            known_connections: names.as_deref(),
+            check_connections: !reading.unconnected,
             instead: Some(&instead),
             ..Options::default()
         };
@@ -228,33 +287,57 @@ fn sound(root: &Path, connections: &Connections, good: &BTreeMap<PathBuf, Arc<st
         }
         let errors: Vec<Diagnostic> =
             diagnostics.into_iter().filter(|fault| fault.severity == Severity::Error).collect();
-        let mut blamed: Vec<PathBuf> =
-            errors.iter().filter_map(|fault| Some(fault.labels.first()?.file.clone())).collect();
-        blamed.sort();
-        blamed.dedup();
-        if reading.faults.is_empty() {
-            config::render(&errors, &sources, false).trim_end().clone_into(&mut reading.faults);
-            reading.broken.clone_from(&blamed);
-        }
-        let mut changed = false;
-        for file in blamed {
-            if file == Path::new("connections.toml") {
-                changed |= std::mem::take(&mut check_connections);
-                continue;
+        let (own, errors): (Vec<Diagnostic>, Vec<Diagnostic>) =
+            errors.into_iter().partition(|fault| blamed(fault) == Some(Path::new(CONNECTIONS)));
+        if !own.is_empty() && !reading.unconnected {
+            reading.unconnected = true;
+            reading.tell(&own, &sources);
+            // What names its connections is looked at again with those that there were.
+            match without {
+                Instead::Old(old) => names = Some(old.names()?),
+                Instead::Unchecked => names = None,
+                Instead::Nothing => {}
             }
-            let before = good.get(&file);
-            let same = before.is_some() && sources.get(&file).map(|source| &source.text) == before;
-            // One that was right before is wrong through another, or it has no better text.
-            if same || instead.contains_key(&file) || before.is_none() && file == Path::new("haul.toml") {
-                continue;
-            }
-            instead.insert(file, before.cloned());
-            changed = true;
+            continue;
         }
-        if !changed {
+        if !std::mem::replace(&mut told, true) {
+            // Without any connections, what names one says no more than that.
+            let none = reading.unconnected && matches!(without, Instead::Nothing);
+            let follows = |fault: &Diagnostic| none && fault.code == UNKNOWN_CONNECTION;
+            let errors: Vec<Diagnostic> = errors.iter().filter(|fault| !follows(fault)).cloned().collect();
+            reading.tell(&errors, &sources);
+        }
+        if !put_back(&errors, &sources, good, &mut instead) {
             return Ok(reading);
         }
     }
+}
+
+/// Puts the last good texts of files in the place of those that have faults; whether there was any to be put there.
+fn put_back(
+    errors: &[Diagnostic],
+    sources: &Sources,
+    good: &BTreeMap<PathBuf, Arc<str>>,
+    instead: &mut BTreeMap<PathBuf, Option<Arc<str>>>,
+) -> bool {
+    let mut changed = false;
+    let files: BTreeSet<&Path> = errors.iter().filter_map(blamed).collect();
+    for file in files {
+        let before = good.get(file);
+        let same = before.is_some() && sources.get(file).map(|source| &source.text) == before;
+        // One that was right before is wrong through another, or it has no better text.
+        if same || instead.contains_key(file) || before.is_none() && file == Path::new("haul.toml") {
+            continue;
+        }
+        instead.insert(file.to_path_buf(), before.cloned());
+        changed = true;
+    }
+    changed
+}
+
+/// The file that a fault is in.
+fn blamed(fault: &Diagnostic) -> Option<&Path> {
+    Some(fault.labels.first()?.file.as_path())
 }
 
 /// The content of what connections are told by, without its meaning.

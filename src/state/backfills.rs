@@ -24,7 +24,10 @@ const SELECT: &str = "WITH chosen AS (
            sum(coalesce(job.outcome IN ('failed', 'refused'), 0)) AS failed,
            sum(coalesce(job.outcome = 'cancelled', 0)) AS cancelled,
            sum(job.units) AS all_units,
-           sum(CASE job.state WHEN 'done' THEN job.units ELSE 0 END) AS units_done,
+           sum(iif(job.outcome IN ('succeeded', 'superseded'), job.units, 0)) AS units_done,
+           sum(iif(job.outcome IN ('held', 'late'), job.units, 0)) AS units_open,
+           sum(iif(job.outcome IN ('failed', 'refused'), job.units, 0)) AS units_failed,
+           sum(iif(job.outcome = 'cancelled', job.units, 0)) AS units_cancelled,
            min(job.claimed_at) AS begun_at,
            max(job.finished_at) AS last_end
     FROM chosen CROSS JOIN backfill_job ON backfill_job.backfill = chosen.number CROSS JOIN job ON job.id = backfill_job.job
@@ -221,6 +224,9 @@ fn read(row: &Columns<'_>) -> Result<Backfill> {
             cancelled: counted("cancelled")?,
             units: counted("all_units")?,
             units_done: counted("units_done")?,
+            units_open: counted("units_open")?,
+            units_failed: counted("units_failed")?,
+            units_cancelled: counted("units_cancelled")?,
             begun_at: row.maybe_instant("begun_at")?,
             last_end: row.maybe_instant("last_end")?,
         },

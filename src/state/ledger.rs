@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use sqlx::{Sqlite, Transaction};
 
-use super::rows::{Reading, count, instant};
+use super::rows::{Reading, count, instant, word};
 use super::sqlite::Store;
 use crate::error::{Error, Result};
 use crate::model::ledger::{Lease, PullRecord, UnitRecord};
 use crate::model::name::TableName;
+use crate::model::run::Trigger;
 use crate::time::{Instant, UnitKey};
 
 /// The units of these tables.
@@ -208,14 +209,15 @@ pub(super) async fn put_unit(
     sqlx::query(
         "INSERT INTO unit (table_name, unit, state, last_pull, pulled_at, unchanged_pulls, reason, held_stage,
                            loaded_pull, loaded_generation, loaded_rows, loaded_fingerprint, loaded_inputs, loaded_at,
-                           probe)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                           probe, backfilled)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          ON CONFLICT (table_name, unit) DO UPDATE
          SET state = excluded.state, last_pull = excluded.last_pull, pulled_at = excluded.pulled_at,
              unchanged_pulls = excluded.unchanged_pulls, reason = excluded.reason, held_stage = excluded.held_stage,
              loaded_pull = excluded.loaded_pull, loaded_generation = excluded.loaded_generation,
              loaded_rows = excluded.loaded_rows, loaded_fingerprint = excluded.loaded_fingerprint,
-             loaded_inputs = excluded.loaded_inputs, loaded_at = excluded.loaded_at, probe = excluded.probe
+             loaded_inputs = excluded.loaded_inputs, loaded_at = excluded.loaded_at, probe = excluded.probe,
+             backfilled = excluded.backfilled
          WHERE excluded.last_pull >= unit.last_pull",
     )
     .bind(unit.table.to_string())
@@ -233,6 +235,7 @@ pub(super) async fn put_unit(
     .bind(loaded.and_then(|loaded| loaded.inputs.clone()))
     .bind(loaded.map(|loaded| instant(loaded.loaded_at)))
     .bind(&unit.probe)
+    .bind(unit.backfilled)
     .execute(&mut **transaction)
     .await
     .map_err(store.fault("recording units in"))?;
@@ -255,6 +258,21 @@ pub(super) async fn claimant(
         .map_err(store.fault("reading a lease in"))?
         .map(|row| Reading(&row).claimant())
         .transpose()
+}
+
+/// Whether a run is one of a backfill; not, where it is not known.
+pub(super) async fn is_backfill(
+    store: &Store,
+    transaction: &mut Transaction<'static, Sqlite>,
+    run: &str,
+) -> Result<bool> {
+    let found: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM run WHERE id = $1 AND asked_by = $2")
+        .bind(run)
+        .bind(word(Trigger::Backfill))
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(store.fault("reading a run in"))?;
+    Ok(found.is_some())
 }
 
 /// Lifts a unit's generation to what the warehouse has; the next claim's is greater.

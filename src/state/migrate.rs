@@ -17,6 +17,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0005_queue.sql"),
     include_str!("../../migrations/sqlite/0006_incidents.sql"),
     include_str!("../../migrations/sqlite/0007_slot_tickets.sql"),
+    include_str!("../../migrations/sqlite/0008_backfilled_units.sql"),
 ];
 
 /// So many copies of older files are kept.

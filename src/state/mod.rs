@@ -65,6 +65,14 @@ impl State {
         Self::open_with_patience(dir, PATIENCE).await
     }
 
+    /// Refuses a state folder that could not be made, or written to; nothing is changed.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn usable(dir: &Path) -> Result<()> {
+        sqlite::usable(dir)
+    }
+
     async fn open_with_patience(dir: &Path, patience: Duration) -> Result<Self> {
         Ok(Self { store: Arc::new(sqlite::Store::open(dir, patience).await?) })
     }

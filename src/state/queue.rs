@@ -14,7 +14,7 @@ use super::jobs::{Columns, micros, rank};
 use super::rows::word;
 use super::sqlite::Store;
 use crate::error::Result;
-use crate::model::job::{Beat, Class, Enqueued, Job, JobEnd, NewJob, Settled};
+use crate::model::job::{Beat, Class, Enqueued, Hold, Job, JobEnd, NewJob, Settled};
 use crate::time::Instant;
 
 /// A job whose lease has ended without a word so often is not tried again: it may be what kills its processes.
@@ -49,17 +49,20 @@ impl State {
         started(&self.store, id, generation, run, now).await
     }
 
-    /// Whether who has leased a job with this generation may still write what it is about: nobody has taken it or asked to cancel it.
-    pub async fn still_has(&self, id: i64, generation: u64) -> Result<bool> {
-        let (has,): (bool,) = sqlx::query_as(
-            "SELECT EXISTS (SELECT 1 FROM job WHERE id = $1 AND generation = $2 AND state = 'leased' AND cancel_asked = 0)",
-        )
-        .bind(id)
-        .bind(super::rows::count(generation))
-        .fetch_one(self.store.readers())
-        .await
-        .map_err(self.store.fault("looking after a job in"))?;
-        Ok(has)
+    /// How who has leased a job with this generation stands to it now: whether what it is about may still be written.
+    pub async fn hold(&self, id: i64, generation: u64) -> Result<Hold> {
+        let found: Option<(bool,)> =
+            sqlx::query_as("SELECT cancel_asked FROM job WHERE id = $1 AND generation = $2 AND state = 'leased'")
+                .bind(id)
+                .bind(super::rows::count(generation))
+                .fetch_optional(self.store.readers())
+                .await
+                .map_err(self.store.fault("looking after a job in"))?;
+        Ok(match found {
+            Some((false,)) => Hold::Firm,
+            Some((true,)) => Hold::CalledOff,
+            None => Hold::Lost,
+        })
     }
 
     /// Lets go of a job. False: the lease was lost, and nothing was changed but a note of that.

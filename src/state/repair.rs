@@ -58,6 +58,8 @@ fn named(units: &[&UnitKey]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mend {
     fault: Fault,
+    /// Whether the ledger did not know the unit at all.
+    new: bool,
     record: UnitRecord,
 }
 
@@ -75,10 +77,13 @@ pub(super) async fn repair(
     let doing = "mending the ledger in";
     let mut transaction = store.begin(doing).await?;
     let units = ledger::units_in(store, &mut *transaction, tables).await?;
-    let mends = compare(&units, tables, loads, now);
-    for mend in &mends {
+    let mut mends = compare(&units, tables, loads, now);
+    for mend in &mut mends {
         if let Some(loaded) = &mend.record.loaded {
             let claimant = ledger::claimant(store, &mut transaction, &mend.record, loaded.generation).await?;
+            if let Some((run, _)) = claimant.as_ref().filter(|_| mend.new) {
+                mend.record.backfilled = ledger::is_backfill(store, &mut transaction, run).await?;
+            }
             ledger::add_pull(store, &mut transaction, &found(&mend.record, loaded, claimant)).await?;
             ledger::raise_generation(store, &mut transaction, &mend.record, now).await?;
         }
@@ -128,12 +133,12 @@ fn compare(
     for (&(table, unit), &loaded) in &loads {
         let record = known.get(&(table, unit)).copied();
         if let Some(fault) = differs(record, loaded) {
-            mends.push(Mend { fault, record: with(record, table, unit, loaded) });
+            mends.push(Mend { fault, new: record.is_none(), record: with(record, table, unit, loaded) });
         }
     }
     for record in units.iter().filter(|record| record.loaded.is_some()) {
         if !loads.contains_key(&(&record.table, &record.unit)) {
-            mends.push(Mend { fault: Fault::Gone, record: without(record, now) });
+            mends.push(Mend { fault: Fault::Gone, new: false, record: without(record, now) });
         }
     }
     mends
@@ -168,6 +173,7 @@ fn with(record: Option<&UnitRecord>, table: &TableName, unit: &UnitKey, loaded: 
         // Which state of the source these rows are of is not known.
         probe: None,
         held_stage: later.and_then(|record| record.held_stage.clone()),
+        backfilled: record.is_some_and(|record| record.backfilled),
     }
 }
 

@@ -128,6 +128,7 @@ impl Reading<'_> {
             reason: self.get("reason")?,
             probe: self.get("probe")?,
             held_stage: self.get("held_stage")?,
+            backfilled: self.get("backfilled")?,
         })
     }
 

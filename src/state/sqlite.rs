@@ -31,7 +31,10 @@ pub(super) struct Store {
 impl Store {
     /// Opens the file in `dir`, makes it where it is missing, and brings it up to date.
     pub async fn open(dir: &Path, patience: Duration) -> Result<Self> {
-        fs::create_dir_all(dir).context(Kind::Storage, || format!("making the state folder {}", dir.display()))?;
+        if let Err(error) = fs::create_dir_all(dir) {
+            usable(dir)?;
+            return Err(error).context(Kind::Storage, || format!("making the state folder {}", dir.display()));
+        }
         let file = dir.join(FILE);
         let options = SqliteConnectOptions::new()
             .filename(&file)
@@ -44,7 +47,13 @@ impl Store {
             .foreign_keys(true);
         let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone()).await;
-        let writer = writer.map_err(|error| fault(&file, "opening", error))?;
+        let writer = match writer {
+            Ok(writer) => writer,
+            Err(error) => {
+                usable(dir)?;
+                return Err(fault(&file, "opening", error));
+            }
+        };
         let reading = options.pragma("query_only", "1");
         let watcher = pool().max_connections(1).connect_lazy_with(reading.clone());
         let readers = pool().max_connections(READERS).connect_lazy_with(reading);
@@ -108,6 +117,30 @@ impl Store {
         self.watcher.close().await;
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// Refuses a state folder in which nothing can be written, or which cannot be made; nothing is left behind.
+///
+/// # Errors
+/// [`Kind::Storage`], with the part of the path that is in the way.
+pub(super) fn usable(dir: &Path) -> Result<()> {
+    let Some((there, metadata)) = dir.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?))) else {
+        return Ok(());
+    };
+    let (told, there_told) = (dir.display(), there.display());
+    let error = |why: String| Error::new(Kind::Storage, format!("the state folder {told}")).because(why);
+    if !metadata.is_dir() {
+        return Err(error(format!("{there_told} is a file, and no folder")).hint(
+            "`state_dir` in haul.toml names a folder that haul may make and write to; without it that is `.haul`",
+        ));
+    }
+    // Rights are more than bits: only trying tells.
+    match tempfile::tempfile_in(there) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(error(format!("nothing can be written in {there_told}: {fault}")).hint(format!(
+            "give the user that haul runs as the right to write in {there_told}; or name another folder by `state_dir` in haul.toml"
+        ))),
     }
 }
 

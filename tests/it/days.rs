@@ -202,6 +202,66 @@ fn nothing_before_the_first_loaded_day_is_a_gap() {
 }
 
 #[test]
+fn a_backfill_of_old_days_leaves_the_days_in_between_alone() {
+    let api = may();
+    let days = Mornings::new(&api.url, DAYS);
+    days.run("2024-05-09", 0);
+    api.refuse("2024-05-02", 400, "no such day");
+    let fill = |more: &[&str]| {
+        let range = ["backfill", "days", "--from", "2024-05-01", "--through", "2024-05-03"];
+        days.at("2024-05-09", &range.iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    assert_eq!(fill(&[]).status.code(), Some(1));
+    assert_eq!(days.rows("mart.daily").len(), 5, "what reads the days is computed by the backfill itself");
+    api.asked();
+
+    let window = ["2024-05-07", "2024-05-08", "2024-05-09"];
+    let items = |plan: &BTreeMap<String, String>| -> Vec<String> {
+        plan.keys().filter_map(|task| task.strip_prefix("items ")).map(str::to_owned).collect()
+    };
+    let plan = days.plan("2024-05-10", &[]);
+    assert_eq!(items(&plan), window, "{plan:?}");
+    assert!(!plan.values().any(|due| due == "gap" || due == "failed"), "{plan:?}");
+    let status = days.text("2024-05-09", &["status"]);
+    assert!(
+        status.contains("raw.items 2024-05-02 failed: ")
+            && status.contains("`haul backfill days` over it does it again"),
+        "{status}"
+    );
+    days.run("2024-05-10", 0);
+    assert!(api.asked().iter().all(|page| window.iter().any(|day| page.starts_with(day))));
+
+    // The days' own gaps are found as ever, and what the backfill left is for a backfill.
+    let plan = days.plan("2024-05-14", &[]);
+    assert_eq!(items(&plan), ["2024-05-10", "2024-05-11", "2024-05-12", "2024-05-13"], "{plan:?}");
+    assert_eq!(plan["items 2024-05-10"], "gap");
+    api.relent("2024-05-02");
+    assert!(fill(&["--reprocess", "failed"]).status.success());
+    assert!(api.asked().iter().all(|page| page.starts_with("2024-05-02")));
+    assert_eq!(days.rows("mart.daily").keys().filter(|day| day.as_str() < "2024-05-04").count(), 3);
+}
+
+#[test]
+fn a_day_of_a_backfill_that_a_run_had_in_its_window_belongs_to_the_days() {
+    let api = may();
+    let days = Mornings::new(&api.url, DAYS);
+    let filled = days.at("2024-05-05", &["backfill", "days", "--from", "2024-05-01", "--through", "2024-05-04"]);
+    assert!(filled.status.success(), "{}", told_of(&filled));
+    let backfilled = |date: &str| -> Vec<String> {
+        let units = days.json(date, &["status"]);
+        let units = units.as_array().expect("units").iter().filter(|unit| unit["backfilled"] == true);
+        let items = units.filter(|unit| unit["table"]["name"] == "items");
+        items.map(|unit| unit["unit"].as_str().expect("a unit").to_owned()).collect()
+    };
+    assert_eq!(backfilled("2024-05-05"), ["2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04"]);
+    assert!(!days.plan("2024-05-09", &[]).values().any(|due| due == "gap"));
+    days.run("2024-05-05", 0);
+    assert_eq!(backfilled("2024-05-05"), ["2024-05-01"]);
+    let plan = days.plan("2024-05-09", &[]);
+    assert_eq!(plan["items 2024-05-05"], "gap", "{plan:?}");
+}
+
+#[test]
 fn what_somebody_removed_from_the_warehouse_is_missing_and_is_loaded_again() {
     let api = may();
     let days = Mornings::new(&api.url, DAYS);
@@ -417,6 +477,7 @@ fn every_listing_as_json_has_the_keys_that_programs_rely_on() {
     };
     let status = days.json(date, &["status"]);
     let unit = [
+        "backfilled",
         "held_stage",
         "last_pull",
         "loaded",

@@ -68,6 +68,31 @@ fn faults_of_files_and_secrets_that_others_may_read_are_told() {
 }
 
 #[test]
+fn a_state_folder_that_cannot_be_made_is_found_and_every_command_says_which_it_is() {
+    let project = project();
+    project.write("taken", "a file");
+    // Nobody makes a folder below /proc, whoever it is.
+    for (folder, in_the_way) in
+        [("taken", "taken is a file"), ("taken/state", "taken is a file"), ("/proc/haul", "/proc")]
+    {
+        project.write("haul.toml", &format!("state_dir = \"{folder}\"\n[serve]\nlisten = \"off\"\n"));
+        let found = checks(&project, &["--offline"], 1);
+        assert_eq!(bad(&found), ["fail state folder"], "{folder}: {found:?}");
+        let seen = line(&found, "folder");
+        assert!(seen["seen"].as_str().is_some_and(|seen| seen.contains(in_the_way)), "{seen}");
+        assert!(seen["hint"].as_str().is_some_and(|hint| hint.contains("`state_dir` in haul.toml")), "{seen}");
+        for command in [&["run"][..], &["serve"], &["status"]] {
+            let ran = project.output(command);
+            let said = told(&ran);
+            assert!(!ran.status.success(), "{command:?}: {said}");
+            assert!(said.contains("the state folder") && said.contains(in_the_way), "{command:?}: {said}");
+            assert!(said.contains("`state_dir` in haul.toml"), "{command:?}: {said}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(project.path().join("taken")).expect("the file"), "a file");
+}
+
+#[test]
 fn a_connection_that_leads_nowhere_and_a_clock_that_is_away_are_told() {
     let old = Station::start(|_| Reply::json(json!({})).header("date", "Sat, 04 May 2024 06:10:00 GMT"));
     let project = project();

@@ -43,6 +43,7 @@ fn unit(key: &str, state: UnitState, last_pull: u64, loaded: Option<Loaded>) -> 
         reason: (state != UnitState::Loaded).then(|| "a reason".to_owned()),
         probe: (last_pull > 1).then(|| format!("state {last_pull}")),
         held_stage: (state == UnitState::Held).then(|| "held/items".to_owned()),
+        backfilled: false,
     }
 }
 
@@ -253,6 +254,21 @@ async fn a_commit_whose_process_died_is_found_in_the_warehouse() {
         state.repair(&[items()], &loads, now()).await.expect("in order").is_empty(),
         "the second look finds nothing"
     );
+}
+
+#[tokio::test]
+async fn a_commit_of_a_backfill_whose_process_died_is_no_beginning_of_a_gap() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let state = open(dir.path()).await;
+    for (trigger, key) in [(Trigger::Backfill, day("2024-05-01")), (Trigger::Manual, day("2024-05-02"))] {
+        let run = state.begin_run("items", "2024-05-04", trigger, now()).await.expect("a run");
+        state.lease(&items(), std::slice::from_ref(&key), &run.id, now()).await.expect("a lease");
+    }
+    let loads = ["2024-05-01", "2024-05-02"].map(|key| (items(), day(key), loaded(1, 1, 7)));
+    state.repair(&[items()], &loads, now()).await.expect("mended");
+    let snapshot = state.snapshot(&[items()]).await.expect("a snapshot");
+    let backfilled = |key: &str| snapshot.unit(&items(), &day(key)).expect("the unit").backfilled;
+    assert_eq!((backfilled("2024-05-01"), backfilled("2024-05-02")), (true, false));
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ pub struct BackfillView {
     /// What was planned: `units`, `tasks`, `requests`, `bytes`.
     #[schema(value_type = Object)]
     planned: Planned,
-    /// How its jobs stand: `jobs`, `queued`, `leased`, `succeeded`, `open`, `failed`, `cancelled`, `units`, `units_done`, ….
+    /// How its jobs stand: `jobs`, `queued`, `leased`, `succeeded`, `open`, `failed`, `cancelled`, `units`, `units_done`, `units_open`, `units_failed`, `units_cancelled`, ….
     #[schema(value_type = Object)]
     progress: Progress,
 }

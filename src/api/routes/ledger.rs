@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -10,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::exchange::{Answer, Named, Page, Params, json, limit};
 use crate::api::fault::{Fault, FaultBody};
 use crate::api::house::House;
+use crate::error::{Error, Kind};
 use crate::execute::{self, Decided};
 use crate::model::cost::{CostLine, CostsAsk, CostsBy};
 use crate::model::drift::Drift;
@@ -175,7 +177,7 @@ pub async fn drift(State(house): State<House>, Named(table): Named<String>) -> A
 #[utoipa::path(post, path = "/api/v1/tables/{table}/units/{unit}/approve", tag = "tables", security(("token" = [])),
     params(("table" = String, Path, description = "The table."), ("unit" = String, Path, description = "The unit, such as 2018-02-01.")),
     responses((status = 200, body = DecidedView), (status = 400, body = FaultBody), (status = 401, body = FaultBody),
-        (status = 404, body = FaultBody)))]
+        (status = 404, body = FaultBody), (status = 409, body = FaultBody)))]
 pub async fn approve(State(house): State<House>, Named((table, unit)): Named<(String, String)>) -> Answer {
     decide(&house, &table, &unit, true).await
 }
@@ -184,7 +186,7 @@ pub async fn approve(State(house): State<House>, Named((table, unit)): Named<(St
 #[utoipa::path(post, path = "/api/v1/tables/{table}/units/{unit}/reject", tag = "tables", security(("token" = [])),
     params(("table" = String, Path, description = "The table."), ("unit" = String, Path, description = "The unit, such as 2018-02-01.")),
     responses((status = 200, body = DecidedView), (status = 400, body = FaultBody), (status = 401, body = FaultBody),
-        (status = 404, body = FaultBody)))]
+        (status = 404, body = FaultBody), (status = 409, body = FaultBody)))]
 pub async fn reject(State(house): State<House>, Named((table, unit)): Named<(String, String)>) -> Answer {
     decide(&house, &table, &unit, false).await
 }
@@ -192,14 +194,27 @@ pub async fn reject(State(house): State<House>, Named((table, unit)): Named<(Str
 async fn decide(house: &House, table: &str, unit: &str, approve: bool) -> Answer {
     let table = known(house, table).await?;
     let gear = house.gear();
-    let decided = if approve {
-        execute::approve(&gear, &table, unit).await?
-    } else {
-        execute::reject(&gear, &table, unit).await?
+    let decided =
+        if approve { execute::approve(&gear, &table, unit).await } else { execute::reject(&gear, &table, unit).await };
+    let decided = match decided {
+        Ok(decided) => decided,
+        Err(error) => return Err(undecided(house, &table, unit, error).await?),
     };
     house.stir();
     let Decided { table, unit, rows, pipeline } = decided;
     json(house, &DecidedView { table: table.to_string(), unit, rows, pipeline })
+}
+
+/// Why a unit could not be decided on: one that is not held is no mistake of the request.
+async fn undecided(house: &House, table: &TableName, unit: &str, error: Error) -> Result<Fault, Fault> {
+    if error.kind() == Kind::Usage {
+        let snapshot = house.state().snapshot(std::slice::from_ref(table)).await?;
+        let known = snapshot.table(table).find(|record| record.unit.as_str() == unit);
+        if known.is_some_and(|record| record.state != UnitState::Held) {
+            return Ok(Fault::new(StatusCode::CONFLICT, "conflict", error.chain()));
+        }
+    }
+    Ok(error.into())
 }
 
 /// What was billed, and what skipping what had not changed has saved.

@@ -52,6 +52,13 @@ fn a_run_that_is_asked_for_runs_and_everything_of_it_can_be_asked() {
     assert!(serving.get("/api/v1/tables/mart.days/drift")["ages"].is_array());
     let preview = serving.get("/api/v1/pipelines/p/steps/days/preview?date=2024-05-04&rows=1");
     assert_eq!(preview["rows"].as_array().map(Vec::len), Some(1), "{preview}");
+    for word in ["approve", "reject"] {
+        let place = |unit: &str| format!("/api/v1/tables/mart.days/units/{unit}/{word}");
+        let loaded = serving.ask("POST", &place("2024-05-02"), "{}");
+        assert!(loaded.status == 409 && loaded.body.contains("is loaded, not held"), "{}", loaded.body);
+        let never = serving.ask("POST", &place("2024-06-02"), "{}");
+        assert!(never.status == 400 && never.body.contains("was never pulled"), "{}", never.body);
+    }
 }
 
 #[test]

@@ -30,6 +30,22 @@ fn a_plan_tells_what_each_unit_and_all_of_it_would_be_billed_for_and_sends_no_jo
 }
 
 #[test]
+fn a_backfill_by_the_queue_tells_what_all_of_it_would_be_billed_for() {
+    let service = Service::start(10);
+    service.plan("shop.orders", vec![rows(0..3)]);
+    service.reads("shop.orders", 2 * GIB, 1);
+    service.reads("2024-05-02", 1, 2);
+    let days = days(&service, SELECT);
+    let range = ["--from", "2024-05-01", "--through", "2024-05-03", "--queue"];
+    let made = json(&days, &[&["backfill", "days"][..], &range].concat());
+    assert_eq!(made["planned"]["bytes"], 4 * GIB + (20 << 20), "{made}");
+    assert_eq!(made["planned"]["requests"], json!(null), "a SELECT is no request of a fan-out: {made}");
+    let shown = days.project.stdout(&["backfill", "show", "bf-1"]);
+    assert!(shown.contains("3 units, 3 tasks, 4.02 GiB billed"), "{shown}");
+    assert_eq!(service.jobs().len(), 0);
+}
+
+#[test]
 fn one_statement_is_priced_once_however_many_units_send_it() {
     let service = Service::start(10);
     service.plan("shop.orders", vec![rows(0..3)]);

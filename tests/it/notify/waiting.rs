@@ -31,6 +31,9 @@ fn a_message_is_not_lost_while_the_channel_is_down_and_what_waited_is_told_toget
     inbox.look("2024-05-04T08:00:00Z", 0);
     let topics: Vec<_> = inbox.notices().iter().map(|notice| notice["topic"].clone()).collect();
     assert_eq!(topics, ["failure", "recovery"]);
+    let ids: Vec<String> = inbox.messages().iter().map(|message| message["id"].to_string()).collect();
+    assert_eq!(ids[0], ids[1], "the same message, told once more");
+    assert_ne!(ids[1], ids[2], "a receiver that drops what it knows already would lose the recovery");
     let sent = inbox.messages().len();
     inbox.look("2024-05-04T09:00:00Z", 0);
     assert_eq!(inbox.messages().len(), sent);

@@ -1,6 +1,6 @@
 //! Backfills by the queue: planned first, in pieces, steered as a whole; what is loaded is not asked for again.
 
-use haul::model::job::{Backfill, BackfillState, Class, JobEnd, NewBackfill, NewJob, Planned};
+use haul::model::job::{Backfill, BackfillState, Class, JobEnd, NewBackfill, NewJob, Planned, Settled};
 use haul::state::State;
 use serde_json::Value;
 
@@ -123,6 +123,56 @@ fn a_range_is_planned_and_cut_into_jobs_and_days_that_are_loaded_make_none() {
     assert_eq!(ended.status.code(), Some(2), "{}", told_of(&ended));
     let unknown = days.project.output(&["backfill", "show", "bf-9"]);
     assert!(told_of(&unknown).contains("there is no backfill `bf-9`"), "{}", told_of(&unknown));
+}
+
+#[test]
+fn the_requests_of_a_planned_backfill_are_told_where_they_are_known() {
+    let api = may();
+    let step =
+        "for_each = { values = [1, 2, 3] }\nrequest = { path = \"/rows\", params = { key = \"{{ ds }}-{{ item }}\" } }";
+    let plain = "request = { path = \"/rows\", params = { key = \"{{ ds }}\" } }\npaginate = { by = \"offset\", limit = 4, total = \"$.total\" }";
+    let fan = DAYS.replace(plain, step);
+    assert_ne!(fan, DAYS);
+    for (pipeline, requests) in [(fan.as_str(), Value::from(18)), (DAYS, Value::Null)] {
+        let days = Mornings::new(&api.url, pipeline);
+        let made = queue(&days, &["--output", "json"]);
+        assert!(made.status.success(), "{}", told_of(&made));
+        let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+        assert_eq!((&made["planned"]["units"], &made["planned"]["requests"]), (&Value::from(6), &requests), "{made}");
+        let shown = days.project.stdout(&["backfill", "show", "bf-1"]);
+        assert_eq!(shown.contains("18 requests"), !requests.is_null(), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn what_failed_or_was_cancelled_does_not_count_as_done() {
+    let (_folder, state) = store().await;
+    let made = three_pieces(&state, "p").await;
+    let rules = rules(&["p"], 4);
+    for (second, end) in [(0, JobEnd::Failed), (100, JobEnd::Held)] {
+        let piece = claimed(&state, &rules, at(second)).await.expect("a piece");
+        let settled = Settled::Done { end, reason: None, run: None };
+        assert!(state.settle(piece.id, piece.generation, settled, at(second + 100)).await.expect("settled"));
+    }
+    let now = state.backfill(&made.id).await.expect("a look").expect("it is there").progress;
+    assert_eq!((now.succeeded, now.units_done, now.units_failed, now.units_open), (0, 0, 10, 10));
+    assert_eq!(now.expected_end(at(200)), Some(at(300)), "what ended badly has taken its time, too");
+    let ended = state.set_backfill(&made.id, BackfillState::Cancelled, "me", at(200)).await.expect("cancelled");
+    let now = ended.expect("it is there").progress;
+    assert_eq!((now.cancelled, now.units_cancelled, now.units_done), (1, 10, 0));
+}
+
+#[test]
+fn a_cancelled_backfill_does_not_say_that_it_is_done() {
+    let api = may();
+    let days = Mornings::new(&api.url, DAYS);
+    assert!(queue(&days, &["--chunk", "2"]).status.success());
+    days.project.stdout(&["backfill", "cancel", "bf-1"]);
+    let shown = days.project.stdout(&["backfill", "show", "bf-1"]);
+    assert!(shown.contains("done       0 of 3 jobs, 0 of 6 units; 0 under way, 0 wait"), "{shown}");
+    assert!(shown.contains("not done   3 jobs cancelled (6 units)"), "{shown}");
+    let listed = days.project.stdout(&["backfill", "list"]);
+    assert!(listed.contains("0 of 3 jobs, 0 of 6 units"), "{listed}");
 }
 
 #[test]

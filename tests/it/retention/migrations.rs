@@ -79,8 +79,10 @@ const DIFFERENT: &str = concat!(
           + (SELECT count(*) FROM (SELECT name, sql FROM old.sqlite_master EXCEPT SELECT name, sql FROM main.sqlite_master))
           + (SELECT count(*) FROM (SELECT * FROM main.run EXCEPT SELECT * FROM old.run))
           + (SELECT count(*) FROM (SELECT * FROM old.run EXCEPT SELECT * FROM main.run))
-          + (SELECT count(*) FROM (SELECT * FROM main.unit EXCEPT SELECT * FROM old.unit))
-          + (SELECT count(*) FROM (SELECT * FROM old.unit EXCEPT SELECT * FROM main.unit))
+          + (SELECT count(*) FROM (SELECT table_name, unit, state, last_pull, pulled_at, unchanged_pulls, reason, held_stage, loaded_pull, loaded_rows, loaded_at, probe FROM main.unit
+                                EXCEPT SELECT table_name, unit, state, last_pull, pulled_at, unchanged_pulls, reason, held_stage, loaded_pull, loaded_rows, loaded_at, probe FROM old.unit))
+          + (SELECT count(*) FROM (SELECT table_name, unit, state, last_pull, pulled_at, unchanged_pulls, reason, held_stage, loaded_pull, loaded_rows, loaded_at, probe FROM old.unit
+                                EXCEPT SELECT table_name, unit, state, last_pull, pulled_at, unchanged_pulls, reason, held_stage, loaded_pull, loaded_rows, loaded_at, probe FROM main.unit))
           + (SELECT count(*) FROM (SELECT * FROM old.pull EXCEPT SELECT * FROM main.pull))
           + (SELECT count(*) FROM (SELECT * FROM old.event EXCEPT SELECT * FROM main.event))"
 );

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::gate::{Door, Served};
+use crate::support::running::Running;
 
 fn begun(door: Door) -> (Gate, Project, Served) {
     let gate = Gate::start(door);
@@ -44,6 +45,32 @@ fn a_run_that_takes_too_long_is_given_back_and_the_next_daemon_ends_it() {
     served.stop();
     let job = jobs(&project).remove(0);
     assert_eq!(job["runs"].as_array().map(Vec::len), Some(2), "{job}");
+}
+
+#[test]
+fn who_waits_for_a_run_that_is_given_back_hears_what_becomes_of_it() {
+    let gate = Gate::start(Door::Shut);
+    let project = gated(&gate);
+    project.write("haul.toml", &format!("{QUICK}drain_timeout = \"300ms\"\nlisten = \"127.0.0.1:0\"\n"));
+    let mut served = Served::start(&project, &[]);
+    served.says("the API answers");
+    let mut running = Running::start(&project, &["run", "rows", "--date", "2024-05-04"]);
+    running.says("runs it");
+    gate.wait_for(1);
+    served.signal("TERM");
+    let (code, said) = running.end();
+    assert_eq!(served.end(), Some(0));
+    assert_eq!(code, Some(1), "{said}");
+    for words in
+        ["has ended, and job 1 is back in the queue", "the next `haul serve` goes on with it", "`haul cancel 1`"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("error sending request"), "{said}");
+    gate.is(Door::Open);
+    let served = Served::start(&project, &[]);
+    served.says("succeeded");
+    served.stop();
 }
 
 #[test]
@@ -102,4 +129,10 @@ fn the_supervisor_of_services_hears_of_the_beginning_of_life_and_of_the_end() {
     served.signal("TERM");
     hear("STOPPING=1");
     assert_eq!(served.end(), Some(0));
+    socket.set_nonblocking(true).expect("a socket");
+    let mut bytes = [0; 256];
+    while let Ok(length) = socket.recv(&mut bytes) {
+        let word = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        assert!(!word.contains("STOPPING"), "the end begins once: {word}");
+    }
 }

@@ -88,3 +88,64 @@ fn a_project_file_that_is_wrong_refuses_the_start() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+#[test]
+fn connections_that_are_wrong_leave_those_that_there_were_and_blame_no_pipeline() {
+    let gate = Gate::start(Door::Open);
+    let project = gated(&gate);
+    let served = Served::start(&project, &[]);
+    let right = std::fs::read_to_string(project.path().join("connections.toml")).expect("connections");
+    project.write("connections.toml", &format!("{right}\n[[[\n"));
+    let told = served.says("connections.toml is wrong: what was there before stays in force");
+    let detail = told["detail"].as_str().expect("faults");
+    assert!(detail.contains("connections.toml:") && !detail.contains("there is no connection"), "{detail}");
+    project.stdout(&["trigger", "rows", "--date", "2024-05-04"]);
+    served.says("succeeded");
+    // A pipeline that changes meanwhile is taken up, and one that is wrong is told.
+    project.write("pipelines/rows.toml", &ROWS.replace("lookback = 1", "lookback = 2"));
+    served.says("changed: rows");
+    project.write("pipelines/b.toml", "[[extract]]\nname = \"b\"\nconnection = \"nowhere\"\n");
+    let told =
+        served.says("connections.toml is wrong: what was there before stays in force; pipelines/b.toml is wrong");
+    let detail = told["detail"].as_str().expect("faults");
+    assert!(detail.contains("there is no connection `nowhere`"), "{detail}");
+    assert_eq!(detail.matches("there is no connection").count(), 1, "{detail}");
+    project.write("pipelines/b.toml", &command("", "true"));
+    project.write("connections.toml", &right);
+    served.says("all files are right again");
+    served.stop();
+}
+
+#[test]
+fn connections_that_are_wrong_at_the_start_are_told_and_taken_up_when_they_are_right() {
+    let gate = Gate::start(Door::Open);
+    let project = gated(&gate);
+    project.write("haul.toml", &QUICK.replace("warehouse = \"warehouse\"\n", ""));
+    let right = std::fs::read_to_string(project.path().join("connections.toml")).expect("connections");
+    project.write("connections.toml", &format!("[[[\n{right}"));
+    project.write("pipelines/rows.toml", &format!("warehouse = \"warehouse\"\n{ROWS}"));
+    let served = Served::start(&project, &[]);
+    let told = served.says("connections.toml is wrong: what needs its connections does not run until it is right");
+    let detail = told["detail"].as_str().expect("faults");
+    assert!(!detail.contains("there is no connection"), "{detail}");
+    project.write("connections.toml", &right);
+    served.says("all files are right again");
+    project.stdout(&["trigger", "rows", "--date", "2024-05-04"]);
+    served.says("succeeded");
+    served.stop();
+}
+
+#[test]
+fn settings_that_hold_until_a_new_start_say_so_when_they_change() {
+    let project = shared();
+    project.write("haul.toml", &format!("{QUICK}listen = \"127.0.0.1:0\"\n"));
+    project.write("pipelines/a.toml", &command("", "true"));
+    let served = Served::start(&project, &[]);
+    served.says("the API answers");
+    project.write("haul.toml", &format!("{QUICK}listen = \"off\"\n"));
+    let told = served.says("`serve.listen` has changed: it holds from the next start of `haul serve`");
+    assert_eq!(told["level"], "warning");
+    project.write("haul.toml", &format!("{QUICK}listen = \"off\"\nworkers = 2\n"));
+    served.says_times("read again", 2);
+    served.stop();
+}

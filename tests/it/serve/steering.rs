@@ -57,6 +57,35 @@ fn a_queued_job_is_cancelled_at_once_and_one_under_way_by_its_daemon() {
     assert_eq!(project.json(&["runs"])[0]["status"], "cancelled");
 }
 
+/// The daemon looks so rarely that the commits themselves are the first to hear of the cancellation.
+#[test]
+fn what_is_cancelled_in_the_middle_of_its_commits_is_cancelled_and_nothing_of_it_has_failed() {
+    let gate = Gate::start(Door::Shut);
+    let project = gated(&gate);
+    project.write("haul.toml", "warehouse = \"warehouse\"\n[serve]\npoll = \"1m\"\nlease = \"1h\"\n");
+    project.write("pipelines/rows.toml", &format!("max_active = 4\n{ROWS}"));
+    project.stdout(&["backfill", "rows", "--from", "2024-05-01", "--through", "2024-05-07", "--queue"]);
+    let served = Served::start(&project, &[]);
+    // Four tasks are under way, and three wait.
+    gate.wait_for(4);
+    project.stdout(&["backfill", "cancel", "bf-1"]);
+    gate.is(Door::Open);
+    served.says("cancelled");
+    let job = job_until(&project, "the end", |job| job["state"] == "done");
+    assert_eq!(job["outcome"], "cancelled", "{job}");
+    assert_eq!((served.told("warning"), served.told("error")), (vec![], vec![]));
+    served.stop();
+    let run = &project.json(&["runs"])[0];
+    assert_eq!((&run["status"], &run["counts"]["failed"]), (&Value::from("cancelled"), &Value::from(0)), "{run}");
+    let shown = project.json(&["show", run["id"].as_str().expect("a run")]);
+    let events = shown["events"].as_array().expect("events");
+    let cancelled = events.iter().filter(|event| event["event"]["event"] == "cancelled").count();
+    assert_eq!(cancelled, 7, "{shown:#}");
+    assert_eq!(gate.asked().len(), 4, "nothing is begun after it");
+    assert_eq!(project.json(&["status"]), Value::Array(Vec::new()));
+    assert_eq!(project.json(&["backfill", "show", "bf-1"])["state"], "cancelled");
+}
+
 #[test]
 fn a_paused_pipeline_records_its_occurrences_and_can_be_triggered() {
     let project = shared();

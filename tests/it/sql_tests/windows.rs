@@ -50,6 +50,27 @@ fn a_broken_promise_is_told_with_the_first_row_and_the_usual_reason() {
 }
 
 #[test]
+fn a_test_of_another_pipeline_that_is_wrong_keeps_nobody_from_proving_or_testing() {
+    let project = shop();
+    project.write("tests/shop.toml", &format!("{GROUND}\n[[expect]]\ntable = \"sums\"\ncount = 2\n"));
+    project.write("tests/other.toml", "pipeline = \"other\"\nnonsense = 1\n");
+    let note = "tests/other.toml is wrong, and is left out; `haul check` says why";
+    for command in [&["verify-window", "shop", "rolling"][..], &["test", "shop"], &["test", "sh*"]] {
+        let output = project.output(command);
+        let said = told(&output);
+        assert!(output.status.success() && said.contains(note), "{command:?}: {said}");
+        assert!(!said.contains("nonsense"), "{command:?}: {said}");
+    }
+    for command in
+        [&["verify-window"][..], &["verify-window", "other"], &["test"], &["test", "other"], &["test", "*::late"]]
+    {
+        let output = project.output(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {}", told(&output));
+    }
+    assert!(told(&project.output(&["test", "other"])).contains("nonsense"));
+}
+
+#[test]
 fn without_rows_there_is_nothing_to_prove() {
     let project = shop();
     let output = project.output(&["verify-window"]);

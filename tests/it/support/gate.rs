@@ -148,6 +148,13 @@ impl Served {
         self.lines.0.lock().expect("no panic here").iter().filter(|line| has(line, text)).count()
     }
 
+    /// The messages of a level so far.
+    pub fn told(&self, level: &str) -> Vec<String> {
+        let lines = self.lines.0.lock().expect("no panic here");
+        let of_it = lines.iter().filter(|line| line["level"] == level);
+        of_it.map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// The process.
     pub fn id(&self) -> u32 {
         self.child.id()
