@@ -7,17 +7,15 @@ use async_trait::async_trait;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::yup_oauth2::authenticator::{
-    ApplicationDefaultCredentialsTypes, AuthorizedUserAuthenticator, DefaultAuthenticator, ExternalAccountAuthenticator,
+    AuthorizedUserAuthenticator, DefaultAuthenticator, ExternalAccountAuthenticator,
 };
-use gcp_bigquery_client::yup_oauth2::{
-    ApplicationDefaultCredentialsAuthenticator, ApplicationDefaultCredentialsFlowOpts, Error as TokenError,
-    ServiceAccountAuthenticator, ServiceAccountKey,
-};
+use gcp_bigquery_client::yup_oauth2::{Error as TokenError, ServiceAccountAuthenticator, ServiceAccountKey};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::impersonate::{Impersonation, OWN_SCOPES, Target};
-use crate::error::{Context, Error, Kind, Result};
+use super::machine::Machine;
+use crate::error::{Error, Kind, Result};
 use crate::model::connection::BigQueryConnection;
 use crate::secret::{ExposeSecret, Redactor};
 
@@ -34,6 +32,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const HINT: &str =
     "it is the JSON that Google's console downloads, or that gcloud writes: service_account = { file = \"key.json\" }";
 
+/// Where tokens come from.
+enum Source {
+    /// Credentials that somebody gave us.
+    Given(DefaultAuthenticator),
+    /// The machine that we run on.
+    Machine(Machine),
+    /// An emulator takes any token.
+    Emulator,
+}
+
 /// Tokens for one connection, fetched when first needed and renewed before they end. Cloning is cheap.
 #[derive(Clone)]
 pub(super) struct Tokens {
@@ -41,8 +49,7 @@ pub(super) struct Tokens {
 }
 
 struct Inner {
-    /// None at an emulator, which takes any token.
-    source: Option<DefaultAuthenticator>,
+    source: Source,
     /// Who stands between us and the service.
     impersonation: Option<Impersonation>,
     identity: String,
@@ -63,11 +70,13 @@ impl Tokens {
                 .await
                 .map_err(|error| error.while_doing("reading the application default credentials"))?,
             (None, None) if settings.is_google() => Found {
-                source: Some(of_machine().await?),
+                source: Source::Machine(Machine::of(settings.metadata_host.as_deref())?),
                 identity: "as this machine's service account".to_owned(),
                 target: None,
             },
-            (None, None) => Found { source: None, identity: "without credentials".to_owned(), target: None },
+            (None, None) => {
+                Found { source: Source::Emulator, identity: "without credentials".to_owned(), target: None }
+            }
         };
         let endpoint = settings.endpoint.as_deref().filter(|_| !settings.is_google());
         let own = settings.impersonate.as_deref().map(|account| Target::of(account, endpoint));
@@ -106,7 +115,15 @@ impl Tokens {
     }
 
     async fn own(&self, scopes: &[&str], renew: bool) -> Result<String, TokenError> {
-        let Some(source) = &self.inner.source else { return Ok("emulator".to_owned()) };
+        let source = match &self.inner.source {
+            Source::Emulator => return Ok("emulator".to_owned()),
+            Source::Machine(machine) => {
+                let token = machine.token(scopes, renew).await?;
+                self.inner.redactor.learn(&token);
+                return Ok(token);
+            }
+            Source::Given(source) => source,
+        };
         let token = if renew { source.force_refreshed_token(scopes).await } else { source.token(scopes).await }?;
         let token = token.token().ok_or(TokenError::MissingAccessToken)?.to_owned();
         self.inner.redactor.learn(&token);
@@ -129,7 +146,7 @@ impl Authenticator for Tokens {
 
 /// Credentials that were read.
 struct Found {
-    source: Option<DefaultAuthenticator>,
+    source: Source,
     identity: String,
     target: Option<Target>,
 }
@@ -186,7 +203,7 @@ async fn plain(of: Option<&str>, text: &str) -> Result<Found> {
     let built = built.map_err(|_| {
         Error::new(Kind::Connection, "the private key of the service account cannot be read").hint(HINT)
     })?;
-    Ok(Found { source: Some(built), identity, target: None })
+    Ok(Found { source: Source::Given(built), identity, target: None })
 }
 
 /// Workload identity federation, with what AIP-4117 lets out filled in.
@@ -220,13 +237,4 @@ fn json<T: DeserializeOwned>(text: &str) -> Result<T> {
         Error::new(Kind::Connection, format!("no credentials, see line {} column {}", error.line(), error.column()))
             .hint(HINT)
     })
-}
-
-async fn of_machine() -> Result<DefaultAuthenticator> {
-    let options = ApplicationDefaultCredentialsFlowOpts::default();
-    let built = match ApplicationDefaultCredentialsAuthenticator::builder(options).await {
-        ApplicationDefaultCredentialsTypes::InstanceMetadata(flow) => flow.with_timeout(PATIENCE).build().await,
-        ApplicationDefaultCredentialsTypes::ServiceAccount(flow) => flow.with_timeout(PATIENCE).build().await,
-    };
-    built.context(Kind::Connection, || "looking for application default credentials".to_owned())
 }

@@ -10,6 +10,7 @@ mod call;
 mod cost;
 mod impersonate;
 mod job;
+mod machine;
 mod price;
 mod refused;
 mod resumable;

@@ -7,6 +7,7 @@ use gcp_bigquery_client::yup_oauth2::Error as TokenError;
 use gcp_bigquery_client::yup_oauth2::error::AuthErrorCode;
 use serde::Deserialize;
 
+use super::machine::NoToken;
 use crate::error::{Disposition, Error, Kind};
 
 /// Why a call was refused, as far as anybody does something about it.
@@ -196,6 +197,16 @@ impl Refused {
     /// A token that did not come.
     pub(super) fn token(error: &TokenError) -> Self {
         let doing = "asking for a token";
+        if let TokenError::LowLevelError(inner) = error
+            && let Some(fault) = inner.get_ref().and_then(|inner| inner.downcast_ref::<NoToken>())
+        {
+            let kind = if fault.passes { Kind::Unavailable } else { Kind::Auth };
+            let error = Error::new(kind, doing).because(fault.to_string()).hint(
+                "service_account = { file = \"key.json\" }, GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default \
+                 login`; a machine of Google's needs a service account that may use BigQuery",
+            );
+            return Self { broken: fault.passes, ..error.into() };
+        }
         let (kind, hint) = match error {
             TokenError::AuthError(fault) => match &fault.error {
                 AuthErrorCode::Other(code)

@@ -31,3 +31,8 @@ pub(super) fn default_credentials(resolver: &Resolver) -> Result<Option<SecretSt
     learn(&resolver.redactor, "service_account", &text);
     Ok(Some(SecretString::from(text)))
 }
+
+/// Where the metadata server is, if the environment says so as Google's own libraries understand it.
+pub(super) fn metadata_host(resolver: &Resolver) -> Option<String> {
+    resolver.environment.get("GCE_METADATA_HOST").filter(|text| !text.is_empty()).cloned()
+}

@@ -122,6 +122,7 @@ fn bigquery(fields: &Resolved<'_>) -> Result<BigQueryConnection> {
         location: fields.text("location")?,
         service_account: fields.secret("service_account")?,
         default_credentials: None,
+        metadata_host: google::metadata_host(fields.resolver),
         impersonate: fields.text("impersonate")?,
         stage_bucket: fields.text("stage_bucket")?.map(|text| {
             let place = text.trim_start_matches("gs://").trim_end_matches('/');

@@ -319,6 +319,8 @@ pub struct BigQueryConnection {
     pub service_account: Option<SecretString>,
     /// The application default credentials of the environment, as JSON, where the connection has none of its own.
     pub default_credentials: Option<SecretString>,
+    /// Host, or host and port, of the metadata server that tells a machine of Google's who it is; Google's own if not given.
+    pub metadata_host: Option<String>,
     /// The service account in whose name everything is done.
     pub impersonate: Option<String>,
     /// Where large uploads go first: bucket, and what names begin with; without slashes around it.

@@ -4,6 +4,9 @@
 
 mod credentials;
 mod digits;
+mod labels;
+mod machine;
 mod partitions;
+mod periods;
 mod uploads;
 mod with_bigquery;

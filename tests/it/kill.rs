@@ -1,5 +1,7 @@
 //! The kill suite: the binary dies by SIGKILL everywhere, is run again, and nothing is lost, doubled or asked for twice.
 
+mod with_bigquery;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ const DATE: &str = "2024-05-04";
 enum Warehouse {
     DuckDb,
     Postgres(PostgresDatabase),
+    BigQuery,
 }
 
 impl Warehouse {
@@ -56,25 +59,34 @@ impl Warehouse {
                 database.execute(&["DROP SCHEMA IF EXISTS raw CASCADE", "DROP SCHEMA IF EXISTS mart CASCADE"]);
                 database.connection(SECRET).replace("[origin]", "[warehouse]")
             }
+            Self::BigQuery => with_bigquery::connection(),
+        }
+    }
+
+    fn pipeline(&self) -> &'static str {
+        match self {
+            Self::DuckDb | Self::Postgres(_) => PIPELINE,
+            Self::BigQuery => with_bigquery::PIPELINE,
         }
     }
 
     /// The rows of each table without the numbers of their pulls, and what is known of each unit.
-    fn queries(&self) -> [&'static str; 4] {
+    fn queries(&self) -> &'static [&'static str] {
         match self {
-            Self::DuckDb => [
+            Self::DuckDb => &[
                 "select * exclude (_haul_pull) from raw.items order by id",
                 "select * exclude (_haul_pull) from raw.notes order by id",
                 "select * exclude (_haul_pull) from mart.daily order by day",
                 "select table_name, unit, rows, fingerprint, count(*) as commits from _haul_loads group by all order by all",
             ],
-            Self::Postgres(_) => [
+            Self::Postgres(_) => &[
                 "select to_jsonb(t) - '_haul_pull' as row from raw.items t order by id",
                 "select to_jsonb(t) - '_haul_pull' as row from raw.notes t order by id",
                 "select to_jsonb(t) - '_haul_pull' as row from mart.daily t order by day",
                 "select table_name, unit, rows, fingerprint, count(*) as commits from \
                  (select * from raw._haul_loads union all select * from mart._haul_loads) l group by 1, 2, 3, 4 order by 1, 2, 3, 4",
             ],
+            Self::BigQuery => with_bigquery::QUERIES,
         }
     }
 }
@@ -90,7 +102,7 @@ impl<'w> Victim<'w> {
         let project = Project::with_api(&api.url, "max_concurrent = 2");
         let api = format!("[api]\ntype = \"http\"\nurl = \"{}\"\nmax_concurrent = 2\n", api.url);
         project.write("connections.toml", &format!("{}\n{api}", warehouse.clear()));
-        project.write("pipelines/days.toml", PIPELINE);
+        project.write("pipelines/days.toml", warehouse.pipeline());
         Self { project, warehouse }
     }
 
@@ -100,7 +112,7 @@ impl<'w> Victim<'w> {
 
     /// Rows, fingerprints and the ledger: everything that an undisturbed run would have left, but for times.
     fn picture(&self) -> Vec<Value> {
-        let mut picture: Vec<Value> = self.warehouse.queries().map(|sql| self.project.query(sql)).to_vec();
+        let mut picture: Vec<Value> = self.warehouse.queries().iter().map(|sql| self.project.query(sql)).collect();
         picture.push(self.ledger());
         picture
     }

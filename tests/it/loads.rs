@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod google;
+mod memory;
 mod targets;
 mod warehouses;
 mod with_buckets;

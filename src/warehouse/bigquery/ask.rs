@@ -94,7 +94,7 @@ impl Session {
         let caller = &self.caller();
         self.assert_reads(sql, caller).await?;
         let failed = |refused: Refused| self.failed_in("running a query", sql, 0, refused);
-        let (job, mut page) = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
+        let (job, mut page) = self.ask(sql, &purpose("query"), caller).await.map_err(failed)?;
         let columns = job.schema.fields.iter().map(|field| field.name.clone()).collect();
         let mut found = Rows { columns, rows: Vec::new(), truncated: false };
         loop {
@@ -116,7 +116,7 @@ impl Session {
         self.assert_reads(sql, caller).await?;
         let doing = || format!("writing {}", path.display());
         let failed = |refused: Refused| self.failed_in("running a query", sql, 0, refused);
-        let (job, mut page) = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
+        let (job, mut page) = self.ask(sql, &purpose("query"), caller).await.map_err(failed)?;
         let mut file = std::fs::File::create(path).context(Kind::Storage, doing)?;
         loop {
             file.write_all(&page.body).context(Kind::Storage, doing)?;
@@ -130,7 +130,7 @@ impl Session {
         let caller = &self.caller();
         self.assert_reads(sql, caller).await?;
         let failed = |refused: Refused| self.failed_in("reading rows", sql, 0, refused);
-        let (job, mut page) = self.ask(sql, &BTreeMap::new(), caller).await.map_err(failed)?;
+        let (job, mut page) = self.ask(sql, &purpose("query"), caller).await.map_err(failed)?;
         loop {
             let mut batch = Vec::with_capacity(BATCH);
             for row in texts(&page) {
@@ -181,6 +181,11 @@ impl Session {
         let error = failed_at(doing, sql, line, message);
         refused.error.hints().iter().fold(error, |error, hint| error.hint(*hint))
     }
+}
+
+/// The label of what belongs to no step: what it is for.
+pub(super) fn purpose(word: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("haul".to_owned(), word.to_owned())])
 }
 
 /// The rows of a page, each as one JSON object.

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use serde_json::json;
 
 use super::Session;
-use super::ask::{text, whole};
+use super::ask::{purpose, text, whole};
 use crate::bigquery::{Caller, Refused, TableId, Why};
 use crate::error::{Error, Kind, Result};
 use crate::model::ledger::Loaded;
@@ -138,7 +138,7 @@ impl Session {
                 BIGQUERY.loads_of(there[0]),
                 names.join(", "),
             );
-            for row in self.few("reading _haul_loads", &sql, &BTreeMap::new(), caller).await? {
+            for row in self.few("reading _haul_loads", &sql, &purpose("plan"), caller).await? {
                 let name = text(row.first());
                 let Some(table) = there.iter().find(|table| table.to_string() == name) else { continue };
                 found.push(((*table).clone(), UnitKey::stored(&text(row.get(1))), load_of(&name, &row)?));
@@ -215,7 +215,7 @@ impl Session {
                 if is_date { "DATE '0001-01-01'" } else { "TIMESTAMP '0001-01-01 00:00:00Z'" },
             ),
         };
-        let rows = self.few("reading the units of a table", &sql, &BTreeMap::new(), caller).await?;
+        let rows = self.few("reading the units of a table", &sql, &purpose("plan"), caller).await?;
         Ok(Some(rows.iter().map(|row| UnitKey::stored(&text(row.first()))).collect()))
     }
 }

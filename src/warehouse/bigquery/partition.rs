@@ -181,9 +181,11 @@ impl Task<'_> {
         let mut file = tempfile::NamedTempFile::new().context(Kind::Storage, doing)?;
         writeln!(file, "{line}").context(Kind::Storage, doing)?;
         let name = TableName { schema: self.commit.table.schema.clone(), name: LOADS.to_owned() };
+        let mut own = self.labels.clone();
+        own.insert("unit".to_owned(), unit.key.to_string());
         let request = JobRequest {
             id: format!("{job}_told"),
-            labels: self.labels.clone(),
+            labels: own,
             work: Work::Load(Load {
                 to: self.session.table_id(&name),
                 fields: loads_fields(),

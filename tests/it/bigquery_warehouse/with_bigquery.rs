@@ -1,5 +1,8 @@
 //! Commits in transactions, in the emulator `local-bigquery`: every mode, schemas that grow, and processes that die.
 
+mod filters;
+mod once;
+
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 

@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 
 use super::bigquery::emulator;
 use super::project::Project;
@@ -35,6 +36,11 @@ struct Seen {
     answered: Vec<String>,
     held: BTreeSet<String>,
     kept: BTreeSet<String>,
+    lost: BTreeSet<String>,
+    /// What was lost once already.
+    cut: BTreeSet<String>,
+    /// What was sent: in one line, and as JSON.
+    bodies: Vec<(String, Value)>,
 }
 
 impl Gate {
@@ -87,10 +93,27 @@ impl Gate {
         self.shared.seen.lock().expect("no test panicked here").kept.insert(text.to_owned());
     }
 
+    /// The first answer to each request with this text is lost: the connection is cut where it should come.
+    pub fn lose(&self, text: &str) {
+        self.shared.seen.lock().expect("no test panicked here").lost.insert(text.to_owned());
+    }
+
+    /// How many answers to requests with this text were lost.
+    pub fn lost(&self, text: &str) -> usize {
+        self.shared.seen.lock().expect("no test panicked here").cut.iter().filter(|told| told.contains(text)).count()
+    }
+
+    /// What was sent with this text in its line, as JSON; of an upload its job.
+    pub fn bodies(&self, text: &str) -> Vec<Value> {
+        let seen = self.shared.seen.lock().expect("no test panicked here");
+        seen.bodies.iter().filter(|(told, _)| told.contains(text)).map(|(_, body)| body.clone()).collect()
+    }
+
     pub fn let_go(&self) {
         let mut seen = self.shared.seen.lock().expect("no test panicked here");
         seen.held.clear();
         seen.kept.clear();
+        seen.lost.clear();
         self.shared.moved.notify_all();
     }
 
@@ -120,6 +143,8 @@ impl Gate {
         let mut seen = self.shared.seen.lock().expect("no test panicked here");
         seen.asked.clear();
         seen.answered.clear();
+        seen.bodies.clear();
+        seen.cut.clear();
     }
 }
 
@@ -139,7 +164,11 @@ async fn pass(
         let seen = shared.seen.lock().expect("no test panicked here");
         of(&seen).iter().any(|text| told.contains(text.as_str()))
     };
-    shared.seen.lock().expect("no test panicked here").asked.push(told.clone());
+    {
+        let mut seen = shared.seen.lock().expect("no test panicked here");
+        seen.asked.push(told.clone());
+        seen.bodies.extend(first_json(&body).map(|body| (told.clone(), body)));
+    }
     shared.moved.notify_all();
     while waits(|seen| &seen.held) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -163,5 +192,23 @@ async fn pass(
     while waits(|seen| &seen.kept) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    if shared.loses(&told) {
+        let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+        return (StatusCode::OK, [("content-length", "10")], Body::from_stream(broken)).into_response();
+    }
     answer
+}
+
+impl Shared {
+    /// Whether the answer to this request is lost.
+    fn loses(&self, told: &str) -> bool {
+        let mut seen = self.seen.lock().expect("no test panicked here");
+        seen.lost.iter().any(|text| told.contains(text.as_str())) && seen.cut.insert(told.to_owned())
+    }
+}
+
+/// The first JSON object of a body.
+fn first_json(body: &[u8]) -> Option<Value> {
+    let from = body.iter().position(|byte| *byte == b'{')?;
+    serde_json::Deserializer::from_slice(&body[from..]).into_iter().next()?.ok()
 }

@@ -41,7 +41,10 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    datasets: BTreeSet<String>,
+    /// Where everything has to be; anywhere, if nothing is said.
+    location: Option<String>,
+    /// The datasets, and where each was wanted.
+    datasets: BTreeMap<String, Value>,
     tables: BTreeMap<String, Table>,
     jobs: BTreeMap<String, Job>,
     sessions: HashMap<String, Session>,
@@ -109,6 +112,14 @@ impl Strict {
         Self { url: serve(router), shared }
     }
 
+    /// A service that is in one place only: datasets that are wanted elsewhere and jobs that do not say where they are, or say
+    /// it wrongly, are refused.
+    pub fn start_in(location: &str) -> Self {
+        let server = Self::start();
+        server.state().location = Some(location.to_owned());
+        server
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().expect("no test panicked here")
     }
@@ -159,6 +170,11 @@ impl Strict {
 
     pub fn table(&self, name: &str) -> Table {
         self.state().tables.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Where each dataset was wanted.
+    pub fn datasets(&self) -> BTreeMap<String, Value> {
+        self.state().datasets.clone()
     }
 
     pub fn uploaded(&self) -> u64 {
@@ -258,7 +274,13 @@ impl State {
             return refusal(404, "notFound", &format!("Not found: {path}"));
         };
         let resource: Value = serde_json::from_slice(body).unwrap_or_default();
-        let answer = match (method.as_str(), path.split('/').collect::<Vec<_>>().as_slice()) {
+        let parts: Vec<&str> = path.split('/').collect();
+        if let ["jobs" | "queries", id, ..] = parts[..]
+            && let Err((status, reason, message)) = self.placed(query.get("location").map(String::as_str), id)
+        {
+            return refusal(status, reason, &message);
+        }
+        let answer = match (method.as_str(), parts.as_slice()) {
             ("POST", ["datasets"]) => self.insert_dataset(&resource),
             ("GET", ["datasets", dataset, "tables"]) => self.list(dataset),
             ("POST", ["datasets", dataset, "tables"]) => self.insert_table(dataset, resource),

@@ -387,6 +387,7 @@ fn connection(place: &Place, folder: &Path) -> Connection {
                 location: None,
                 service_account: None,
                 default_credentials: None,
+                metadata_host: None,
                 impersonate: None,
                 stage_bucket: None,
                 stage_above: u64::MAX,

@@ -14,6 +14,9 @@ impl State {
     /// jobs.insert; rows are those that were uploaded with it.
     pub(super) fn insert_job(&mut self, job: &Value, rows: Option<&[u8]>) -> Answer {
         known(job, &["jobReference", "configuration"])?;
+        known(&job["jobReference"], &["projectId", "jobId", "location"])?;
+        let named = job["jobReference"]["jobId"].as_str().unwrap_or("a dry run");
+        self.placed(job["jobReference"]["location"].as_str(), named)?;
         let configuration = &job["configuration"];
         known(configuration, &["labels", "query", "load", "copy", "dryRun"])?;
         if configuration["dryRun"] == true {
@@ -60,6 +63,21 @@ impl State {
         self.job(&id)
     }
 
+    /// Whether a job is looked for where it is: outside of the US and the EU that has to be said ("Specify locations").
+    pub(super) fn placed(&self, location: Option<&str>, id: &str) -> Result<(), Refusal> {
+        match &self.location {
+            Some(own) if location != Some(own) => {
+                let place = location.unwrap_or("US");
+                Err((
+                    404,
+                    "notFound",
+                    format!("Not found: Job or dataset of {PROJECT}:{id} was not found in location {place}"),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn job(&self, id: &str) -> Answer {
         let job = self.jobs.get(id).ok_or_else(|| (404, "notFound", format!("Not found: Job {PROJECT}:{id}")))?;
         let endless = self.endless.iter().any(|name| id.starts_with(name.as_str())) && !job.cancelled;
@@ -70,7 +88,7 @@ impl State {
         Ok(json!({
             "kind": "bigquery#job", "id": format!("{PROJECT}:EU.{id}"), "status": status,
             "configuration": job.configuration, "user_email": "robot", "selfLink": "",  "etag": "e",
-            "jobReference": { "projectId": PROJECT, "jobId": id, "location": "EU" },
+            "jobReference": { "projectId": PROJECT, "jobId": id, "location": self.location.as_deref().unwrap_or("EU") },
             "statistics": { "load": { "outputRows": job.rows.to_string() } },
         }))
     }
@@ -160,7 +178,9 @@ impl State {
         if how(source) != how(target) {
             return Err((400, "invalid", "Incompatible table partitioning specification when copying".to_owned()));
         }
-        let rows = source.rows.iter().filter(|row| of.is_none() || of == Some(decorator(row))).cloned().collect();
+        let every = source.resource["timePartitioning"]["type"].as_str().unwrap_or_default();
+        let own = |row: &&Value| of.as_ref().is_none_or(|of| *of == decorator(row, every));
+        let rows = source.rows.iter().filter(own).cloned().collect();
         self.write(&to, partition.as_deref(), rows, copy["writeDisposition"].as_str().expect("a disposition"))?;
         Ok(0)
     }

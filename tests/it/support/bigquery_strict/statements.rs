@@ -18,9 +18,14 @@ impl State {
         let id = format!("asked_{}", self.jobs.len());
         let query = json!({ "query": request["query"], "useLegacySql": request["useLegacySql"] });
         let configuration = json!({ "labels": request["labels"], "query": query });
-        self.insert_job(&json!({ "jobReference": { "jobId": id }, "configuration": configuration }), None)?;
+        let mut reference = json!({ "jobId": id });
+        if request["location"].is_string() {
+            reference["location"] = request["location"].clone();
+        }
+        self.insert_job(&json!({ "jobReference": reference, "configuration": configuration }), None)?;
         let mut answer = self.results(&id, &HashMap::from([("maxResults".to_owned(), "1".to_owned())]))?;
-        answer["jobReference"] = json!({ "projectId": PROJECT, "jobId": id, "location": "EU" });
+        let location = self.location.as_deref().unwrap_or("EU");
+        answer["jobReference"] = json!({ "projectId": PROJECT, "jobId": id, "location": location });
         Ok(answer)
     }
 
@@ -36,18 +41,20 @@ impl State {
             job.result = table_rows(table);
             return Ok(0);
         }
+        self.filtered(sql)?;
         let dataset = sql.split_once("FROM `").and_then(|(_, rest)| rest.split('`').next()).unwrap_or_default();
-        let columns: Vec<&str> = if sql.contains("INFORMATION_SCHEMA.PARTITIONS") {
-            vec!["unit"]
-        } else if sql.contains("_haul_loads") && sql.starts_with("SELECT table_name") {
-            vec!["table_name", "unit", "pull", "generation", "rows", "fingerprint", "inputs", "committed_at"]
-        } else if sql.contains("_haul_loads") && sql.starts_with("SELECT unit") {
-            vec!["unit", "generation", "pull", "rows", "fingerprint", "number"]
-        } else if sql.contains("SELECT COUNT(*) FROM _haul_wrong") {
-            vec!["wrong", "sample"]
-        } else {
-            return Err((400, "invalidQuery", format!("this server does not run {sql}")));
-        };
+        let columns: Vec<&str> =
+            if sql.contains("INFORMATION_SCHEMA.PARTITIONS") || sql.starts_with("SELECT DISTINCT FORMAT_") {
+                vec!["unit"]
+            } else if sql.contains("_haul_loads") && sql.starts_with("SELECT table_name") {
+                vec!["table_name", "unit", "pull", "generation", "rows", "fingerprint", "inputs", "committed_at"]
+            } else if sql.contains("_haul_loads") && sql.starts_with("SELECT unit") {
+                vec!["unit", "generation", "pull", "rows", "fingerprint", "number"]
+            } else if sql.contains("SELECT COUNT(*) FROM _haul_wrong") {
+                vec!["wrong", "sample"]
+            } else {
+                return Err((400, "invalidQuery", format!("this server does not run {sql}")));
+            };
         let kind = |name: &str| {
             if ["pull", "generation", "rows", "number"].contains(&name) {
                 "INTEGER"
@@ -59,13 +66,18 @@ impl State {
         };
         let fields: Vec<Value> = columns.iter().map(|name| json!({ "name": name, "type": kind(name) })).collect();
         let rows = if columns == ["unit"] {
-            let table = sql.split('\'').find(|part| self.tables.contains_key(&format!("{dataset}.{part}")));
+            let parts = || sql.split(['\'', '`']);
+            let table = parts().find(|part| self.tables.contains_key(&format!("{dataset}.{part}")));
             let rows =
                 self.tables.get(&format!("{dataset}.{}", table.unwrap_or_default())).map(|table| table.rows.clone());
             let units: BTreeSet<String> = rows
                 .unwrap_or_default()
                 .iter()
-                .filter_map(|row| row["_haul_unit"].as_str().map(str::to_owned))
+                .filter_map(|row| row["_haul_unit"].as_str())
+                .map(|unit| match unit.get(11..16) {
+                    Some(clock) if sql.contains("%Y-%m-%dT%H:%MZ") => format!("{}T{clock}Z", &unit[..10]),
+                    _ => unit.to_owned(),
+                })
                 .collect();
             units.into_iter().map(|unit| json!({ "f": [{ "v": unit }] })).collect()
         } else if columns[0] == "wrong" {
@@ -92,6 +104,20 @@ impl State {
         }
         job.result = (fields, rows);
         Ok(0)
+    }
+
+    /// Whether a statement says which partitions it reads of a table that wants to know that.
+    fn filtered(&self, sql: &str) -> Result<(), Refusal> {
+        for (name, table) in &self.tables {
+            let quoted = format!("`{}`", name.replace('.', "`.`"));
+            let wants = table.resource["requirePartitionFilter"] == true;
+            let field = table.resource["timePartitioning"]["field"].as_str().unwrap_or("_PARTITIONTIME");
+            if wants && sql.split_once(&quoted).is_some_and(|(_, rest)| !rest.contains(field)) {
+                let told = format!("Cannot query over table '{name}' without a filter over column(s) '{field}'");
+                return Err((400, "invalidQuery", told));
+            }
+        }
+        Ok(())
     }
 
     /// `dataset.table ALTER COLUMN name SET DATA TYPE type`, for the changes that the documentation has ("Change a column's data

@@ -11,14 +11,21 @@ impl State {
     pub(super) fn insert_dataset(&mut self, resource: &Value) -> Answer {
         known(resource, &["datasetReference", "location"])?;
         let name = resource["datasetReference"]["datasetId"].as_str().expect("a name").to_owned();
-        if !self.datasets.insert(name.clone()) {
+        if self.datasets.contains_key(&name) {
             return Err((409, "duplicate", format!("Already Exists: Dataset {PROJECT}:{name}")));
         }
+        // Where nothing is said, BigQuery makes it in the United States.
+        let location = resource["location"].as_str().unwrap_or("US");
+        if self.location.as_deref().is_some_and(|own| own != location) {
+            let told = format!("'{location}' violates constraint 'constraints/gcp.resourceLocations'");
+            return Err((412, "conditionNotMet", told));
+        }
+        self.datasets.insert(name, resource["location"].clone());
         Ok(resource.clone())
     }
 
     pub(super) fn list(&self, dataset: &str) -> Answer {
-        if !self.datasets.contains(dataset) {
+        if !self.datasets.contains_key(dataset) {
             return Err((404, "notFound", format!("Not found: Dataset {PROJECT}:{dataset}")));
         }
         let names = self.tables.keys().filter_map(|name| name.strip_prefix(&format!("{dataset}.")));
@@ -42,7 +49,7 @@ impl State {
         known(&resource, &MEMBERS)?;
         known(&resource["timePartitioning"], &["type", "field", "expirationMs"])?;
         let name = resource["tableReference"]["tableId"].as_str().expect("a name").to_owned();
-        if !self.datasets.contains(dataset) {
+        if !self.datasets.contains_key(dataset) {
             return Err((404, "notFound", format!("Not found: Dataset {PROJECT}:{dataset}")));
         }
         let name = format!("{dataset}.{name}");
@@ -106,8 +113,13 @@ impl State {
         disposition: &str,
     ) -> Result<(), Refusal> {
         let table = self.tables.get_mut(name).expect("it is there");
+        let every = table.resource["timePartitioning"]["type"].as_str().unwrap_or_default().to_owned();
+        let decorator = |row: &Value| decorator(row, &every);
         if let Some(partition) = partition {
             assert_eq!(table.resource["timePartitioning"]["field"], "_haul_unit", "{name} has partitions");
+            if partition.len() != digits(&every) {
+                return Err((400, "invalid", format!("Invalid time partition: {partition} of a table by {every}")));
+            }
             if rows.iter().any(|row| decorator(row) != partition) {
                 return Err((
                     400,
@@ -128,8 +140,18 @@ impl State {
     }
 }
 
-/// The partition of a row.
-pub(super) fn decorator(row: &Value) -> String {
+/// The partition of a row in a table whose partitions have this length.
+pub(super) fn decorator(row: &Value, every: &str) -> String {
     let text = row["_haul_unit"].as_str().unwrap_or_default();
-    text.chars().filter(char::is_ascii_digit).take(if text.len() > 10 { 10 } else { 8 }).collect()
+    text.chars().filter(char::is_ascii_digit).take(digits(every)).collect()
+}
+
+/// So many digits name a partition.
+fn digits(every: &str) -> usize {
+    match every {
+        "HOUR" => 10,
+        "DAY" => 8,
+        "MONTH" => 6,
+        other => panic!("timePartitioning.type {other}"),
+    }
 }
