@@ -94,7 +94,8 @@ impl BigQuery {
             }
             broken += u32::from(refused.broken);
             if !refused.retry || attempt >= caller.retry.max_attempts || broken >= BROKEN_ATTEMPTS {
-                let most = caller.retry.max_attempts;
+                // Answers that break off have fewer attempts.
+                let most = if broken >= BROKEN_ATTEMPTS { attempt } else { caller.retry.max_attempts };
                 let error = refused.error;
                 let error =
                     if attempt == 1 { error } else { error.while_doing(format!("attempt {attempt} of {most}")) };

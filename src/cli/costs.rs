@@ -64,7 +64,7 @@ impl Args {
 }
 
 pub(super) async fn costs(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
-    let (project, _) = session::project(common, screen)?;
+    let (project, _) = session::seen(common, screen).await?;
     if let Some(name) = &args.pipeline {
         session::pipeline(&project, name)?;
     }

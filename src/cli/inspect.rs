@@ -65,7 +65,7 @@ impl Default for StatusArgs {
 }
 
 async fn open(common: &Common, screen: &Screen) -> Result<(Arc<Project>, State)> {
-    let (project, _) = session::project(common, screen)?;
+    let (project, _) = session::seen(common, screen).await?;
     let state = State::open(&project.state_dir).await?;
     Ok((project, state))
 }
@@ -86,7 +86,8 @@ pub(super) async fn status(args: &StatusArgs, common: &Common, screen: &Screen) 
             return short(outline.pipelines(), &written, &state, screen).await;
         }
     }
-    let project = session::sound(look.load(args.pipeline.as_deref()), screen)?;
+    let read = session::sound(look.load(args.pipeline.as_deref()), screen);
+    let project = session::or_without_faults(read, &site.root, screen).await?;
     let state = State::open(&project.state_dir).await?;
     let chosen = args.pipeline.as_deref().map(|name| session::pipeline(&project, name)).transpose()?;
     let pipelines = chosen.as_ref().map_or(project.pipelines.as_slice(), std::slice::from_ref);

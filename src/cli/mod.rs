@@ -246,7 +246,7 @@ async fn dispatch(arguments: Arguments, screen: &Screen) -> Result<u8> {
         Command::Run(args) => run::run(&args, common, screen).await,
         Command::Backfill(args) => backfill::backfill(&args, common, screen).await,
         Command::Retry(args) => retry::retry(&args, common, screen).await,
-        Command::Schedule(args) => schedule::schedule(&args, common, screen),
+        Command::Schedule(args) => schedule::schedule(&args, common, screen).await,
         Command::Serve(args) => serve::serve(&args, common, screen).await,
         Command::Trigger(args) => steer::trigger(&args, common, screen).await,
         Command::Pause(args) => steer::pause(&args, common, screen).await,

@@ -49,7 +49,7 @@ pub(super) struct ReportArgs {
 }
 
 async fn open(common: &Common, screen: &Screen) -> Result<(Arc<Project>, State, Teller)> {
-    let (project, connections) = session::project(common, screen)?;
+    let (project, connections) = session::seen(common, screen).await?;
     let state = State::open(&project.state_dir).await?;
     let teller = teller(&project, &connections, &state, common, screen);
     Ok((project, state, teller))

@@ -12,6 +12,7 @@ use super::screen::{BAD, DIM, GOOD, WARN, counted, indented};
 use crate::model::plan::{Plan, PlannedTask};
 use crate::model::run::{TaskEvent, TaskId};
 use crate::monitor::{Boundary, Event, Monitor};
+use crate::time::display_pause;
 
 /// Shows what happens in a run.
 pub(super) struct Progress {
@@ -214,7 +215,7 @@ impl Monitor for Progress {
             }),
             Event::Retry { task, reason, pause } => {
                 let task = self.name(task);
-                self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {:.1} s", pause.as_secs_f64()));
+                self.line(&format!("{WARN}waiting{WARN:#}   {task}: {reason}; again in {}", display_pause(*pause)));
             }
             Event::Said { task, line } if self.screen.is_verbose() => {
                 let task = self.name(task);

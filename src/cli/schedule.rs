@@ -1,5 +1,7 @@
 //! `haul schedule`: when pipelines run by themselves, and the odd days of a year.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Timelike};
 use serde_json::{Value, json};
 
@@ -33,11 +35,13 @@ struct Scheduled<'a> {
     odd_days: Vec<OddDay>,
 }
 
-pub(super) fn schedule(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
+pub(super) async fn schedule(args: &Args, common: &Common, screen: &Screen) -> Result<u8> {
     if args.year.is_some_and(|year| !(1900..=9000).contains(&year)) {
         return Err(Error::usage("the year lies outside of 1900 to 9000"));
     }
-    let project = session::offline(common, screen)?;
+    let root = session::root(common)?;
+    let read = session::offline(common, screen).map(Arc::new);
+    let project = session::or_without_faults(read, &root, screen).await?;
     let pipelines = match &args.pipeline {
         Some(name) => vec![session::pipeline(&project, name)?],
         None => project.pipelines.clone(),

@@ -1,14 +1,15 @@
 //! What the commands open: the project, its connections, its state, its gear.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Common, Screen};
 use crate::config::{self, Loaded, Options};
 use crate::connections::Connections;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::execute::Gear;
 use crate::model::pipeline::{Pipeline, Project};
+use crate::serve;
 
 /// The project's folder.
 pub(super) fn root(common: &Common) -> Result<PathBuf> {
@@ -44,6 +45,13 @@ impl Site {
     }
 }
 
+/// The project as far as it is right, and its connections, for those who only look.
+pub(super) async fn seen(common: &Common, screen: &Screen) -> Result<(Arc<Project>, Connections)> {
+    let site = Site::open(common, screen)?;
+    let read = sound(config::load(&site.root, &site.options()), screen);
+    Ok((or_without_faults(read, &site.root, screen).await?, site.connections))
+}
+
 /// The project, if all its files are right; warnings are printed.
 pub(super) fn project(common: &Common, screen: &Screen) -> Result<(Arc<Project>, Connections)> {
     let site = Site::open(common, screen)?;
@@ -60,6 +68,23 @@ pub(super) fn sound(loaded: Loaded, screen: &Screen) -> Result<Arc<Project>> {
     // The process ends with its command: thousands of pipelines need not be taken apart first.
     std::mem::forget(Arc::clone(&project));
     Ok(project)
+}
+
+/// The project for those who only look: what is wrong in its files is told, and left out.
+pub(super) async fn or_without_faults(
+    read: Result<Arc<Project>>,
+    root: &Path,
+    screen: &Screen,
+) -> Result<Arc<Project>> {
+    match read {
+        Err(error) if error.kind() == Kind::Config => {
+            let Ok(project) = serve::tolerant(root, screen.redactor.clone()).await else { return Err(error) };
+            screen.error(&error);
+            screen.note("what is wrong is left out here");
+            Ok(project)
+        }
+        read => read,
+    }
 }
 
 /// The project for what needs no connection; warnings are printed.

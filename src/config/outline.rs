@@ -6,15 +6,14 @@
 //! makes haul read everything, as if there were none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Loaded, Options, load, lock, state_dir};
+use super::print::{self, Print};
+use super::{Loaded, Options, load, state_dir};
 use crate::model::errand::Condition;
 use crate::model::name::TableName;
 use crate::model::pipeline::{Action, Pipeline};
@@ -86,8 +85,12 @@ impl<'a> Look<'a> {
     /// Looks at the sizes and times of all files.
     pub fn at(root: &'a Path, options: &'a Options<'a>) -> Self {
         let mut look = Self { root, options, print: None, outline: None };
-        if let Some((print, newest)) = print(root, options) {
-            look.outline = look.recall(&print, newest);
+        if options.instead.is_none()
+            && options.only.is_none()
+            && let Ok(files) = Print::of(root)
+        {
+            let print = of_options(&files, options);
+            look.outline = look.recall(&print, files.newest);
             look.print = Some(print);
         }
         look
@@ -169,87 +172,14 @@ fn stands_on(pipeline: &Pipeline) -> BTreeSet<String> {
     names
 }
 
-/// A print of all that a project is made of, by sizes and times, and the time of its newest file.
-fn print(root: &Path, options: &Options<'_>) -> Option<(String, SystemTime)> {
-    if options.instead.is_some() || options.only.is_some() {
-        return None;
-    }
-    let mut paths: Vec<PathBuf> = ["haul.toml", "connections.toml", lock::FILE].map(PathBuf::from).to_vec();
-    for folder in ["pipelines", "hooks", "sql"] {
-        descend(root, Path::new(folder), &mut paths)?;
-    }
-    let files: Vec<Option<Stamp>> = paths.into_par_iter().map(|path| Stamp::of(root, path)).collect();
+/// What the outline of these files is good for: another build of haul, or other connections, may find other faults.
+fn of_options(files: &Print, options: &Options<'_>) -> String {
     let mut digest = Xxh3::new();
-    // Another build of haul may find faults where this one has none.
-    Stamp::of(root, std::env::current_exe().ok()?)?.add_to(&mut digest);
+    digest.update(&files.digest.to_le_bytes());
+    digest.update(&std::env::current_exe().map(|program| print::of_file(&program)).unwrap_or_default().to_le_bytes());
     for name in options.known_connections.into_iter().flatten() {
         digest.update(format!("{name}\0").as_bytes());
     }
     digest.update(&[u8::from(options.known_connections.is_some()), u8::from(options.check_connections)]);
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for file in files {
-        newest = newest.max(file?.add_to(&mut digest));
-    }
-    Some((format!("{:032x}", digest.digest128()), newest))
-}
-
-/// All files below a folder, in the order of their names.
-fn descend(root: &Path, folder: &Path, paths: &mut Vec<PathBuf>) -> Option<()> {
-    let entries = match std::fs::read_dir(root.join(folder)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(()),
-        Err(_) => return None,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.ok()?;
-        found.push((folder.join(entry.file_name()), entry.file_type().ok()?));
-    }
-    found.sort_by(|(one, _), (other, _)| one.cmp(other));
-    for (path, kind) in found {
-        if kind.is_dir() || kind.is_symlink() && root.join(&path).is_dir() {
-            descend(root, &path, paths)?;
-        } else {
-            paths.push(path);
-        }
-    }
-    Some(())
-}
-
-/// What tells one state of a file from another.
-struct Stamp {
-    path: PathBuf,
-    /// Size, seconds and nanoseconds of its content's and of its own last change, number; `None` where there is no such file.
-    numbers: Option<[i64; 6]>,
-    modified: SystemTime,
-}
-
-impl Stamp {
-    fn of(root: &Path, path: PathBuf) -> Option<Self> {
-        let file = match std::fs::metadata(root.join(&path)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Some(Self { path, numbers: None, modified: SystemTime::UNIX_EPOCH });
-            }
-            Err(_) => return None,
-        };
-        let numbers = [
-            file.size().cast_signed(),
-            file.mtime(),
-            file.mtime_nsec(),
-            file.ctime(),
-            file.ctime_nsec(),
-            file.ino().cast_signed(),
-        ];
-        Some(Self { path, numbers: Some(numbers), modified: file.modified().ok()? })
-    }
-
-    fn add_to(self, digest: &mut Xxh3) -> SystemTime {
-        digest.update(self.path.as_os_str().as_encoded_bytes());
-        digest.update(&[0, u8::from(self.numbers.is_some())]);
-        for number in self.numbers.into_iter().flatten() {
-            digest.update(&number.to_le_bytes());
-        }
-        self.modified
-    }
+    format!("{:032x}", digest.digest128())
 }

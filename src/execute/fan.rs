@@ -120,10 +120,10 @@ async fn missing(
     let (pipeline, step) = (&shared.pipeline.name, &task.step.name);
     let again = format!("`haul retry {pipeline} {step}` sends just those, `--list` shows them");
     if !fan.http.max_failed.allows(count, of) {
-        return Err(Error::new(Kind::Source, told).because(why).hint(again));
+        return Err(Error::new(FailedRequest::kind_of(&failed), told).because(why).hint(again));
     }
     if failed.iter().any(|failed| failed.pages > 0) {
-        return Err(Error::new(Kind::Source, told)
+        return Err(Error::new(FailedRequest::kind_of(&failed), told)
             .because(why)
             .hint("one of them failed behind its first page: the unit cannot be loaded without the rest of it")
             .hint(again));
@@ -151,7 +151,11 @@ pub(super) fn reasons(failed: &[FailedRequest]) -> String {
     let told: Vec<String> = reasons
         .iter()
         .take(3)
-        .map(|(reason, count, first)| format!("{count} × {reason}, first {}", first.request))
+        .map(|(reason, count, first)| match first.status {
+            Some(_) => format!("{count} × {reason}, first {}", first.request),
+            // A status says what happened; of all else the kind alone would not.
+            None => format!("{count} × {reason}, first {}: {}", first.request, first.reason),
+        })
         .collect();
     told.join("; ")
 }

@@ -148,7 +148,9 @@ async fn files(name: &str, settings: &FilesConnection, redactor: &Redactor, prob
     }
     store.probe().await.map_err(|error| match error.kind() {
         Kind::Auth => error.hint("the keys are refused: compare `haul connections show` with what the bucket expects"),
-        Kind::Unavailable => error.hint("are bucket, region and endpoint right?"),
+        Kind::Unavailable if !matches!(settings.place, FilesPlace::Web(_) | FilesPlace::Folder(_)) => {
+            error.hint("are bucket, region and endpoint right?")
+        }
         _ => error,
     })
 }

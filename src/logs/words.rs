@@ -6,6 +6,7 @@ use super::line::{Level, What};
 use crate::model::count::counted;
 use crate::model::run::{RunRecord, RunStatus, TaskEvent, TaskId};
 use crate::monitor::{Boundary, Event};
+use crate::time::display_pause;
 
 /// What a line is going to say.
 pub(super) struct Words<'a> {
@@ -57,8 +58,7 @@ pub(super) fn words<'a>(event: &Event<'a>) -> Option<Words<'a>> {
         .with(json!({ "requests": finished, "of": of, "rows": rows })),
         Event::Boundary { task, boundary } => Words::new(Some(task), Level::Debug, What::Reached, word(*boundary)),
         Event::Retry { task, reason, pause } => {
-            let seconds = pause.as_secs_f64();
-            warn(Some(task), What::Waiting, format!("{reason}; again in {seconds:.1} s"))
+            warn(Some(task), What::Waiting, format!("{reason}; again in {}", display_pause(*pause)))
                 .with(json!({ "pause_ms": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX) }))
         }
         Event::Said { task, line } => info(Some(task), What::Said, line.clone()),

@@ -36,6 +36,18 @@ pub enum Format {
     Xml,
 }
 
+impl Format {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Jsonl => "JSON Lines",
+            Self::Csv => "CSV",
+            Self::Xml => "XML",
+        }
+    }
+}
+
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {

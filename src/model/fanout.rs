@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::name::Text;
 use super::page::PageEntry;
 use super::pipeline::Read;
+use crate::error::{Disposition, Kind};
 
 /// Over what a step sends a request each: `for_each`.
 #[derive(Debug, Clone)]
@@ -93,6 +94,19 @@ pub struct FailedRequest {
     /// How many of its pages are in the stage all the same.
     #[serde(default)]
     pub pages: u64,
+}
+
+impl FailedRequest {
+    /// The kind of the error that all of these are together: one that passes only where each of them does.
+    pub fn kind_of(failed: &[Self]) -> Kind {
+        let mut kinds = failed.iter().map(|one| Kind::named(&one.kind).unwrap_or(Kind::Source));
+        match kinds.next() {
+            Some(first) if std::iter::once(first).chain(kinds).all(|kind| kind.disposition() == Disposition::Retry) => {
+                first
+            }
+            _ => Kind::Source,
+        }
+    }
 }
 
 /// A request of which some pages are durable, and more come.

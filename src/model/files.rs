@@ -25,6 +25,15 @@ pub struct FilesSource {
     pub allow_none: bool,
 }
 
+impl FilesSource {
+    /// The folders at the beginning of the pattern that are the same for every unit, without a slash behind them.
+    pub fn fixed_folder(&self) -> &str {
+        let text = &*self.files.text;
+        let fixed = &text[..text.find(['{', '*', '?']).unwrap_or(text.len())];
+        fixed.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+}
+
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

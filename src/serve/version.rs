@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::config::{self, Diagnostic, Loaded, Options, Severity, Sources};
+use crate::config::{self, Diagnostic, Loaded, Options, Print, Severity, Sources};
 use crate::connections::Connections;
 use crate::error::{Context, Error, Kind, Result};
 use crate::execute::Gear;
@@ -110,7 +109,7 @@ impl Watched {
     /// # Errors
     /// A `haul.toml` that is wrong; a state store that cannot be opened.
     pub async fn open(root: &Path, clock: Clock, redactor: Redactor) -> Result<(Self, Vec<Change>)> {
-        let (read, credentials) = (print(root)?, credentials(root));
+        let (read, credentials) = (Print::of(root)?.digest, credentials(root));
         let connections = Connections::open(root, redactor.clone())?;
         let reading = read_files(root.to_path_buf(), connections.clone(), Instead::Nothing, BTreeMap::new()).await?;
         let Some(project) = reading.project else {
@@ -154,8 +153,8 @@ impl Watched {
             return Ok(Vec::new());
         }
         let root = self.root.clone();
-        let now = tokio::task::spawn_blocking(move || print(&root)).await;
-        let now = now.context(Kind::Internal, || "looking at the project's files".to_owned())??;
+        let now = tokio::task::spawn_blocking(move || Print::of(&root)).await;
+        let now = now.context(Kind::Internal, || "looking at the project's files".to_owned())??.digest;
         // A project of many files is looked at less often.
         self.next = begun + begun.elapsed() * SHARE;
         let settled = now == self.seen;
@@ -339,48 +338,6 @@ fn put_back(
 /// The file that a fault is in.
 fn blamed(fault: &Diagnostic) -> Option<&Path> {
     Some(fault.labels.first()?.file.as_path())
-}
-
-/// What the files of a project look like from outside: their names, lengths and times.
-fn print(root: &Path) -> Result<u128> {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    for file in ["haul.toml", "connections.toml", "hooks.lock", ".haul/connections.enc"] {
-        look_at(&root.join(file), &mut hasher);
-    }
-    for folder in ["pipelines", "hooks", "sql"] {
-        walk(&root.join(folder), &mut hasher)?;
-    }
-    Ok(hasher.digest128())
-}
-
-fn walk(folder: &Path, hasher: &mut xxhash_rust::xxh3::Xxh3) -> Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(Error::new(Kind::Storage, format!("looking into {}", folder.display())).because(error));
-        }
-    };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    for path in paths {
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        match path.extension().map(|ending| ending.to_string_lossy()) {
-            _ if hidden => {}
-            Some(ending) if ending == "toml" || ending == "sql" => look_at(&path, hasher),
-            _ if path.is_dir() => walk(&path, hasher)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn look_at(file: &Path, hasher: &mut xxhash_rust::xxh3::Xxh3) {
-    let Ok(metadata) = file.metadata() else { return };
-    let modified = metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    hasher.update(file.as_os_str().as_encoded_bytes());
-    hasher.update(&metadata.len().to_le_bytes());
-    hasher.update(&modified.unwrap_or(Duration::ZERO).as_nanos().to_le_bytes());
 }
 
 /// The content of what connections are told by, without its meaning.

@@ -31,6 +31,11 @@ pub fn display_duration(duration: Duration) -> String {
     humantime::format_duration(rounded).to_string()
 }
 
+/// A pause as people read it: `0.5 s`, `12.0 s`, `8h 31m 12s`.
+pub fn display_pause(pause: Duration) -> String {
+    if pause < Duration::from_mins(1) { format!("{:.1} s", pause.as_secs_f64()) } else { display_duration(pause) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

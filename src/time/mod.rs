@@ -14,7 +14,7 @@ pub use calendar::{Calendar, Grain, Unit, UnitKey};
 pub use chrono_tz::Tz;
 pub use clock::Clock;
 pub use cron::Cron;
-pub use duration::{display_duration, parse_duration};
+pub use duration::{display_duration, display_pause, parse_duration};
 pub use iso::{Iso, read_iso};
 pub use window::{Reach, Window};
 

@@ -352,3 +352,37 @@ fn a_plan_of_many_days_is_a_line_for_each_step_and_reason() {
     let plan = project.stdout(&["plan", "earthquakes", "--date", "2018-03-01"]);
     assert!(plan.contains("2018-02-19 to 2018-02-28 (10)") && plan.lines().count() < 8, "{plan}");
 }
+
+#[test]
+fn a_broken_file_keeps_nobody_from_looking_at_the_others() {
+    let project = Project::empty();
+    project.write("connections.toml", "[warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n");
+    let pipeline = |table: &str| {
+        format!(
+            "[schedule]\ncron = \"0 6 * * *\"\n\n[window]\nlookback = 1\n\n[[transform]]\nname = \"rows\"\ninto = \"mart.{table}\"\n\
+             sql = \"SELECT {{{{ ds | sql }}}} AS day\"\n"
+        )
+    };
+    project.write("pipelines/orders.toml", &pipeline("orders"));
+    project.write("pipelines/broken.toml", &pipeline("broken"));
+    project.stdout(&["run", "--date", "2026-03-05"]);
+    project.write("pipelines/broken.toml", &pipeline("broken").replace("lookback", "lokback"));
+    for (command, shown) in [
+        (&["status"][..], "mart.orders"),
+        (&["status", "orders"], "mart.orders"),
+        (&["drift"], "mart.orders"),
+        (&["schedule"], "orders"),
+        (&["costs"], ""),
+        (&["incidents"], ""),
+    ] {
+        let output = project.output(command);
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {stdout}{stderr}");
+        assert!(stdout.contains(shown), "{command:?}: {stdout}");
+        assert!(stderr.contains("broken.toml:5") && stderr.contains("`lookback`"), "{command:?}: {stderr}");
+        assert!(stderr.contains("what is wrong is left out here"), "{command:?}: {stderr}");
+    }
+    for command in [&["run", "orders", "--date", "2026-03-06"][..], &["plan", "orders"], &["check"]] {
+        assert_ne!(project.output(command).status.code(), Some(0), "{command:?} goes by all files");
+    }
+}

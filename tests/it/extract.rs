@@ -4,6 +4,7 @@
 
 mod auth;
 mod requests;
+mod short_pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

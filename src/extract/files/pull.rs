@@ -123,6 +123,9 @@ impl Pull for FilesPull {
 impl FilesPull {
     async fn listing(&self) -> Result<Listing> {
         let files = self.store.list(&self.pattern).await?;
+        if files.is_empty() {
+            self.store.assert_folder(self.source.fixed_folder())?;
+        }
         let mut digest = Xxh3::new();
         for FileMeta { path, size, version } in &files {
             digest.update(format!("{path}\0{size:?}\0{version}\0").as_bytes());

@@ -133,6 +133,18 @@ impl FileStore {
         Ok(found)
     }
 
+    /// Refuses a folder of this machine that is not there: its name may be misspelled, and no day's file would ever come.
+    pub fn assert_folder(&self, folder: &str) -> Result<()> {
+        let Place::Folder(root) = &self.inner.place else { return Ok(()) };
+        let whole = root.join(folder);
+        if whole.is_dir() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Source, format!("listing {}", whole.display()))
+            .because("there is no such folder")
+            .hint("is its name right, and is it mounted? A day's own folder may come with its first file"))
+    }
+
     async fn list_bucket(
         &self,
         store: &Arc<dyn ObjectStore>,

@@ -262,7 +262,8 @@ impl HttpClient {
                 continue;
             }
             if !refused.retry || attempt >= most || broken >= BROKEN_ATTEMPTS {
-                return Err(refused.last(attempt, most));
+                // Answers that break off have fewer attempts.
+                return Err(refused.last(attempt, if broken >= BROKEN_ATTEMPTS { attempt } else { most }));
             }
             let jitter = jitter(errand.retry, attempt);
             let pause = match refused.after {

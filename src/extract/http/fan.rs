@@ -15,7 +15,7 @@ use super::super::{Asked, Batch, BatchPage, Page};
 use super::client::Held;
 use super::pull::{Out, Puller, Terms};
 use super::{Failure, HttpPull, Pulled, Sink};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Disposition, Error, Kind, Result};
 use crate::model::fanout::{Added, FailedRequest, FanProgress, OpenRequest, Tally};
 use crate::model::hook::Request;
 use crate::model::page::Progress;
@@ -379,11 +379,17 @@ struct Streak {
     broken: Option<(Kind, String)>,
 }
 
-const HINT: &str =
-    "look at the request: `haul render` prints it; what was answered is kept, and the next run goes on behind it";
+fn hint(kind: Kind) -> &'static str {
+    match kind.disposition() {
+        Disposition::Retry => "what was answered is kept, and the next run goes on behind it",
+        Disposition::Stop => {
+            "look at the request: `haul render` prints it; what was answered is kept, and the next run goes on behind it"
+        }
+    }
+}
 
 fn stopped((kind, why): &(Kind, String)) -> Error {
-    Error::new(*kind, "not asked for, since the step was stopped").because(why.clone()).hint(HINT)
+    Error::new(*kind, "not asked for, since the step was stopped").because(why.clone()).hint(hint(*kind))
 }
 
 /// So many first requests that all fail for one reason stop a step.
@@ -417,8 +423,9 @@ impl Breaker {
         }
         let which = if streak.answered { "in a row" } else { "that were sent" };
         let what = format!("{most} requests {which} all failed for one reason");
-        streak.broken = Some((Kind::Source, format!("{what}: {}", failed.reason)));
-        Some(Error::new(Kind::Source, what).because(failed.reason.clone()).hint(HINT))
+        let kind = FailedRequest::kind_of(std::slice::from_ref(failed));
+        streak.broken = Some((kind, format!("{what}: {}", failed.reason)));
+        Some(Error::new(kind, what).because(failed.reason.clone()).hint(hint(kind)))
     }
 
     /// Why the step was stopped, if it was.

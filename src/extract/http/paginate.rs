@@ -116,6 +116,13 @@ pub(super) struct Told {
     pub pointer: Option<String>,
 }
 
+impl Told {
+    /// Whether it says how much there is.
+    fn counts(&self) -> bool {
+        self.total.is_some() || self.total_pages.is_some()
+    }
+}
+
 /// Reads what an answer tells.
 pub(super) fn told(
     paginate: &Paginate,
@@ -209,11 +216,13 @@ pub(super) fn next(paginate: &Paginate, seen: &Seen<'_>) -> Result<Option<Positi
         }
         PageStyle::Offset { .. } | PageStyle::Page { .. } | PageStyle::Keyset { .. } => {}
     }
-    let short = paginate.short_page_ends && page_size(style).is_some_and(|size| seen.rows < size);
+    let short = is_short(paginate, seen.rows);
     if told.has_more == Some(true) {
         contradicted(style, seen, short)?;
-    } else if seen.rows == 0 || short && told.total.is_none() {
+    } else if seen.rows == 0 {
         return Ok(None);
+    } else if short && !told.counts() {
+        return Ok(if seen.number == 0 && is_round(seen.rows) { doubted(style, seen) } else { None });
     }
     Ok(match (style, seen.at) {
         (PageStyle::Keyset { value, .. }, _) => Some(Position::Key(pointed().ok_or_else(|| {
@@ -222,6 +231,41 @@ pub(super) fn next(paginate: &Paginate, seen: &Seen<'_>) -> Result<Option<Positi
         })?)),
         _ => behind(style, seen.at),
     })
+}
+
+/// Whether a page has fewer rows than were asked for, which makes it the last one.
+fn is_short(paginate: &Paginate, rows: u64) -> bool {
+    paginate.short_page_ends && page_size(&paginate.by).is_some_and(|size| rows < size)
+}
+
+/// Whether the largest page of an API may have so many rows.
+fn is_round(rows: u64) -> bool {
+    rows.is_multiple_of(10) || rows.is_multiple_of(25)
+}
+
+/// Where the page behind a short first one begins: if it has rows, the first was as large as this API's pages get.
+fn doubted(style: &PageStyle, seen: &Seen<'_>) -> Option<Position> {
+    match (style, seen.at) {
+        (PageStyle::Offset { .. }, Position::Offset(offset)) => Some(Position::Offset(offset + seen.rows)),
+        (PageStyle::Keyset { .. }, _) => seen.told.pointer.clone().map(Position::Key),
+        (_, at) => behind(style, at),
+    }
+}
+
+/// Whether a page was asked for only since the first one, of so many rows, was short.
+pub(super) fn is_doubt(paginate: &Paginate, number: u64, first: u64, told: &Told) -> bool {
+    number == 1 && first > 0 && is_short(paginate, first) && !told.counts() && told.has_more.is_none()
+}
+
+/// Refuses pages that are smaller than what was asked for: the rows between them would be left out.
+pub(super) fn smaller(style: &PageStyle, first: u64) -> Error {
+    let size = page_size(style).unwrap_or_default();
+    let key = if matches!(style, PageStyle::Page { .. }) { "size" } else { "limit" };
+    Error::new(Kind::Source, format!("page 1 has {first} rows, {size} were asked for, and there are more behind it"))
+        .hint(format!(
+            "the API's largest page may be smaller, or its parameter has another name: try `{key} = {first}`"
+        ))
+        .hint("where the API leaves rows out of its pages, write `short_page_ends = false`")
 }
 
 /// Where the page behind one begins that nothing is known of, in a style whose pages are numbered.

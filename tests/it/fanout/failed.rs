@@ -184,3 +184,15 @@ fn pages_of_one_request_go_on_behind_the_last_durable_one() {
     assert_eq!(number(&project, "select count(distinct (id, page, n)) from raw.stats"), 6 * 5);
     assert_eq!(number(&project, "select count(*) from raw.stats"), 6 * 5);
 }
+
+#[test]
+fn what_no_status_tells_is_told_by_its_reason() {
+    let api = FanApi::start(Manner::default());
+    // The rows have an `id` of their own.
+    let step =
+        "for_each = { values = [1, 2] }\nrequest = { path = \"/v/{{ item }}\" }\nadd = { path = \"{{ item }}\" }";
+    let project = project(&api, "", "", &format!("{step}\n{RETRY}"));
+    let says = told(&project.output(&["run", "fan"]));
+    assert!(says.contains("2 of 2 requests failed: 2 × source, first GET"), "{says}");
+    assert!(says.contains("`path`"), "the member that is there twice is named: {says}");
+}

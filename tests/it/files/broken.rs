@@ -55,6 +55,20 @@ fn a_broken_file_is_named_with_its_line_and_changes_nothing() {
 }
 
 #[test]
+fn a_folder_that_is_the_same_for_every_day_and_is_not_there_is_no_late_day() {
+    let files =
+        |pattern: &str| format!("[window]\nlookback = 1\n\n[[extract]]\nname = \"rows\"\nfiles = \"{pattern}\"\n");
+    let project = project("", &files("landng/{{ ds }}/*.csv"));
+    project.write("landing/2024-05-01/a.csv", "id\n1\n");
+    let told = run(&project, "2024-05-04", 1);
+    assert!(told.contains("landng: there is no such folder"), "{told}");
+    for late in ["landing/{{ ds }}/*.csv", "{{ ds }}/*.csv", "landing/{{ ds }}.csv"] {
+        project.write("pipelines/days.toml", &files(late));
+        run(&project, "2024-05-04", 4);
+    }
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_no_late_day() {
     let connection = "[landing]\ntype = \"files\"\nurl = \"file:///nowhere/at/all\"\n";
     let project = project(

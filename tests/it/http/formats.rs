@@ -116,7 +116,7 @@ fn something_else_than_was_expected_is_never_an_empty_day() {
         (
             ("text/html", "<html>log in</html>"),
             "format = \"csv\"",
-            "the answer is text/html, and Csv was expected: <html>log in</html>",
+            "the answer is text/html, and CSV was expected: <html>log in</html>",
         ),
         (("application/json", "{\"error\": \"no\"}"), "format = \"csv\"", "the answer is application/json"),
         (

@@ -151,3 +151,25 @@ fn a_fresh_day_makes_the_backfill_of_its_own_pipeline_give_way_and_nothing_is_lo
     assert!(shown["jobs"][0]["generation"].as_u64().is_some_and(|generation| generation >= 2), "{shown:#}");
     assert_eq!(shown["jobs"][0]["attempts"], 1, "giving way is no attempt");
 }
+
+/// A fan-out is no other thing: what passes for each of its requests passes for the run.
+#[test]
+fn a_fan_out_whose_server_is_away_is_tried_again_and_one_whose_requests_are_wrong_is_not() {
+    for (items, status, attempts) in [(2, 503, 3), (12, 503, 3), (2, 400, 1)] {
+        let api = Scripted::start();
+        let keys: Vec<String> = (1..=items).map(|item| format!("k{item}")).collect();
+        keys.iter().for_each(|key| api.refuse(key, status, "not now"));
+        let request = "request = { path = \"/rows\", params = { key = \"{{ item }}\", day = \"{{ ds }}\" } }";
+        let (head, step) = DAYS.split_once("request = ").expect("a request");
+        let tail = step.split_once("records").expect("records").1;
+        let pipeline = format!("{head}for_each = {{ values = {keys:?} }}\n{request}\nrecords{tail}");
+        let days = Mornings::new(&api.url, &pipeline);
+        days.project.write("haul.toml", "[serve]\npoll = \"100ms\"\n");
+        let fill = ["backfill", "days", "--from", "2024-05-01", "--through", "2024-05-01", "--queue"];
+        let id = days.project.json(&fill)["id"].as_str().expect("a name").to_owned();
+        let _served = Served::of(&days);
+        let shown = ended(&days, &id);
+        let of: Vec<_> = jobs(&shown).into_iter().map(|(_, end, begun)| (end, begun)).collect();
+        assert_eq!(of, [("failed".to_owned(), attempts)], "{items} × {status}: {shown:#}");
+    }
+}

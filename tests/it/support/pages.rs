@@ -242,7 +242,10 @@ impl Shared {
         let day = asked.param("day");
         let rows = self.rows_of(day);
         let all = asked.path.starts_with("/single");
-        let size = if all { rows.len() } else { number("limit").or(number("size")).unwrap_or(PAGE) };
+        let mut size = if all { rows.len() } else { number("limit").or(number("size")).unwrap_or(PAGE) };
+        if asked.path.starts_with("/capped") {
+            size = size.min(PAGE);
+        }
         let counted_from = usize::from(asked.path.starts_with("/from_one"));
         let from = if let Some(offset) = number("offset") {
             offset - counted_from

@@ -81,7 +81,7 @@ impl Plan {
         let html = matches!(content_type.as_str(), "text/html" | "application/xhtml+xml");
         let other = html || told == Some(Format::Json) && !matches!(declared, Some(Format::Jsonl | Format::Json));
         if let Some(format) = declared.filter(|format| *format != Format::Json && other && packing == Packing::Plain) {
-            return Err(Error::new(Kind::Source, format!("the answer is {content_type}, and {format:?} was expected"))
+            return Err(Error::new(Kind::Source, format!("the answer is {content_type}, and {} was expected", format.word()))
                 .because(super::records::excerpt(&String::from_utf8_lossy(head), 200))
                 .hint("many APIs answer 200 with an error inside; a rule can say what is meant: on = { \"200 containing …\" = \"retry\" }"));
         }
