@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::version::Version;
 use crate::error::{Error, Kind, Result};
 use crate::execute;
-use crate::model::job::{Job, JobEnd};
+use crate::model::job::{Hold, Job, JobEnd};
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{RunRecord, RunStatus, TaskState, fold};
 use crate::monitor::{Event, Monitor};
@@ -159,7 +159,7 @@ impl GearRunner {
         let monitor = Arc::new(Both { signs: order.signs.clone(), other: (self.listen)(&order.job) });
         let record = execute::run(gear, &plan, monitor, order.cancel.clone()).await?;
         let refusal = plan::within(&plan).err();
-        self.ended(record, refusal).await
+        self.ended(order, record, refusal).await
     }
 
     /// Sends the requests of fan-outs once more that failed for good: a run for all units, or one for each window.
@@ -179,7 +179,7 @@ impl GearRunner {
             plan.leased = Some((order.job.id, order.job.generation));
             let monitor = Arc::new(Both { signs: order.signs.clone(), other: (self.listen)(&order.job) });
             let record = execute::run_retry(gear, &plan, monitor, order.cancel.clone()).await?;
-            last = self.ended(record, None).await?;
+            last = self.ended(order, record, None).await?;
             if !matches!(last, Ended::Done { end: JobEnd::Succeeded, .. }) {
                 break;
             }
@@ -187,7 +187,7 @@ impl GearRunner {
         Ok(last)
     }
 
-    async fn ended(&self, record: RunRecord, refusal: Option<Error>) -> Result<Ended> {
+    async fn ended(&self, order: &Order, record: RunRecord, refusal: Option<Error>) -> Result<Ended> {
         let gear = &self.version.gear;
         let run = Some(record.id.clone());
         let done = |end, reason| Ended::Done { end, run: run.clone(), reason };
@@ -196,7 +196,11 @@ impl GearRunner {
             RunStatus::Held => done(JobEnd::Held, Some(format!("{} held", units(record.counts.held)))),
             RunStatus::Late => done(JobEnd::Late, Some(format!("{} late", units(record.counts.late)))),
             RunStatus::Refused => done(JobEnd::Refused, refusal.map(|refusal| gear.redactor.redact(&refusal.chain()))),
-            RunStatus::Cancelled => Ended::Stopped { run },
+            // A commit may have heard that somebody cancelled the job before the next beat does.
+            RunStatus::Cancelled => match gear.state.hold(order.job.id, order.job.generation).await {
+                Ok(Hold::CalledOff) => done(JobEnd::Cancelled, Some(super::settle::ASKED.to_owned())),
+                _ => Ended::Stopped { run },
+            },
             RunStatus::Failed | RunStatus::Running => {
                 let logs = gear.state.run(&record.id).await?.map(|(_, logs)| logs).unwrap_or_default();
                 let mut kinds = Vec::new();

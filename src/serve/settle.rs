@@ -6,6 +6,9 @@ use super::runner::Ended;
 use crate::model::job::{JobEnd, Settled};
 use crate::time::Instant;
 
+/// Why a job was cancelled.
+pub(super) const ASKED: &str = "somebody asked for it";
+
 /// What is told of the end of a run, and what is written about its job; nothing where the job is another's.
 pub(super) fn settled(running: &Running, ended: Ended, now: Instant) -> (Note, Option<Settled>) {
     if running.stop == Some(Stop::Lost) {
@@ -14,12 +17,13 @@ pub(super) fn settled(running: &Running, ended: Ended, now: Instant) -> (Note, O
     match ended {
         Ended::Done { end, run, reason } => {
             let words = told(end.name(), reason.as_deref());
-            let note = if end == JobEnd::Succeeded { Note::info(words) } else { Note::warning(words) };
+            let fine = matches!(end, JobEnd::Succeeded | JobEnd::Cancelled);
+            let note = if fine { Note::info(words) } else { Note::warning(words) };
             (note, Some(Settled::Done { end, reason, run }))
         }
         // Who asked for the end gets it, whatever the run came to meanwhile.
         Ended::Failed { run, reason, .. } if running.stop == Some(Stop::Asked) => {
-            let reason = Some(format!("somebody asked for it; before that: {reason}"));
+            let reason = Some(format!("{ASKED}; before that: {reason}"));
             (Note::info("cancelled"), Some(Settled::Done { end: JobEnd::Cancelled, reason, run }))
         }
         Ended::Failed { run, kinds, reason } => {
@@ -39,12 +43,11 @@ pub(super) fn settled(running: &Running, ended: Ended, now: Instant) -> (Note, O
                 let reason = "gave way to a fresh day of the same pipeline".to_owned();
                 (Note::info(reason.clone()), Some(Settled::Back { reason }))
             }
-            // A commit may have heard of it before the next beat did.
-            Some(Stop::Asked) | None => {
-                let reason = Some("somebody asked for it".to_owned());
+            Some(Stop::Asked) => {
+                let reason = Some(ASKED.to_owned());
                 (Note::info("cancelled"), Some(Settled::Done { end: JobEnd::Cancelled, reason, run }))
             }
-            Some(Stop::Drain | Stop::Lost) => {
+            _ => {
                 let reason = "the process that had it was asked to end".to_owned();
                 (Note::info("stopped, and given back to the queue"), Some(Settled::Back { reason }))
             }
