@@ -11,9 +11,9 @@ use crate::support::project::{Project, told};
 /// More than are shown day by day.
 const PIPELINES: usize = 600;
 
-/// An hour ago: files of this moment are not written anew every moment.
-fn an_hour_ago() -> SystemTime {
-    SystemTime::now() - Duration::from_hours(1)
+/// Long ago: a file of this very moment might be written once more in it.
+fn long_ago() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
 }
 
 /// Writes a file as if its content were of that time.
@@ -39,7 +39,7 @@ fn pipeline(number: usize) -> String {
 /// A project whose outline is written.
 fn project() -> Project {
     let project = Project::empty();
-    let then = an_hour_ago();
+    let then = long_ago();
     write_at(&project, "connections.toml", "[warehouse]\ntype = \"duckdb\"\npath = \"warehouse.duckdb\"\n", then);
     write_at(&project, "sql/three.sql", "SELECT {{ ds | sql }} AS day\n", then);
     for number in 0..PIPELINES {
@@ -95,7 +95,7 @@ fn one_pipeline_of_hundreds_is_planned_as_if_all_had_been_read() {
 #[test]
 fn warnings_are_told_of_the_files_that_are_read() {
     let project = project();
-    write_at(&project, "pipelines/p000.toml", &pipeline(0).replace("{{ ds | sql }}", "1"), an_hour_ago());
+    write_at(&project, "pipelines/p000.toml", &pipeline(0).replace("{{ ds | sql }}", "1"), long_ago());
     let told = |words: &[&str]| told(&project.output(words));
     assert!(told(&["status"]).contains("p000.toml:7"), "all are read");
     for (name, warned) in [("p000", true), ("p001", true), ("p002", true), ("p003", false)] {
@@ -141,14 +141,14 @@ fn whatever_else_a_project_is_made_of_counts_too() {
         assert_eq!(after, tables(&project), "{what}");
     };
     let at = |name: &str| project.path().join(name);
-    again("a file of SQL", &|| write_at(&project, "sql/three.sql", "SELECT {{ ds | sql }} AS today\n", an_hour_ago()));
-    again("settings", &|| write_at(&project, "haul.toml", "[vars]\nname = 1\n", an_hour_ago()));
+    again("a file of SQL", &|| write_at(&project, "sql/three.sql", "SELECT {{ ds | sql }} AS today\n", long_ago()));
+    again("settings", &|| write_at(&project, "haul.toml", "[vars]\nname = 1\n", long_ago()));
     again("a connection", &|| {
         let own = std::fs::read_to_string(at("connections.toml")).expect("a file");
         let more = format!("{own}\n[other]\ntype = \"duckdb\"\npath = \"other.duckdb\"\n");
-        write_at(&project, "connections.toml", &more, an_hour_ago());
+        write_at(&project, "connections.toml", &more, long_ago());
     });
-    again("a new pipeline", &|| write_at(&project, "pipelines/q.toml", &pipeline(700), an_hour_ago()));
+    again("a new pipeline", &|| write_at(&project, "pipelines/q.toml", &pipeline(700), long_ago()));
     again("a pipeline that is gone", &|| std::fs::remove_file(at("pipelines/q.toml")).expect("it is there"));
     again("a name", &|| std::fs::rename(at("pipelines/p400.toml"), at("pipelines/r.toml")).expect("it is there"));
 }
@@ -156,8 +156,9 @@ fn whatever_else_a_project_is_made_of_counts_too() {
 #[test]
 fn files_that_are_as_new_as_the_outline_are_not_trusted() {
     let project = project();
-    // As if it had been changed in the moment in which the outline was written.
-    write_at(&project, "pipelines/p300.toml", &pipeline(300), SystemTime::now() + Duration::from_hours(1));
+    // Newer than any outline of it.
+    let to_come = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    write_at(&project, "pipelines/p300.toml", &pipeline(300), to_come);
     assert_eq!(tables(&project), PIPELINES);
     forget_two(&project);
     assert_eq!(tables(&project), PIPELINES);

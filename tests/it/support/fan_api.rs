@@ -1,7 +1,5 @@
 //! A loopback API for fan-outs: every answer is counted, and it can be slow, out of order, strict about tokens and about haste.
 
-#![expect(clippy::expect_used, reason = "a test whose own setting fails has to panic")]
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,5 @@
 //! A loopback server that speaks the two YouTube APIs of the shipped example: uploads in pages of fifty, a report for a video and a day.
 
-#![expect(clippy::expect_used, reason = "a test whose own setting fails has to panic")]
-
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
