@@ -169,7 +169,7 @@ async fn rendered(shared: &Shared<'_>, task: &PlannedTask, step: &Extract, scope
         Some(_) => None,
         None => {
             let bookmark = bookmark::of(shared, task, step).await?;
-            let terms = Terms { bookmark, billing: shared.purse.billing(task) };
+            let terms = Terms { bookmark, billing: shared.purse.billing(task), ..Terms::default() };
             Some(source::pull_of(shared.gear, (shared.pipeline, &task.step, step), scope, terms).await?)
         }
     };

@@ -95,7 +95,7 @@ pub(super) async fn run(
         let given = Given { pull: Some(Arc::new(pull)), inputs, expected: Some(expected) };
         return extract::run(shared, task, &step.rows, Some(given)).await;
     }
-    let terms = Terms { bookmark: None, billing: shared.purse.billing(task) };
+    let terms = Terms { bookmark: None, billing: shared.purse.billing(task), ..Terms::default() };
     let pull =
         pull_of(shared.gear, (shared.pipeline, &task.step, step), &shared.occasion, task.units.first(), &asked, terms)
             .await?;

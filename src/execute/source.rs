@@ -1,5 +1,6 @@
 //! From a step's templates to what is asked of its source: rendered for one unit or one window, and ready.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -26,6 +27,8 @@ pub(super) struct Terms {
     pub bookmark: Option<String>,
     /// Under which terms its statements are sent, where they are billed.
     pub billing: Billing,
+    /// Whose statements they are, for bills: pipeline and step.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a step asks its source for, with what it downloads for the rows; nothing is sent yet.
@@ -35,6 +38,9 @@ pub(super) async fn pull_of(
     scope: &Scope,
     terms: Terms,
 ) -> Result<Arc<dyn Pull>> {
+    let labels = [("pipeline", &pipeline.name), ("step", &step.name)];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.clone())).into();
+    let terms = Terms { labels, ..terms };
     let rows: Arc<dyn Pull> = match &extract.source {
         Source::Process(_) if gear.tape.as_ref().is_some_and(Tape::is_replay) => {
             return Err(Error::config(format!("`{}` runs a program, of which nothing is recorded", step.name))

@@ -1,6 +1,5 @@
 //! From a step that reads a database to what is asked of it: names and SQL rendered, and the range of time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::gear::Gear;
@@ -13,6 +12,7 @@ use crate::model::connection::{Connection, ConnectionKind};
 use crate::model::pipeline::Extract;
 use crate::model::source::{TableRows, TableSource};
 use crate::template::{Quoting, Scope};
+use crate::time::Window;
 
 /// What a step asks its database for; nothing is sent yet.
 pub(super) async fn pull_of(
@@ -67,8 +67,15 @@ fn jobs(scope: &Scope, terms: Terms) -> Jobs {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let unit = scope.unit.map(|unit| unit.key().to_string());
     let name = format!("haul_{}_{}", scope.run_id, unit.as_deref().unwrap_or("all")).chars().map(plain).collect();
-    let mut labels = BTreeMap::from([("haul_run".to_owned(), scope.run_id.clone())]);
-    labels.extend(unit.map(|unit| ("haul_unit".to_owned(), unit)));
+    let mut labels = terms.labels;
+    labels.insert("run".to_owned(), scope.run_id.clone());
+    let units = scope.window.as_ref().map(Window::units).unwrap_or_default();
+    let of_window = match units {
+        [] => None,
+        [only] => Some(only.key().to_string()),
+        [first, .., last] => Some(format!("{}..{}", first.key(), last.key())),
+    };
+    labels.extend(unit.or(of_window).map(|units| ("unit".to_owned(), units)));
     Jobs { name, labels, billing: terms.billing }
 }
 

@@ -172,7 +172,8 @@ fn a_job_has_a_name_of_ours_and_is_found_again_when_the_answer_was_lost() {
     assert!(id.starts_with("haul_days-2024-05-04-1_2024-05-03_"), "{id}");
     assert_eq!(job["configuration"]["query"]["query"], STATEMENT);
     assert_eq!(job["configuration"]["query"]["maximumBytesBilled"], "10000000000");
-    assert_eq!(job["configuration"]["labels"], json!({ "haul_run": "days-2024-05-04-1", "haul_unit": "2024-05-03" }));
+    let labels = json!({ "pipeline": "days", "step": "events", "unit": "2024-05-03", "run": "days-2024-05-04-1" });
+    assert_eq!(job["configuration"]["labels"], labels);
     assert_eq!(job["jobReference"]["location"], "EU");
 }
 
