@@ -95,13 +95,13 @@ fn what_stays_broken_is_told_with_its_page_and_what_was_found() {
             &[
                 "reading page 2 of",
                 "/html",
-                "attempt 3 of 4",
+                "attempt 3 of 3",
                 "the answer is not JSON",
                 "<html>Service <b>down</b></html>",
             ],
             3,
         ),
-        ("silence", || Fault::Body(String::new()), &["/silence: attempt 3 of 4", "found nothing|): nothing"], 3),
+        ("silence", || Fault::Body(String::new()), &["/silence: attempt 3 of 3", "found nothing|): nothing"], 3),
         ("refused", || Fault::Status(404, None), &["/refused: 404 Not Found not now"], 1),
         ("overload", || Fault::Status(503, None), &["/overload: attempt 4 of 4: 503 Service Unavailable not now"], 4),
         (
