@@ -21,7 +21,7 @@ pub(super) struct Purse {
 
 #[derive(Default)]
 struct Tally {
-    /// What tasks that have not ended are expected to be billed for.
+    /// What tasks that have not ended are expected to be billed for yet.
     reserved: HashMap<TaskId, u64>,
     /// What tasks were billed for.
     spent: HashMap<TaskId, u64>,
@@ -106,8 +106,13 @@ impl Purse {
         self.inner().receipts.insert(task.clone(), receipts);
     }
 
+    /// What is billed was promised before: it must not be counted twice while the task goes on.
     fn pay(&self, task: &TaskId, cost: &JobCost) {
-        *self.inner().spent.entry(task.clone()).or_default() += cost.billed;
+        let mut tally = self.inner();
+        *tally.spent.entry(task.clone()).or_default() += cost.billed;
+        if let Some(reserved) = tally.reserved.get_mut(task) {
+            *reserved = reserved.saturating_sub(cost.billed);
+        }
     }
 
     /// What a task has not spent is there for others.

@@ -39,14 +39,16 @@ impl Store {
         let options = SqliteConnectOptions::new()
             .filename(&file)
             .create_if_missing(true)
-            // Of a new file only: what is deleted is given back piece by piece.
-            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(patience)
             .foreign_keys(true);
         let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
-        let writer = pool().max_connections(1).connect_with(options.clone()).await;
+        // What is deleted is given back piece by piece. A new file alone is told so: it is a write, and whoever only looks into
+        // a file that is there must not wait for those who write.
+        let is_new = fs::metadata(&file).map_or(true, |metadata| metadata.len() == 0);
+        let writing = if is_new { options.clone().auto_vacuum(SqliteAutoVacuum::Incremental) } else { options.clone() };
+        let writer = pool().max_connections(1).connect_with(writing).await;
         let writer = match writer {
             Ok(writer) => writer,
             Err(error) => {

@@ -7,7 +7,11 @@ mod fences;
 mod outages;
 mod sizes;
 
+use std::time::Duration;
+
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::support::cable::Cable;
 use crate::support::databases::{Database, PostgresDatabase, SECRET};
@@ -21,6 +25,38 @@ const QUICK: &str = "warehouse = \"warehouse\"\n[serve]\npoll = \"100ms\"\nlease
 /// One day, computed in the warehouse as soon as a test lets it.
 const GATED: &str = "[window]\nlookback = 1\n[[transform]]\nname = \"x\"\ninto = \"mart.x\"\n\
                      sql = \"select {{ ds | sql }} as day, cast(pg_advisory_xact_lock_shared(4711) as varchar) as waited\"\n";
+
+/// Keeps everybody from writing to the state store of a project, until it is let go.
+struct Locked {
+    runtime: tokio::runtime::Runtime,
+    writer: sqlx::SqliteConnection,
+}
+
+impl Locked {
+    /// As soon as nobody else writes.
+    fn of(project: &Project) -> Self {
+        Self::within(project, Duration::from_mins(1)).expect("the lock")
+    }
+
+    /// If nobody else writes.
+    fn at_once(project: &Project) -> Option<Self> {
+        Self::within(project, Duration::ZERO).ok()
+    }
+
+    fn within(project: &Project, patience: Duration) -> Result<Self, sqlx::Error> {
+        let file = SqliteConnectOptions::new().filename(project.path().join(".haul/state.db")).busy_timeout(patience);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let writer = runtime.block_on(async {
+            let mut writer = file.connect().await.expect("the file");
+            sqlx::query("BEGIN EXCLUSIVE").execute(&mut writer).await.map(|_| writer)
+        })?;
+        Ok(Self { runtime, writer })
+    }
+
+    fn let_go(self) {
+        self.runtime.block_on(self.writer.close()).expect("let go");
+    }
+}
 
 /// A project whose warehouse is a PostgreSQL database, with one pipeline `p`.
 struct House {

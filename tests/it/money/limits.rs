@@ -1,5 +1,7 @@
 //! `max_bytes` of step, pipeline and project: what is too much is refused before anything is spent.
 
+use serde_json::Value;
+
 use super::{GIB, SELECT, days, json, rows};
 use crate::support::bigquery_service::{Plan, Service, columns, stored};
 use crate::support::project::told;
@@ -59,15 +61,26 @@ fn a_run_below_its_limits_runs_and_hands_the_smallest_to_bigquery() {
     // The pipeline's own limit is over the project's.
     days.project.write("haul.toml", "warehouse = \"warehouse\"\nmax_bytes = \"1 GiB\"\n");
     days.run("2024-05-04", 0);
-    let fences: Vec<u64> = service
-        .jobs()
-        .values()
-        .map(|job| {
-            job["configuration"]["query"]["maximumBytesBilled"].as_str().expect("a limit").parse().expect("bytes")
-        })
-        .collect();
     // Of 7 GiB, 4 belong to the two other days: 3 are left, which is less than the step's own 4.
-    assert_eq!(fences, [3 * GIB, 3 * GIB, 3 * GIB]);
+    assert_eq!(fences(&service), [3 * GIB; 3]);
+}
+
+#[test]
+fn what_a_day_was_billed_for_while_it_goes_on_does_not_count_twice() {
+    let service = service();
+    let days = days(&service, &format!("max_active = 2\nmax_bytes = \"7 GiB\"\n{SELECT}"));
+    // One day is billed and its rows are on their way until the last day, the third, has been sent.
+    service.hold_first_rows(3);
+    days.run("2024-05-04", 0);
+    assert_eq!(fences(&service), [3 * GIB; 3]);
+}
+
+/// The most that BigQuery was told to bill for each job.
+fn fences(service: &Service) -> Vec<u64> {
+    let most = |job: &Value| {
+        job["configuration"]["query"]["maximumBytesBilled"].as_str().expect("a limit").parse().expect("bytes")
+    };
+    service.jobs().values().map(most).collect()
 }
 
 #[test]

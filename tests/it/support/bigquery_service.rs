@@ -60,6 +60,8 @@ struct State {
     /// Statements whose table is not there yet when they are planned, so many times.
     unplannable: Vec<(String, usize)>,
     pages: usize,
+    /// The first rows of a statement that are asked for come when so many jobs have been sent.
+    first_rows_after: Option<usize>,
     refuses_keys: bool,
 }
 
@@ -74,7 +76,14 @@ impl Service {
     pub fn start(page: usize) -> Self {
         let state = Arc::new(Mutex::new(State { page, ..State::default() }));
         let shared = Arc::clone(&state);
-        let door = Door::start(move |asked| shared.lock().expect("no test panicked here").answer(asked));
+        let door = Door::start(move |asked| {
+            let mut state = shared.lock().expect("no test panicked here");
+            let reply = state.answer(asked);
+            let is_rows = asked.path.contains("/queries/") && !asked.query.contains("maxResults=0");
+            let Some(jobs) = state.first_rows_after.take_if(|_| is_rows) else { return reply };
+            let shared = Arc::clone(&shared);
+            reply.once(move || shared.lock().expect("no test panicked here").jobs.len() >= jobs)
+        });
         Self { door, state }
     }
 
@@ -125,6 +134,11 @@ impl Service {
             job["configuration"]["query"]["query"].as_str().expect("a statement").to_owned()
         });
         planned.collect()
+    }
+
+    /// Whoever is the first to ask for rows of a statement waits until so many jobs have been sent.
+    pub fn hold_first_rows(&self, jobs: usize) {
+        self.state().first_rows_after = Some(jobs);
     }
 
     /// No key is good any more.

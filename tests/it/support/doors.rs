@@ -35,11 +35,20 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: String,
+    /// It is sent when this is true.
+    ready: Option<Box<dyn Fn() -> bool + Send>>,
 }
 
 impl Reply {
     pub fn new(status: u16, body: impl Into<String>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into() }
+        Self { status, headers: Vec::new(), body: body.into(), ready: None }
+    }
+
+    /// Holds it back until something is true.
+    #[must_use]
+    pub fn once(mut self, ready: impl Fn() -> bool + Send + 'static) -> Self {
+        self.ready = Some(Box::new(ready));
+        self
     }
 
     pub fn json(value: &Value) -> Self {
@@ -70,7 +79,12 @@ impl Door {
                 Asked { path: uri.path().to_owned(), query: uri.query().unwrap_or_default().to_owned(), headers, body };
             let reply = answer(&one);
             seen.lock().expect("no test panicked here").push(one);
-            async move { response(reply) }
+            async move {
+                while reply.ready.as_ref().is_some_and(|ready| !ready()) {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                response(reply)
+            }
         };
         Self { url: serve(Router::new().fallback(handler)), asked }
     }

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Connection as _;
-
 use super::*;
 use crate::support::gate::until;
 
 const PIPELINES: usize = 5;
-const DAYS: usize = 8;
 
 /// A day of a pipeline, which takes a moment in the warehouse.
 fn pipeline(number: usize) -> String {
@@ -28,72 +25,110 @@ impl Dice {
     }
 }
 
-/// How many jobs have ended.
-fn ended(project: &Project) -> usize {
-    let jobs = project.json(&["queue", "--all"]);
-    jobs.as_array().expect("a list").iter().filter(|job| job["state"] == "done").count()
+/// What is done to them, one after the other: always the same, whatever the speed of the machine.
+const ROUNDS: usize = 9;
+
+/// Whenever fewer jobs than this wait, the next day of each pipeline is asked for: nobody is ever without work.
+const RESERVE: usize = 15;
+
+/// The house with its pipelines, and the days that were asked for.
+struct Yard {
+    house: House,
+    days: usize,
+}
+
+impl Yard {
+    /// A warehouse and a daemon's settings, with nothing to do yet.
+    fn new() -> Self {
+        let house = House::new(GATED);
+        house.project.write("haul.toml", &QUICK.replace("lease = \"1s\"", "lease = \"3s\"\nworkers = 3"));
+        std::fs::remove_file(house.project.path().join("pipelines/p.toml")).expect("the gate is not needed");
+        for number in 0..PIPELINES {
+            house.project.write(&format!("pipelines/p{number}.toml"), &pipeline(number));
+        }
+        Self { house, days: 0 }
+    }
+
+    /// How many jobs there are: one for each unit.
+    fn all(&self) -> usize {
+        PIPELINES * self.days
+    }
+
+    /// Asks for the next days of each pipeline.
+    fn ask_for(&mut self, days: usize) {
+        let (first, last) = (format!("2024-05-{:02}", self.days + 1), format!("2024-05-{:02}", self.days + days));
+        for number in 0..PIPELINES {
+            let name = format!("p{number}");
+            let range = ["--from", &first, "--through", &last, "--queue", "--chunk", "1"];
+            self.house.project.stdout(&["backfill", &name].into_iter().chain(range).collect::<Vec<_>>());
+        }
+        self.days += days;
+    }
+
+    /// How many jobs have ended.
+    fn ended(&self) -> usize {
+        let jobs = self.house.project.json(&["queue", "--all", "--limit", "1000"]);
+        jobs.as_array().expect("a list").iter().filter(|job| job["state"] == "done").count()
+    }
 }
 
 /// Keeps everybody from writing to the state store until some moments have passed.
-fn lock_out(house: &House) {
-    let file = house.project.path().join(".haul/state.db");
-    house.runtime.block_on(async {
-        let mut other = sqlx::SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.expect("it");
-        sqlx::query("PRAGMA busy_timeout = 60000").execute(&mut other).await.expect("patience");
-        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.expect("the lock");
-        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
-        sqlx::query("ROLLBACK").execute(&mut other).await.expect("let go");
-        other.close().await.expect("it closes");
-    });
+fn lock_out(project: &Project) {
+    let locked = Locked::of(project);
+    std::thread::sleep(Duration::from_millis(700));
+    locked.let_go();
+}
+
+/// Stops a process until the others have taken what it had.
+fn stand_still(project: &Project, three: &[Served], slot: usize) {
+    let said = || three.iter().map(|served| served.said("gave no word until its lease ended")).sum::<usize>();
+    three[slot].signal("STOP");
+    // One that stands still in the middle of a write to the store would hold up everybody for as long: it may end that first.
+    while Locked::at_once(project).map(Locked::let_go).is_none() {
+        three[slot].signal("CONT");
+        Locked::of(project).let_go();
+        three[slot].signal("STOP");
+    }
+    let (before, had) = (said(), of_process(project, three[slot].id()));
+    until("the others take over", || (said() >= before + had).then_some(()));
+    three[slot].signal("CONT");
 }
 
 #[test]
 fn three_processes_that_are_killed_stopped_and_locked_out_commit_each_unit_once() {
-    let house = House::new(GATED);
-    house.project.write("haul.toml", &QUICK.replace("lease = \"1s\"", "lease = \"2s\"\nworkers = 3"));
-    std::fs::remove_file(house.project.path().join("pipelines/p.toml")).expect("the gate is not needed");
-    for number in 0..PIPELINES {
-        house.project.write(&format!("pipelines/p{number}.toml"), &pipeline(number));
-    }
-    let through = format!("2024-05-0{DAYS}");
-    for number in 0..PIPELINES {
-        let name = format!("p{number}");
-        let range = ["--from", "2024-05-01", "--through", &through, "--queue", "--chunk", "1"];
-        house.project.stdout(&["backfill", &name].into_iter().chain(range).collect::<Vec<_>>());
-    }
-    let all = PIPELINES * DAYS;
+    let mut yard = Yard::new();
+    yard.ask_for(6);
     let mut dice = Dice(20_240_501);
-    let mut three: Vec<Served> = (0..3).map(|_| Served::start(&house.project, &[])).collect();
-    let mut seen = 0;
+    let mut three: Vec<Served> = (0..3).map(|_| Served::start(&yard.house.project, &[])).collect();
     let (mut killed, mut stopped) = (0, 0);
-    while seen < all {
+    for _ in 0..ROUNDS {
+        let seen = yard.ended();
+        if yard.all() < seen + RESERVE {
+            yard.ask_for(2);
+        }
         let slot = dice.roll(3);
         match dice.roll(3) {
             0 => {
                 three[slot].signal("KILL");
                 killed += 1;
-                three[slot] = Served::start(&house.project, &[]);
+                three[slot] = Served::start(&yard.house.project, &[]);
             }
             1 => {
-                // Stopped until the others have taken what it had, or nothing is left to do.
-                three[slot].signal("STOP");
+                stand_still(&yard.house.project, &three, slot);
                 stopped += 1;
-                let reaped = |served: &Served| served.said("gave no word until its lease ended");
-                let others = || three.iter().map(reaped).sum::<usize>();
-                let (before, had) = (others(), of_process(&house.project, three[slot].id()));
-                until("the others take over", || (had == 0 || others() >= before + had).then_some(()));
-                three[slot].signal("CONT");
             }
-            _ => lock_out(&house),
+            _ => lock_out(&yard.house.project),
         }
-        let goal = (seen + 4).min(all);
-        seen = until("work goes on", || Some(ended(&house.project)).filter(|ended| *ended >= goal));
+        until("work goes on", || (yard.ended() > seen + 1).then_some(()));
     }
+    assert_eq!((killed, stopped), (4, 3));
+    let all = yard.all();
+    until("all is done", || (yard.ended() == all).then_some(()));
     drop(three);
+    let house = yard.house;
     house.wait_for_quiet();
-    assert!(killed > 1 && stopped > 1, "{killed} {stopped}");
 
-    let jobs = house.project.json(&["queue", "--all"]);
+    let jobs = house.project.json(&["queue", "--all", "--limit", "1000"]);
     let jobs = jobs.as_array().expect("a list");
     assert_eq!(jobs.len(), all);
     let mut deaths = 0;

@@ -1,10 +1,10 @@
 //! What is away for a while, the state store or the warehouse, unschedules nothing.
 
 use chrono::{DateTime, Utc};
-use sqlx::Connection as _;
 
 use super::*;
 use crate::support::gate::until;
+use crate::support::project::told;
 
 const EVERY_SECOND: &str = "[schedule]\nevery = \"1s\"\n[window]\nlookback = 1\n[[transform]]\nname = \"one\"\n\
                             sql = \"select 1 as x\"\ninto = \"mart.one\"\n";
@@ -44,26 +44,45 @@ fn a_state_store_that_is_locked_for_long_unschedules_nothing() {
     project.write("pipelines/p.toml", EVERY_SECOND);
     let served = Served::start(&project, &[]);
     served.says_times("succeeded", 2);
-    let file = project.path().join(".haul/state.db");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let locked = runtime.block_on(async {
-        let path = format!("sqlite://{}", file.display());
-        let mut other = sqlx::SqliteConnection::connect(&path).await.expect("the file");
-        sqlx::query("PRAGMA busy_timeout = 60000").execute(&mut other).await.expect("patience");
-        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.expect("the lock");
-        other
-    });
+    let locked = Locked::of(&project);
     // Longer than anybody waits for it: this is told, once.
     let told = served.says("database is locked");
     assert!(told["message"].as_str().is_some_and(|text| text.contains("state.db")), "{told}");
     assert!(told["detail"].as_str().is_some_and(|text| text.contains("another process is writing to it")), "{told}");
     let before = served.said("succeeded");
-    runtime.block_on(locked.close()).expect("let go");
+    locked.let_go();
     served.says("the state store can be used again");
     served.says_times("succeeded", before + 3);
     assert_eq!(served.said("the state store can be used again"), 1);
     served.stop();
     nothing_is_lost(&project);
+}
+
+#[test]
+fn looks_do_not_wait_for_who_writes_to_the_state_store() {
+    let project = Project::empty();
+    project.write("haul.toml", QUICK);
+    project.write("connections.toml", "[warehouse]\ntype = \"duckdb\"\npath = \"w.duckdb\"\n");
+    project.write("pipelines/p.toml", EVERY_SECOND);
+    project.stdout(&["run", "p", "--date", "2024-05-04"]);
+    let locked = Locked::of(&project);
+    for look in [
+        &["status"][..],
+        &["runs"],
+        &["show", "p-2024-05-04-1"],
+        &["queue"],
+        &["occurrences"],
+        &["incidents"],
+        &["costs"],
+        &["drift", "mart.one"],
+        &["report"],
+        &["schedule"],
+        &["plan", "p", "--date", "2024-05-04"],
+    ] {
+        let looked = project.output(look);
+        assert!(looked.status.success(), "{look:?}: {}", told(&looked));
+    }
+    locked.let_go();
 }
 
 #[test]
