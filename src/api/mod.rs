@@ -43,7 +43,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The OpenAPI document of all routes.
 pub fn document() -> OpenApi {
-    routes::all().1
+    routes::document()
 }
 
 /// Opens the door; an address that nobody has chosen and that is taken makes way for any free one of the machine.
@@ -67,8 +67,7 @@ pub async fn listen(listen: &Listen) -> Result<TcpListener> {
 /// # Errors
 /// The listener is broken.
 pub async fn serve(listener: TcpListener, house: House, stop: CancellationToken) -> Result<()> {
-    let (router, _) = routes::all();
-    let router = doors(router, &house);
+    let router = doors(routes::all(), &house);
     let farewell = stop.clone();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move { farewell.cancelled().await });
     tokio::select! {

@@ -17,7 +17,7 @@ use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::fault::Fault;
@@ -31,56 +31,68 @@ const ABOUT: &str = "What `haul serve` is asked and told. Every answer is JSON; 
     `{ \"error\": { \"kind\", \"message\", \"hint\" } }` with a status that fits. Lists come in pages: `next` of one is `after` of \
     the request for the following one. Answers have an `ETag`, so that asking again with `If-None-Match` costs little.";
 
-/// The routes that are open to everybody and those that need the token, with the document of both.
-pub(super) fn all() -> ((Router<House>, Router<House>), OpenApi) {
-    let (open, mut document) = OpenApiRouter::with_openapi(base()).merge(open()).split_for_parts();
-    let (closed, of_closed) = OpenApiRouter::new().merge(closed()).split_for_parts();
-    document.merge(of_closed);
-    ((open, closed), document)
+/// A route with its documentation.
+type Route = UtoipaMethodRouter<House>;
+
+/// The routes that are open to everybody.
+const OPEN: &[fn() -> Route] = &[|| routes!(health::alive), || routes!(health::ready), || routes!(health::document)];
+
+/// The routes that need the token.
+const CLOSED: &[fn() -> Route] = &[
+    || routes!(health::metrics),
+    || routes!(health::status),
+    || routes!(pipelines::list),
+    || routes!(pipelines::one),
+    || routes!(pipelines::plan),
+    || routes!(pipelines::schedule),
+    || routes!(jobs::trigger),
+    || routes!(jobs::pause),
+    || routes!(jobs::resume),
+    || routes!(jobs::occurrences),
+    || routes!(jobs::list),
+    || routes!(jobs::one),
+    || routes!(jobs::cancel),
+    || routes!(jobs::cancel_run),
+    || routes!(jobs::retry),
+    || routes!(steps::preview),
+    || routes!(backfills::list),
+    || routes!(backfills::create),
+    || routes!(backfills::one),
+    || routes!(backfills::pause),
+    || routes!(backfills::resume),
+    || routes!(backfills::cancel),
+    || routes!(runs::list),
+    || routes!(runs::one),
+    || routes!(incidents::list),
+    || routes!(logs::list),
+    || routes!(logs::stream),
+    || routes!(ledger::tables),
+    || routes!(ledger::units),
+    || routes!(ledger::drift),
+    || routes!(ledger::approve),
+    || routes!(ledger::reject),
+    || routes!(ledger::costs),
+    || routes!(connections::list),
+    || routes!(connections::test),
+    || routes!(query::query),
+];
+
+/// The routes that are open to everybody and those that need the token.
+pub(super) fn all() -> (Router<House>, Router<House>) {
+    (served(OPEN), served(CLOSED))
 }
 
-fn open() -> OpenApiRouter<House> {
-    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(health::document))
+/// Routes alone: the documentation of each is gone before the next is made, since it is larger than all else that waits here.
+fn served(routes: &[fn() -> Route]) -> Router<House> {
+    routes.iter().fold(Router::new(), |router, route| router.merge(OpenApiRouter::new().routes(route())))
 }
 
-fn closed() -> OpenApiRouter<House> {
-    OpenApiRouter::new()
-        .routes(routes!(health::metrics))
-        .routes(routes!(health::status))
-        .routes(routes!(pipelines::list))
-        .routes(routes!(pipelines::one))
-        .routes(routes!(pipelines::plan))
-        .routes(routes!(pipelines::schedule))
-        .routes(routes!(jobs::trigger))
-        .routes(routes!(jobs::pause))
-        .routes(routes!(jobs::resume))
-        .routes(routes!(jobs::occurrences))
-        .routes(routes!(jobs::list))
-        .routes(routes!(jobs::one))
-        .routes(routes!(jobs::cancel))
-        .routes(routes!(jobs::cancel_run))
-        .routes(routes!(jobs::retry))
-        .routes(routes!(steps::preview))
-        .routes(routes!(backfills::list))
-        .routes(routes!(backfills::create))
-        .routes(routes!(backfills::one))
-        .routes(routes!(backfills::pause))
-        .routes(routes!(backfills::resume))
-        .routes(routes!(backfills::cancel))
-        .routes(routes!(runs::list))
-        .routes(routes!(runs::one))
-        .routes(routes!(incidents::list))
-        .routes(routes!(logs::list))
-        .routes(routes!(logs::stream))
-        .routes(routes!(ledger::tables))
-        .routes(routes!(ledger::units))
-        .routes(routes!(ledger::drift))
-        .routes(routes!(ledger::approve))
-        .routes(routes!(ledger::reject))
-        .routes(routes!(ledger::costs))
-        .routes(routes!(connections::list))
-        .routes(routes!(connections::test))
-        .routes(routes!(query::query))
+/// The document of all routes.
+pub(super) fn document() -> OpenApi {
+    let routes = OPEN.iter().chain(CLOSED);
+    let documented = routes
+        .fold(OpenApiRouter::with_openapi(base()), |document: OpenApiRouter<House>, route| document.routes(route()));
+    documented.into_openapi()
 }
 
 fn base() -> OpenApi {
