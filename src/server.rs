@@ -119,5 +119,13 @@ pub fn refused(error: &sqlx::Error, server: &ServerConnection) -> Error {
         },
         _ => (Kind::Connection, "does the server at that port speak this protocol?".to_owned()),
     };
-    Error::new(kind, place).because(error.to_string()).hint(hint)
+    Error::new(kind, place).because(words(error)).hint(hint)
+}
+
+/// What an error says: the words of the server, to which the library adds where in the server's own sources it failed.
+pub fn words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(fault) => fault.message().to_owned(),
+        other => other.to_string(),
+    }
 }

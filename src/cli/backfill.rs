@@ -121,8 +121,8 @@ pub(super) async fn backfill(args: &Args, common: &Common, screen: &Screen) -> R
             newest_first: args.order == Order::Newest,
             by: "the command line".to_owned(),
         };
-        let (made, mended) = execute::queue_backfill(&gear, &pipeline, &ask, &cut).await?;
-        run::tell_mended(&mended, screen);
+        let (made, noticed) = execute::queue_backfill(&gear, &pipeline, &ask, &cut).await?;
+        run::tell_noticed(&noticed, screen);
         gear.close().await?;
         backfills::queued(&made, common, screen);
         return Ok(0);

@@ -131,7 +131,7 @@ fn days(pipelines: &[Arc<Pipeline>], snapshot: &Snapshot, count: usize, screen: 
             }),
         }
     }
-    screen.data(&format!("{DIM}● loaded   ○ loaded, changed at its last pull   ! held   ~ late   x failed   - missing in the warehouse   · never{DIM:#}"));
+    screen.data(&format!("{DIM}● loaded   ○ loaded, new or changed at its last pull   ! held   ~ late   x failed   - missing in the warehouse   · never{DIM:#}"));
 }
 
 /// More tables than anybody reads through: only what somebody should look at.

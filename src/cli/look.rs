@@ -78,7 +78,7 @@ pub(super) async fn preview(args: &PreviewArgs, common: &Common, screen: &Screen
 }
 
 pub(super) async fn query(args: &QueryArgs, common: &Common, screen: &Screen) -> Result<u8> {
-    let (project, connections) = session::project(common, screen)?;
+    let (project, connections) = session::surroundings(common, screen)?;
     let first = project.pipelines.first().map(|pipeline| pipeline.warehouse.clone());
     let connection = args.connection.clone().or(first).unwrap_or_else(|| "warehouse".to_owned());
     let rows = if let Some(client) = remote::keeper_of(&connection, &project, &connections, screen)? {
@@ -113,7 +113,7 @@ fn print(rows: &Rows, screen: &Screen) {
 }
 
 pub(super) async fn decide(table: &str, unit: &str, reject: bool, common: &Common, screen: &Screen) -> Result<u8> {
-    let (project, connections) = session::project(common, screen)?;
+    let (project, connections) = session::surroundings(common, screen)?;
     let table = TableName::stored(table);
     let decided = if let Some(client) = Client::of(&project, &connections, &screen.redactor)? {
         remote::decide(&client, &table, unit, reject).await?

@@ -13,7 +13,7 @@ use super::{Common, Screen, notify, remote, session, traces};
 use crate::api::Client;
 use crate::config::Look;
 use crate::error::{Context, Kind, Result};
-use crate::execute::{self, Gear};
+use crate::execute::{self, Gear, Noticed};
 use crate::model::cost::{Bytes, Expected, Sum};
 use crate::model::ledger::UnitState;
 use crate::model::pipeline::{Pipeline, Project};
@@ -145,8 +145,8 @@ async fn one(
     traces: Option<&Traces>,
     cancel: &CancellationToken,
 ) -> Result<RunRecord> {
-    let (plan, mended) = execute::plan(gear, pipeline, ask).await?;
-    tell_mended(&mended, screen);
+    let (plan, noticed) = execute::plan(gear, pipeline, ask).await?;
+    tell_noticed(&noticed, screen);
     let monitor: Arc<dyn Monitor> = Arc::new(Progress::new(screen, &plan, common.kill_at.as_deref()));
     let monitor = match traces {
         Some(traces) => traces.listen(About::default(), monitor),
@@ -167,9 +167,12 @@ async fn one(
     Ok(record)
 }
 
-pub(super) fn tell_mended(mended: &[String], screen: &Screen) {
-    for sentence in mended {
+pub(super) fn tell_noticed(noticed: &Noticed, screen: &Screen) {
+    for sentence in &noticed.mended {
         screen.note(&format!("{WARN}mended{WARN:#}    {sentence}"));
+    }
+    for sentence in &noticed.unseen {
+        screen.note(&format!("{WARN}unseen{WARN:#}    {sentence}"));
     }
 }
 
@@ -370,7 +373,7 @@ pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, scr
     let mut all = Vec::new();
     let mut code = 0;
     for (pipeline, ask) in asks {
-        let (plan, mended) = match execute::foresee(gear, &pipeline, &ask).await {
+        let (plan, noticed) = match execute::foresee(gear, &pipeline, &ask).await {
             Ok(planned) => planned,
             Err(error) if !alone && matches!(error.kind(), Kind::Usage | Kind::NothingDue) => {
                 screen.error(&error);
@@ -378,7 +381,7 @@ pub(super) async fn show_plans(gear: &Gear, asks: Vec<(Arc<Pipeline>, Ask)>, scr
             }
             Err(error) => return Err(error),
         };
-        tell_mended(&mended, screen);
+        tell_noticed(&noticed, screen);
         if screen.is_json() {
             let value = serde_json::to_value(crate::plan::explain(&plan));
             all.push(value.context(Kind::Internal, || "printing the plan".to_owned())?);

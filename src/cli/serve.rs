@@ -103,8 +103,7 @@ async fn first_line(version: &Version, clock: Clock) -> Result<String> {
     let named: Vec<String> =
         next.iter().take(NAMED).map(|(at, name)| format!("{name} at {}", at.format("%Y-%m-%d %H:%MZ"))).collect();
     let named = if named.is_empty() { "no schedules".to_owned() } else { format!("next: {}", named.join(", ")) };
-    let name = project.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let pipelines = counted(project.pipelines.len() as u64, "pipeline");
+    let (name, pipelines) = (&project.telling.project, counted(project.pipelines.len() as u64, "pipeline"));
     Ok(format!("haul {} serves {name}: {pipelines}; {named}", env!("CARGO_PKG_VERSION")))
 }
 

@@ -59,11 +59,22 @@ pub(super) fn project(common: &Common, screen: &Screen) -> Result<(Arc<Project>,
     Ok((project, site.connections))
 }
 
+/// The project, if all its files are right, for those who use none of its steps: warnings of these are not theirs.
+pub(super) fn surroundings(common: &Common, screen: &Screen) -> Result<(Arc<Project>, Connections)> {
+    let site = Site::open(common, screen)?;
+    let project = right(config::load(&site.root, &site.options()))?;
+    Ok((project, site.connections))
+}
+
 /// What was read, if it is right; warnings are printed.
 pub(super) fn sound(loaded: Loaded, screen: &Screen) -> Result<Arc<Project>> {
     if loaded.project.is_some() && !loaded.diagnostics.is_empty() {
         screen.note(config::render(&loaded.diagnostics, &loaded.sources, screen.colors()).trim_end());
     }
+    right(loaded)
+}
+
+fn right(loaded: Loaded) -> Result<Arc<Project>> {
     let project = Arc::new(loaded.into_project()?);
     // The process ends with its command: thousands of pipelines need not be taken apart first.
     std::mem::forget(Arc::clone(&project));

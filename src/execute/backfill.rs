@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Noticed;
 use super::gear::Gear;
 use crate::error::{Error, Result};
 use crate::model::job::{Backfill, Class, NewBackfill, NewJob, Planned};
@@ -24,7 +25,7 @@ pub struct Cut {
 
 /// Plans a range, and puts its pieces into the queue; days on which nothing is to be done make no job.
 ///
-/// Returns the backfill, and one sentence for everything that was mended on the way.
+/// Returns the backfill, and what was noticed on the way.
 ///
 /// # Errors
 /// A range on which nothing is to be done, and whatever keeps it from being planned.
@@ -33,9 +34,9 @@ pub async fn queue_backfill(
     pipeline: &Arc<Pipeline>,
     ask: &Ask,
     cut: &Cut,
-) -> Result<(Backfill, Vec<String>)> {
+) -> Result<(Backfill, Noticed)> {
     let Some(range) = ask.range else { return Err(Error::internal("a backfill without a range")) };
-    let (plan, mended) = super::foresee(gear, pipeline, ask).await?;
+    let (plan, noticed) = super::foresee(gear, pipeline, ask).await?;
     let starts: Vec<Instant> = starts(&plan).into_iter().collect();
     let mut jobs = Vec::new();
     let now = gear.clock.now();
@@ -66,7 +67,7 @@ pub async fn queue_backfill(
         },
         by: cut.by.clone(),
     };
-    Ok((gear.state.create_backfill(&new, &jobs, now).await?, mended))
+    Ok((gear.state.create_backfill(&new, &jobs, now).await?, noticed))
 }
 
 fn job(pipeline: &Pipeline, whole: &Ask, piece: Range, units: u64, now: Instant) -> Result<NewJob> {

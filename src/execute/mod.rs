@@ -63,10 +63,17 @@ use crate::model::run::RunRecord;
 use crate::monitor::Monitor;
 use crate::plan::Ask;
 
+/// What was noticed before a plan was made, in sentences for people.
+#[derive(Debug, Default)]
+pub struct Noticed {
+    /// What the ledger had wrong, and has right now.
+    pub mended: Vec<String>,
+    /// What could not be looked at: what the ledger knows of it stands.
+    pub unseen: Vec<String>,
+}
+
 /// Mends the state store from the warehouse, then plans: what `haul run` does before it begins.
-///
-/// Returns the plan with one sentence for everything that was mended.
-pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
+pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Noticed)> {
     let warehouse = gear.warehouse(&pipeline.warehouse).await?;
     let steps =
         pipeline.steps.iter().filter(|step| step.writes() && step.landing().is_none() && step.target().is_none());
@@ -80,17 +87,14 @@ pub async fn plan(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(P
     // What commands have done is known to the ledger alone.
     let written = pipeline.steps.iter().filter(|step| step.writes()).map(|step| step.into.clone());
     let seen: Vec<TableName> = written.filter(|table| !unseen(table)).collect();
-    let mut mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
-    mended.extend(landed.sentences);
-    mended.extend(elsewhere.sentences);
+    let mended = gear.state.repair(&seen, &loads, gear.clock.now()).await?;
+    let unseen = [landed.sentences, elsewhere.sentences].concat();
     let snapshot = ledger_of(gear, pipeline).await?;
-    Ok((build(gear, pipeline, &snapshot, ask).await?, mended))
+    Ok((build(gear, pipeline, &snapshot, ask).await?, Noticed { mended, unseen }))
 }
 
 /// Plans without the right to wait: where another process has the warehouse, from what the state store knows.
-///
-/// Returns the plan with one sentence for everything that was mended, or could not be looked at.
-pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Vec<String>)> {
+pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result<(Plan, Noticed)> {
     if let Err(error) = gear.warehouse(&pipeline.warehouse).await {
         if error.kind() != Kind::Storage {
             return Err(error);
@@ -98,7 +102,7 @@ pub async fn foresee(gear: &Gear, pipeline: &Arc<Pipeline>, ask: &Ask) -> Result
         let snapshot = ledger_of(gear, pipeline).await?;
         let plan = build(gear, pipeline, &snapshot, ask).await?;
         let sentence = "the warehouse cannot be opened now: this plan is made from what the last run left behind";
-        return Ok((plan, vec![sentence.to_owned()]));
+        return Ok((plan, Noticed { unseen: vec![sentence.to_owned()], ..Noticed::default() }));
     }
     plan(gear, pipeline, ask).await
 }

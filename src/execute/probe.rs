@@ -232,7 +232,7 @@ async fn mongodb(settings: &MongoDbConnection, probed: &mut Probed) -> Result<St
             }
             _ => (Kind::Unavailable, "is a server listening there?"),
         };
-        Error::new(kind, doing()).because(error.to_string()).hint(hint)
+        Error::new(kind, doing()).because(crate::mongo::words(&error.kind)).hint(hint)
     })?;
     probed.tried.push("sent a ping".to_owned());
     Ok("MongoDB answered the ping".to_owned())

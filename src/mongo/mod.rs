@@ -127,9 +127,21 @@ impl Mongo {
             }
             _ => (otherwise, ""),
         };
-        let error = Error::new(kind, doing).because(self.inner.redactor.redact(&error.kind.to_string()));
+        let error = Error::new(kind, doing).because(self.inner.redactor.redact(&words(&error.kind)));
         if hint.is_empty() { error } else { error.hint(hint) }
     }
+}
+
+/// What an error says. Of servers that cannot be reached the driver tells all that it knows of them: the reasons are enough.
+pub fn words(kind: &ErrorKind) -> String {
+    let ErrorKind::ServerSelection { message, .. } = kind else { return kind.to_string() };
+    let of_server = |told: &str| {
+        let (address, rest) = told.split_once(',')?;
+        let (_, fault) = rest.split_once("Error: Kind: ")?;
+        Some(format!("{address}: {}", fault.split(", labels:").next().unwrap_or(fault)))
+    };
+    let faults: Vec<String> = message.split("{ Address: ").skip(1).filter_map(of_server).collect();
+    if faults.is_empty() { kind.to_string() } else { format!("no server answers: {}", faults.join("; ")) }
 }
 
 /// Whether the same may succeed a little later.

@@ -177,7 +177,7 @@ pub async fn create(State(house): State<House>, Body(body): Body<BackfillBody>) 
     };
     let cut =
         Cut { days: body.chunk.map_or(CHUNK, NonZeroU32::get), newest_first: !body.oldest_first, by: BY.to_owned() };
-    let (made, _mended) = execute::queue_backfill(&house.gear(), &pipeline, &ask, &cut).await?;
+    let (made, _) = execute::queue_backfill(&house.gear(), &pipeline, &ask, &cut).await?;
     let now = house.now();
     accepted(&house, BackfillView::of(made, now))
 }

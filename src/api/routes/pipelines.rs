@@ -168,9 +168,10 @@ pub async fn plan(
         force: params.force,
         retry: false,
     };
-    let (plan, mended) = execute::foresee(&house.gear(), &pipeline, &ask).await?;
+    let (plan, noticed) = execute::foresee(&house.gear(), &pipeline, &ask).await?;
     let mut explained = serde_json::to_value(plan::explain(&plan)).unwrap_or_default();
-    explained["mended"] = mended.into();
+    explained["mended"] = noticed.mended.into();
+    explained["unseen"] = noticed.unseen.into();
     json(&house, &explained)
 }
 

@@ -5,6 +5,8 @@ mod fetch;
 mod index;
 mod library;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -181,9 +184,24 @@ impl Filling {
         Ok(Page { body: Bytes::from(wider), rows, ..page })
     }
 
+    /// Refuses a row that has a member of the column's name already.
+    fn is_free(&self, row: &str) -> Result<()> {
+        let members: BTreeMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(row).context(Kind::Data, || "reading a row".to_owned())?;
+        let column = &self.download.column;
+        match members.keys().find(|name| name.eq_ignore_ascii_case(column)) {
+            None => Ok(()),
+            Some(name) => {
+                let text = format!("rows of the source have `{name}` already, and `download` adds a column `{column}`");
+                Err(Error::new(Kind::Source, text).hint("give the column of the files another name: download.column"))
+            }
+        }
+    }
+
     /// The name of the file that a row points to.
     async fn name(&self, row: &[u8]) -> Result<Option<String>> {
         let row = std::str::from_utf8(row).context(Kind::Data, || "reading a row".to_owned())?;
+        self.is_free(row)?;
         let told = |error: Error| error.while_doing(format!("finding the address for `{}`", self.download.column));
         let Some(url) = (self.locate)(row).map_err(told)?.filter(|url| !url.trim().is_empty()) else {
             return Ok(None);

@@ -114,6 +114,8 @@ pub(super) struct Told {
     pub has_more: Option<bool>,
     /// The cursor, the next address, or the last row's key.
     pub pointer: Option<String>,
+    /// Whether it has nothing at all, not even null, where the cursor or the next address should be.
+    pub is_silent: bool,
 }
 
 impl Told {
@@ -167,7 +169,22 @@ pub(super) fn told(
         },
         PageStyle::Single | PageStyle::Offset { .. } | PageStyle::Page { .. } => None,
     };
-    Ok(Told { total: number(&paginate.total)?, total_pages: number(&paginate.total_pages)?, has_more, pointer })
+    let is_silent = match way(&paginate.by) {
+        Some(path) => !document.has(path)?,
+        None => false,
+    };
+    let (total, total_pages) = (number(&paginate.total)?, number(&paginate.total_pages)?);
+    Ok(Told { total, total_pages, has_more, pointer, is_silent })
+}
+
+/// Where an answer has the way to the next page in its body.
+fn way(style: &PageStyle) -> Option<&str> {
+    match style {
+        PageStyle::Cursor { at: CursorPlace::Body(path), .. } | PageStyle::NextUrl { at: CursorPlace::Body(path) } => {
+            Some(path)
+        }
+        _ => None,
+    }
 }
 
 /// A value that leads to the next page, as a text for the query or as JSON for the body.
@@ -230,6 +247,16 @@ pub(super) fn next(paginate: &Paginate, seen: &Seen<'_>) -> Result<Option<Positi
                 .hint("`paginate.value` must lead to the key that every row has")
         })?)),
         _ => behind(style, seen.at),
+    })
+}
+
+/// Tells of a first page that may not be the only one: it has as many rows as a full page may have, and nothing in the place
+/// of the way to the next one, where most APIs write null on the last page.
+pub(super) fn unsaid(paginate: &Paginate, seen: &Seen<'_>) -> Option<String> {
+    let path = way(&paginate.by).filter(|_| seen.told.is_silent && seen.told.has_more.is_none())?;
+    let is_full = seen.number == 0 && seen.rows > 0 && is_round(seen.rows) && !seen.told.counts();
+    is_full.then(|| {
+        format!("page 1 has {} rows and nothing at `{path}`: if there are more pages, `paginate` is wrong", seen.rows)
     })
 }
 

@@ -331,7 +331,11 @@ impl Puller<'_> {
                     told: &read.told,
                     secret_param: self.terms.secret_param.as_deref(),
                 };
-                paginate::next(&self.pull.paginate, &seen).map_err(in_doubt)?
+                let next = paginate::next(&self.pull.paginate, &seen).map_err(in_doubt)?;
+                if let (None, Some(sentence)) = (&next, paginate::unsaid(&self.pull.paginate, &seen)) {
+                    self.terms.sink.warn(&sentence);
+                }
+                next
             }
         };
         if let Some(next) = next.as_ref().filter(|next| !visited.insert(fold(next))) {

@@ -68,9 +68,9 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The first value that a path leads to.
-    pub fn value(&self, path: &str) -> Result<Found<'a>> {
-        let raw = match legs(path).filter(|legs| !legs.contains(&Leg::All)) {
+    /// The first value that a path leads to, as it was written.
+    fn at(&self, path: &str) -> Result<Option<&'a RawValue>> {
+        Ok(match legs(path).filter(|legs| !legs.contains(&Leg::All)) {
             Some(legs) => self.first(&legs).ok().and_then(|(first, rest)| {
                 rest.iter().try_fold(first, |value, leg| match leg {
                     Leg::Member(name) => member_of(value, name).ok(),
@@ -79,8 +79,17 @@ impl<'a> Document<'a> {
                 })
             }),
             None => self.located(&query(path)?)?.first().copied(),
-        };
-        let Some(raw) = raw else { return Ok(Found::Nothing) };
+        })
+    }
+
+    /// Whether a path leads to something, be it null.
+    pub fn has(&self, path: &str) -> Result<bool> {
+        Ok(self.at(path)?.is_some())
+    }
+
+    /// The first value that a path leads to.
+    pub fn value(&self, path: &str) -> Result<Found<'a>> {
+        let Some(raw) = self.at(path)? else { return Ok(Found::Nothing) };
         let json = raw.get();
         Ok(match json.as_bytes().first() {
             Some(b'"') => Found::Text(serde_json::from_str(json).map_err(|error| not_json(json.as_bytes(), &error))?),

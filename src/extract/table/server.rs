@@ -59,12 +59,7 @@ pub(super) fn failed(doing: &str, error: &sqlx::Error) -> Error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => (Kind::Unavailable, Some(GONE)),
         _ => (Kind::Source, None),
     };
-    // The library adds where in its own sources the server failed.
-    let cause = match error {
-        sqlx::Error::Database(fault) => fault.message().to_owned(),
-        other => other.to_string(),
-    };
-    let told = Error::new(kind, doing).because(cause);
+    let told = Error::new(kind, doing).because(crate::server::words(error));
     match hint {
         Some(hint) => told.hint(hint),
         None => told,

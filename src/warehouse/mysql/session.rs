@@ -144,12 +144,7 @@ pub(super) fn failed(doing: &str, error: &sqlx::Error) -> Error {
         ),
         _ => (Kind::Warehouse, None),
     };
-    // The library adds where in its own sources the server failed.
-    let cause = match error {
-        sqlx::Error::Database(fault) => fault.message().to_owned(),
-        other => other.to_string(),
-    };
-    let told = Error::new(kind, doing).because(cause);
+    let told = Error::new(kind, doing).because(crate::server::words(error));
     match hint {
         Some(hint) => told.hint(hint),
         None => told,

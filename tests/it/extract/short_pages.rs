@@ -2,6 +2,7 @@
 
 use super::{all, ids, project, run, run_badly};
 use crate::support::pages::{PAGE, PagesApi};
+use crate::support::project::told;
 
 const DAY: &str = "2024-03-01";
 
@@ -85,4 +86,19 @@ fn an_api_that_knows_no_pages_and_gives_everything_each_time_is_read_once() {
     run(&project, "2024-03-02");
     assert_eq!(ids(&project, "raw.single"), all(&[DAY], 2 * PAGE));
     assert_eq!(api.asked().len(), 2);
+}
+
+#[test]
+fn a_way_to_the_next_page_that_no_answer_has_is_told() {
+    let wrong = "at = \"$.meta.nxt\"";
+    let right = "at = \"$.meta.next\"";
+    for (rows, at, is_told) in [(25, wrong, true), (10, wrong, true), (7, wrong, false), (10, right, false)] {
+        let api = PagesApi::start();
+        api.resize(DAY, rows);
+        let keys = format!("paginate = {{ by = \"cursor\", param = \"cursor\", {at} }}");
+        let project = project(&api, "", 1, &[("cursor", &keys)]);
+        let ran = told(&project.output(&["run", "items", "--date", "2024-03-02"]));
+        let sentence = "page 1 has 10 rows and nothing at `$.meta.nxt`";
+        assert_eq!(ran.contains(sentence), is_told, "{rows} {at}: {ran}");
+    }
 }

@@ -96,6 +96,17 @@ fn every_picture_is_stored_once_under_a_name_by_its_content() {
 }
 
 #[test]
+fn a_column_that_the_rows_have_already_is_refused() {
+    let shelf = Shelf::start();
+    let project = project("", &pipeline("").replace("column = \"image_file\"", "column = \"Image\""));
+    shelf.put("/a.png", Thing::File(PNG.to_vec(), "image/png"));
+    rockets(&project, &[format!("{}/a.png", shelf.url)]);
+    let told = run(&project, "2024-05-04", 1);
+    assert!(told.contains("have `image` already, and `download` adds a column `Image`"), "{told}");
+    assert!(told.contains("another name: download.column"), "{told}");
+}
+
+#[test]
 fn a_picture_that_cannot_be_had_is_null_told_and_tried_again() {
     let shelf = Shelf::start();
     let project = project("", &pipeline(", max_bytes = 100"));

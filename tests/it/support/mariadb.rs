@@ -55,6 +55,8 @@ impl MariaDb {
                 .args(["--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve"])
                 .args(as_user(user))
                 .arg(format!("--datadir={}", data.display()))
+                // The folder of all may not be the server's user to write in.
+                .arg(format!("--tmpdir={}", folder.path().display()))
                 .arg(format!("--port={port}"))
                 .arg(format!("--socket={}", folder.path().join("socket").display()))
                 .arg(format!("--init-file={}", init.display()))
