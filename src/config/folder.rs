@@ -86,9 +86,11 @@ impl Folder {
         only: Option<&BTreeSet<String>>,
         faults: &mut Vec<Diagnostic>,
     ) -> Vec<(String, Arc<Source>)> {
-        let (mut paths, others): (Vec<PathBuf>, Vec<PathBuf>) =
-            entries(root, Path::new(name), faults).into_iter().partition(|path| ending(path) == "toml");
-        paths.retain(|path| only.is_none_or(|only| only.contains(&stem(path))));
+        let (paths, others): (Vec<PathBuf>, Vec<PathBuf>) = match only {
+            // Whoever knows their names need not look for them among thousands.
+            Some(only) => (only.iter().map(|stem| Path::new(name).join(format!("{stem}.toml"))).collect(), Vec::new()),
+            None => entries(root, Path::new(name), faults).into_iter().partition(|path| ending(path) == "toml"),
+        };
         for path in others {
             let ending = ending(&path);
             if nearest(&ending, ["toml"]).is_some() || ending == "yaml" || ending == "yml" {

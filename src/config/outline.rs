@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::print::{self, Print};
@@ -30,15 +32,24 @@ const WORTH_IT: usize = 200;
 const TOO_FRESH: Duration = Duration::from_secs(2);
 
 /// What is in a project's files, in short.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Outline {
-    /// Of the files that it tells of.
-    print: String,
-    /// By their names.
-    pipelines: BTreeMap<String, Entry>,
+    /// As it was written: most of it is about pipelines that nobody asks for.
+    text: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// An outline as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(bound(deserialize = "E: Deserialize<'de>"))]
+struct Written<'a, E> {
+    /// Of the files that it tells of.
+    print: &'a str,
+    /// By their names, which have no character that JSON would write in another way.
+    #[serde(borrow)]
+    pipelines: BTreeMap<&'a str, E>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Entry {
     tables: Vec<String>,
     /// The pipelines that its file names: without them it cannot be checked.
@@ -48,26 +59,33 @@ struct Entry {
 impl Outline {
     /// How many pipelines there are.
     pub fn pipelines(&self) -> usize {
-        self.pipelines.len()
+        self.read::<IgnoredAny>().map_or(0, |written| written.pipelines.len())
     }
 
     /// All tables that steps write, each with the name of its pipeline, in the order of pipelines and steps.
     pub fn tables(&self) -> impl Iterator<Item = (TableName, String)> {
-        let named = |name: &String, table: &String| (TableName::stored(table), name.clone());
-        self.pipelines.iter().flat_map(move |(name, entry)| entry.tables.iter().map(move |table| named(name, table)))
+        let pipelines = self.read::<Entry>().map(|written| written.pipelines).unwrap_or_default();
+        pipelines.into_iter().flat_map(|(name, entry)| {
+            entry.tables.into_iter().map(move |table| (TableName::stored(&table), name.to_owned()))
+        })
     }
 
     /// This pipeline and all that it stands on, those that they stand on included; `None` where one of them is not known.
     fn reach(&self, pipeline: &str) -> Option<BTreeSet<String>> {
+        let pipelines = self.read::<&RawValue>()?.pipelines;
         let mut reached = BTreeSet::new();
-        let mut waiting = vec![pipeline];
+        let mut waiting = vec![pipeline.to_owned()];
         while let Some(name) = waiting.pop() {
-            let entry = self.pipelines.get(name)?;
-            if reached.insert(name.to_owned()) {
-                waiting.extend(entry.stands_on.iter().map(String::as_str));
+            let entry: Entry = serde_json::from_str(pipelines.get(name.as_str())?.get()).ok()?;
+            if reached.insert(name) {
+                waiting.extend(entry.stands_on);
             }
         }
         Some(reached)
+    }
+
+    fn read<'a, E: Deserialize<'a>>(&'a self) -> Option<Written<'a, E>> {
+        serde_json::from_str(&self.text).ok()
     }
 }
 
@@ -129,8 +147,9 @@ impl<'a> Look<'a> {
         if written.duration_since(newest).ok()? < TOO_FRESH {
             return None;
         }
-        let outline: Outline = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
-        (outline.print == print).then_some(outline)
+        let outline = Outline { text: std::fs::read_to_string(&path).ok()? };
+        let is_of_these = outline.read::<IgnoredAny>()?.print == print;
+        is_of_these.then_some(outline)
     }
 
     /// Writes the outline of a project without errors. That it cannot be written only costs time later.
@@ -143,8 +162,8 @@ impl<'a> Look<'a> {
             tables: pipeline.steps.iter().filter(|step| step.writes()).map(|step| step.into.to_string()).collect(),
             stands_on: stands_on(pipeline),
         };
-        let pipelines = project.pipelines.iter().map(|one| (one.name.clone(), entry(one))).collect();
-        let outline = Outline { print: print.clone(), pipelines };
+        let pipelines = project.pipelines.iter().map(|one| (one.name.as_str(), entry(one))).collect();
+        let outline = Written { print, pipelines };
         let path = self.path();
         let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else { return };
         let _ = tempfile::NamedTempFile::new_in(folder).map(|mut file| {

@@ -61,8 +61,9 @@ fn descend(root: &Path, folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        if !entry.file_name().to_string_lossy().starts_with('.') {
-            found.push((entry.file_name(), entry.file_type().map_err(failed)?));
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") {
+            found.push((name, entry.file_type().map_err(failed)?));
         }
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
