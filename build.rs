@@ -8,7 +8,7 @@ const PACKED_SINCE: (u32, u32) = (2, 36);
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // 130,000 relocations of DuckDB take 43 KB instead of 3.5 MB, which every process reads when it starts, and keeps.
+    // 140,000 relocations, most of them DuckDB's, take 43 KB instead of 3.5 MB, which every process reads at its start, and keeps.
     if is_for_this_machine() && glibc().is_some_and(|version| version >= PACKED_SINCE) {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }

@@ -70,7 +70,7 @@ fn what_a_day_was_billed_for_while_it_goes_on_does_not_count_twice() {
     let service = service();
     let days = days(&service, &format!("max_active = 2\nmax_bytes = \"7 GiB\"\n{SELECT}"));
     // One day is billed and its rows are on their way until the last day, the third, has been sent.
-    service.hold_first_rows(3);
+    service.hold_rows("", 3);
     days.run("2024-05-04", 0);
     assert_eq!(fences(&service), [3 * GIB; 3]);
 }

@@ -60,8 +60,8 @@ struct State {
     /// Statements whose table is not there yet when they are planned, so many times.
     unplannable: Vec<(String, usize)>,
     pages: usize,
-    /// The first rows of a statement that are asked for come when so many jobs have been sent.
-    first_rows_after: Option<usize>,
+    /// The first page of a statement's rows whose query has this text comes when so many jobs have been sent.
+    held_rows: Option<(&'static str, usize)>,
     refuses_keys: bool,
 }
 
@@ -80,7 +80,8 @@ impl Service {
             let mut state = shared.lock().expect("no test panicked here");
             let reply = state.answer(asked);
             let is_rows = asked.path.contains("/queries/") && !asked.query.contains("maxResults=0");
-            let Some(jobs) = state.first_rows_after.take_if(|_| is_rows) else { return reply };
+            let held = state.held_rows.take_if(|(text, _)| is_rows && asked.query.contains(*text));
+            let Some((_, jobs)) = held else { return reply };
             let shared = Arc::clone(&shared);
             reply.once(move || shared.lock().expect("no test panicked here").jobs.len() >= jobs)
         });
@@ -136,9 +137,9 @@ impl Service {
         planned.collect()
     }
 
-    /// Whoever is the first to ask for rows of a statement waits until so many jobs have been sent.
-    pub fn hold_first_rows(&self, jobs: usize) {
-        self.state().first_rows_after = Some(jobs);
+    /// Whoever is the first to ask for rows of a statement by a query with this text waits until so many jobs have been sent.
+    pub fn hold_rows(&self, text: &'static str, jobs: usize) {
+        self.state().held_rows = Some((text, jobs));
     }
 
     /// No key is good any more.
