@@ -4,8 +4,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 left="$(scripts/counterparts.sh)"
 skip=()
 for name in $left; do skip+=(--skip "with_$name"); done
-# Half of the tests wait for something: a lease, a server, a second.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 cargo test --locked --features otel "$@" -- "${skip[@]}"
 for name in $left; do
     echo "left out, not passed: the tests with $name, which cannot be installed here (scripts/counterparts.sh $name says why)"
